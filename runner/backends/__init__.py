@@ -1,0 +1,168 @@
+"""The backend contract: what turns a job into a video, and how a backend is found by name.
+
+A backend has two halves. Planning (`settings_type`, `generation_type`, `identity`, `peak_memory`,
+`check_launch`) needs neither torch nor a GPU, so that a sweep can be planned on a laptop.
+Working (`load`, `prepare`, `generate`, `finish`, `close`) happens in a worker, in this order:
+
+    load                      once per worker
+      prepare                 once per group of jobs that share a reference video
+        generate -> finish    once per job
+    close                     once per worker
+"""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..errors import UserError
+from ..job import Job
+
+NAMES = ("fake", "wan")
+
+OnStep = Callable[[int, int], None]
+"""Called with (steps done, steps in all) after every step; may raise to end the job."""
+
+
+class Section(BaseModel):
+    """A section of the experiment file: unknown keys are errors, values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Generation(Section):
+    """The `generation` section that every backend has; a backend may add keys of its own."""
+
+    width: int = Field(832, gt=0, description="pixels")
+    height: int = Field(480, gt=0, description="pixels")
+    num_frames: int = Field(81, gt=0)
+    fps: float = Field(15, gt=0, le=240, description="frames per second of video and reference")
+    num_inference_steps: int = Field(50, gt=0)
+    cfg_scale: float = Field(5.0, description="classifier-free guidance")
+    denoising_strength: float = Field(
+        0.8, gt=0, le=1, description="1 ignores the reference, less follows it more closely"
+    )
+    negative_prompt: str = ""
+
+
+@dataclass(frozen=True)
+class Group:
+    """The costly input that a group of jobs shares: one reference clip.
+
+    `reference` is an absolute path. `parameters` are the group's, as in `Job.parameters`.
+    """
+
+    key: str
+    reference: Path
+    parameters: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a worker runs: `device` is "cuda" or "cpu"; a worker sees only its own GPU.
+
+    `cache` is the run folder's cache: files by hash, shared by workers, safe to delete.
+    """
+
+    device: str
+    cache: Path
+
+
+@dataclass(frozen=True)
+class PeakMemory:
+    """GPU memory that one worker needs at its peak, and where the number comes from."""
+
+    gib: float
+    source: str
+
+
+SettingsT = TypeVar("SettingsT", bound=Section)
+
+
+class Backend(ABC, Generic[SettingsT]):
+    """What turns jobs into videos.
+
+    Args:
+        settings: the experiment's `model` section, as this backend's `settings_type`.
+        root: the project root, where relative paths of `settings` start.
+    """
+
+    settings_type: ClassVar[type[Section]]
+    generation_type: ClassVar[type[Generation]] = Generation
+    recipe: ClassVar[int]
+    """Part of every fingerprint; raised when this backend's preparation or output changes."""
+    imports: ClassVar[tuple[str, ...]] = ()
+    """Top-level packages that a worker of this backend needs beyond the core's."""
+
+    def __init__(self, settings: SettingsT, root: Path) -> None:
+        self.settings = settings
+        self.root = root
+
+    # Planning: no torch, no GPU.
+
+    @abstractmethod
+    def identity(self) -> dict[str, Any]:
+        """What decides the output apart from job and recipe: model files by content and those
+        settings that change pixels. JSON-able; part of every fingerprint.
+
+        Raises:
+            UserError: the model is not on this machine and its identity is not given.
+        """
+
+    def peak_memory(self, generation: Generation) -> PeakMemory | None:
+        """Peak GPU memory of one worker, or None where it is not known or none is used."""
+        return None
+
+    def check_launch(self, device: str, *, explicit: bool) -> None:
+        """Raise `UserError` where this machine cannot run the backend on `device`.
+
+        `explicit` says that the experiment asked for that device (`placement.device`), so
+        that a full-size model is not started on a CPU by accident.
+        """
+
+    # Working.
+
+    @abstractmethod
+    def load(self, machine: Machine) -> None:
+        """Load the model, once, before the first job."""
+
+    @abstractmethod
+    def prepare(self, group: Group) -> None:
+        """Take in a group's reference; the following `generate` calls are of this group."""
+
+    @abstractmethod
+    def generate(self, job: Job, scratch: Path, on_step: OnStep) -> Any:
+        """Run a job on the device and return what `finish` needs: the pending video.
+
+        `scratch` is the job's own folder for files in the making. `on_step` is called after
+        every step; what it raises must pass through, with the backend fit for the next job.
+        """
+
+    @abstractmethod
+    def finish(self, pending: Any, path: Path, quality: float) -> None:
+        """Decode and encode a pending video into a new file `path` (`quality` is imageio's)."""
+
+    def peak_gpu_memory_gib(self) -> float | None:
+        """Peak GPU memory since `load` or the last call, in GiB; None where there is no GPU."""
+        return None
+
+    def close(self) -> None:
+        """Free what `load` took."""
+
+
+def backend_class(name: str) -> type[Backend[Any]]:
+    """The backend class of that name.
+
+    Raises:
+        UserError: there is no such backend; the message lists the ones there are.
+    """
+    if name not in NAMES:
+        raise UserError(f"backend: no backend is called {name!r} (valid: {', '.join(NAMES)})")
+    backend: type[Backend[Any]] = importlib.import_module(f"{__name__}.{name}").BACKEND
+    return backend

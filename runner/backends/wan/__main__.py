@@ -1,0 +1,28 @@
+"""`python -m runner.backends.wan FOLDER` prints a checkpoint's identity, for `model.identity`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from ...errors import UserError
+from .checkpoint import Checkpoint
+
+
+def main(arguments: list[str]) -> int:
+    """Print the identity of one folder; return the exit status."""
+    if len(arguments) != 1:
+        print("usage: python -m runner.backends.wan FOLDER", file=sys.stderr)
+        return 2
+    checkpoint = Checkpoint(Path(arguments[0]))
+    try:
+        checkpoint.require("give a whole checkpoint folder")
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(checkpoint.digest())
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

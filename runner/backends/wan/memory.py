@@ -1,0 +1,92 @@
+"""How much GPU memory a worker needs at its peak: weights plus the activations of one pass.
+
+Measured on an H200 with the 14B sizes at 832x480, 81 frames (32760 tokens), bfloat16: 43.5 GiB
+with every model resident, 31 GiB with the text encoder away. The activations of that pass are
+the difference to the weights; they grow with tokens, width and bytes per number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .. import Generation, PeakMemory
+from .checkpoint import Checkpoint, parameters_in, tensors_in
+
+GIB = 1024**3
+MEASURED_TOKENS = 21 * 30 * 52
+MEASURED_WIDTH = 5120
+RESIDENT_ACTIVATIONS = 6.1
+MANAGED_ACTIVATIONS = 4.3
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Numbers of weights, and the DiT's width; by default those of Wan2.1-T2V-14B."""
+
+    dit: int = 14_288_491_584
+    text_encoder: int = 5_680_910_336
+    vae: int = 126_892_531
+    width: int = MEASURED_WIDTH
+    source: str = "the published Wan2.1-T2V-14B sizes, for the files are not here"
+
+
+def weights_of(checkpoint: Checkpoint) -> Weights:
+    """What the files hold, from their headers; the published sizes where they are absent."""
+    if checkpoint.missing():
+        return Weights()
+    width = MEASURED_WIDTH
+    for shard in checkpoint.dit:
+        if shard.suffix == ".safetensors":
+            width = tensors_in(shard).get("patch_embedding.weight", [width])[0]
+    return Weights(
+        dit=sum(parameters_in(shard) for shard in checkpoint.dit),
+        text_encoder=parameters_in(checkpoint.text_encoder),
+        vae=parameters_in(checkpoint.vae),
+        width=width,
+        source="the checkpoint's files",
+    )
+
+
+def tokens(generation: Generation) -> int:
+    """Length of the sequence that the DiT attends over."""
+    frames = (generation.num_frames - 1) // 4 + 1
+    return frames * (generation.height // 16) * (generation.width // 16)
+
+
+def peak_memory(
+    weights: Weights,
+    generation: Generation,
+    *,
+    number_bytes: int,
+    managed: bool,
+    limit: float | None,
+) -> PeakMemory:
+    """Peak of one worker in GiB, and how it was come by.
+
+    Args:
+        weights: from `weights_of`.
+        generation: gives the length of the sequence.
+        number_bytes: bytes of a weight and of an activation.
+        managed: whether models leave the GPU while another one is at work.
+        limit: GiB above which a managed worker keeps no further layers on the GPU.
+    """
+    scale = tokens(generation) / MEASURED_TOKENS * weights.width / MEASURED_WIDTH
+    scale *= number_bytes / 2
+    if managed:
+        held = weights.dit * number_bytes / GIB
+        largest = max(held, weights.text_encoder * number_bytes / GIB)
+        kept = min(largest, limit) if limit is not None else largest
+        gib = kept + MANAGED_ACTIVATIONS * scale
+        how = (
+            "an estimate: the largest model alone"
+            if limit is None
+            else ("an estimate: vram_limit_gb or the largest model, whichever is less")
+        )
+    else:
+        count = weights.dit + weights.text_encoder + weights.vae
+        gib = count * number_bytes / GIB + RESIDENT_ACTIVATIONS * scale
+        how = "all weights"
+    return PeakMemory(
+        gib=round(gib, 1),
+        source=f"{how} by {weights.source}, and activations scaled from a measurement on an H200",
+    )

@@ -1,0 +1,82 @@
+"""The `model` and `generation` sections of a Wan experiment."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from .. import Generation, Section
+
+
+class WanSettings(Section):
+    """The `model` section of a Wan experiment."""
+
+    checkpoint: str = Field(
+        "tiny",
+        description="a folder in the published layout, relative to the project root, or tiny: "
+        "a small made-up model for trying things out",
+    )
+    identity: str | None = Field(
+        None,
+        min_length=1,
+        description="stands for the weights where their files are absent: the digest that "
+        "`python -m runner.backends.wan FOLDER` prints, checked where the files are there, or "
+        "a name, which is trusted",
+    )
+    dtype: Literal["bfloat16", "float32"] = Field(
+        "bfloat16", description="of weights and arithmetic"
+    )
+    vram: Literal["resident", "managed"] = Field(
+        "resident",
+        description="resident keeps all models on the GPU; managed keeps only the one at work",
+    )
+    vram_limit_gb: float | None = Field(
+        None,
+        gt=0,
+        description="GiB in use on the whole GPU above which managed layers stay in host memory",
+    )
+    vae_tiling: Literal["on", "off"] = Field(
+        "on", description="encode and decode in overlapping tiles: less memory, other pixels"
+    )
+
+    @field_validator("vae_tiling", mode="before")
+    @classmethod
+    def _yaml_switch(cls, value: object) -> object:
+        # YAML 1.1 reads a bare on or off as a boolean.
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+    @model_validator(mode="after")
+    def _limit_is_managed(self) -> WanSettings:
+        if self.vram_limit_gb is not None and self.vram != "managed":
+            raise ValueError("vram_limit_gb has a meaning only with vram: managed")
+        return self
+
+
+class WanGeneration(Generation):
+    """The `generation` section of a Wan experiment."""
+
+    sigma_shift: float = Field(
+        5.0, gt=0, description="shifts the noise schedule: more steps at high noise above 1"
+    )
+
+    @field_validator("num_frames")
+    @classmethod
+    def _whole_latent_frames(cls, value: int) -> int:
+        # The VAE turns the first frame into one latent frame and every four more into another.
+        if value % 4 != 1:
+            below = max(1, (value - 1) // 4 * 4 + 1)
+            raise ValueError(
+                f"must be 4n+1 (5, 9, ..., 81); nearest to {value} are {below} and {below + 4}"
+            )
+        return value
+
+    @field_validator("width", "height")
+    @classmethod
+    def _whole_patches(cls, value: int) -> int:
+        # 8 pixels to a latent pixel, 2 latent pixels to a token.
+        if value % 16:
+            below = value // 16 * 16
+            nearest = f"{below} and {below + 16}" if below else "16"
+            raise ValueError(f"must be divisible by 16; nearest to {value}: {nearest}")
+        return value

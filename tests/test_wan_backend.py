@@ -1,0 +1,385 @@
+"""The Wan backend, driven through the real diffsynth pipeline on the tiny checkpoint."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+from pydantic import ValidationError
+
+from runner.backends import Group, Machine, backend_class
+from runner.backends.wan import WanBackend
+from runner.backends.wan.offline import ENVIRONMENT
+from runner.backends.wan.settings import WanGeneration, WanSettings
+from runner.errors import UserError
+from runner.job import Job, Reference
+from runner.video import check_video, read_clip, write_video
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("modelscope")
+
+Frames = npt.NDArray[np.uint8]
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+GENERATION: dict[str, Any] = {
+    "width": 112,
+    "height": 64,
+    "num_frames": 9,
+    "fps": 8,
+    "num_inference_steps": 3,
+    "negative_prompt": "blurry",
+}
+
+
+def moving_square(path: Path, speed: int) -> Path:
+    """A clip of a square that moves `speed` pixels a frame over a coloured ground."""
+    rows, columns = np.mgrid[:64, :112]
+    frames = np.zeros((9, 64, 112, 3), np.uint8)
+    for number, frame in enumerate(frames):
+        frame[..., 0], frame[..., 1] = columns * 2, rows * 3
+        left = 10 + speed * number
+        frame[20:40, left : left + 20] = (250, 250, 40)
+    write_video(path, frames, fps=8, quality=9)
+    return path
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache folder of this module's own, for the tiny checkpoint."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SWEEP_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return moving_square(tmp_path_factory.mktemp("clips") / "square.mp4", 6)
+
+
+@pytest.fixture(scope="module")
+def make(
+    cache: Path, clip: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., WanBackend]:
+    """Make a loaded backend with given settings, its reference prepared."""
+
+    def make(**settings: Any) -> WanBackend:
+        backend = WanBackend(WanSettings(**settings), tmp_path_factory.mktemp("project"))
+        backend.load(Machine(DEVICE, cache))
+        backend.prepare(Group("c/square", clip, GENERATION))
+        return backend
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def loaded(make: Callable[..., WanBackend]) -> WanBackend:
+    return make()
+
+
+@pytest.fixture
+def backend(loaded: WanBackend, clip: Path) -> WanBackend:
+    """The module's backend, prepared for the clip whatever a test before did."""
+    loaded.prepare(Group("c/square", clip, GENERATION))
+    return loaded
+
+
+@pytest.fixture
+def job(clip: Path) -> Job:
+    return Job(
+        id="0" * 16,
+        category="c",
+        video="square",
+        prompt=0,
+        seed=42,
+        prompt_text="一只猫在夕阳下奔跑, a cat runs 🙂",
+        reference=Reference(str(clip), ""),
+        parameters=GENERATION,
+        fingerprint="",
+        output="c/square/seed_42_prompt_0.mp4",
+    )
+
+
+def video_of(backend: WanBackend, job: Job, **parameters: Any) -> Frames:
+    """The frames that the backend makes of a job, before they are encoded."""
+    from runner.backends.wan.denoise import decode
+
+    job = replace(job, parameters={**job.parameters, **parameters})
+    pending = backend.generate(job, Path(), lambda done, total: None)
+    return decode(backend._pipe, pending.latents, tiled=backend.settings.vae_tiling == "on")
+
+
+@pytest.mark.parametrize("vae_tiling", ["on", "off"])
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"denoising_strength": 0.8, "cfg_scale": 5.0},
+        {"denoising_strength": 0.8, "cfg_scale": 1.0},
+        {"denoising_strength": 1.0, "sigma_shift": 3.0},
+    ],
+    ids=str,
+)
+def test_frames_are_those_of_diffsynth_bit_for_bit(
+    make: Callable[..., WanBackend],
+    job: Job,
+    clip: Path,
+    parameters: dict[str, Any],
+    vae_tiling: str,
+) -> None:
+    """Ours and `pipe(...)` agree exactly; 128 latent pixels of width make two tiles of each."""
+    size = {"width": 1024, "height": 32, "num_frames": 5}
+    backend = make(vae_tiling=vae_tiling)
+    parameters = {**GENERATION, **size, "num_inference_steps": 2, **parameters}
+    backend.prepare(Group("c/square", clip, parameters))
+    ours = video_of(backend, job, **parameters)
+
+    reference = read_clip(clip, fps=8, **size)
+    theirs = backend._pipe(
+        prompt=job.prompt_text,
+        negative_prompt="blurry",
+        input_video=[Image.fromarray(frame) for frame in reference],
+        seed=job.seed,
+        num_inference_steps=2,
+        tiled=vae_tiling == "on",
+        **size,
+        **{key: parameters[key] for key in parameters.keys() & {"cfg_scale", "sigma_shift"}},
+        denoising_strength=parameters["denoising_strength"],
+    )
+    assert np.array_equal(ours, np.stack([np.asarray(image) for image in theirs]))
+
+
+def test_one_job_leaves_a_whole_video(backend: WanBackend, job: Job, tmp_path: Path) -> None:
+    """Generate reports every step; finish writes a file of the asked size, length and rate."""
+    steps: list[tuple[int, int]] = []
+    pending = backend.generate(job, tmp_path, lambda *step: steps.append(step))
+    backend.finish(pending, tmp_path / "video.mp4", quality=5)
+    check_video(tmp_path / "video.mp4", width=112, height=64, num_frames=9, fps=8)
+    assert steps == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_frames_are_neither_black_nor_white(backend: WanBackend, job: Job) -> None:
+    """The tiny checkpoint's pictures have texture."""
+    frames = video_of(backend, job)
+    assert frames.std() > 20
+    assert np.isin(frames, (0, 255)).mean() < 0.2
+
+
+def test_prompt_seed_and_reference_each_change_the_frames(
+    backend: WanBackend, job: Job, tmp_path: Path
+) -> None:
+    """And nothing else does: the same job gives the same frames."""
+    frames = video_of(backend, job)
+    assert np.array_equal(frames, video_of(backend, job))
+    assert not np.array_equal(frames, video_of(backend, replace(job, prompt_text="a dog")))
+    assert not np.array_equal(frames, video_of(backend, replace(job, seed=43)))
+    assert not np.array_equal(frames, video_of(backend, job, negative_prompt=""))
+    other = moving_square(tmp_path / "other.mp4", 2)
+    backend.prepare(Group("c/other", other, GENERATION))
+    assert not np.array_equal(frames, video_of(backend, job))
+
+
+def test_full_strength_ignores_the_reference(backend: WanBackend, job: Job, tmp_path: Path) -> None:
+    """At strength 1 the start is pure noise."""
+    frames = video_of(backend, job, denoising_strength=1.0)
+    other = moving_square(tmp_path / "other.mp4", 2)
+    backend.prepare(Group("c/other", other, GENERATION))
+    assert np.array_equal(frames, video_of(backend, job, denoising_strength=1.0))
+
+
+def test_a_job_can_end_at_a_step_and_the_next_is_unharmed(backend: WanBackend, job: Job) -> None:
+    """What `on_step` raises passes through; the same job then gives the same frames."""
+    frames = video_of(backend, job)
+
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        backend.generate(job, Path(), stop)
+    assert np.array_equal(frames, video_of(backend, job))
+
+
+def test_finish_may_run_beside_the_next_job(
+    backend: WanBackend, job: Job, clip: Path, tmp_path: Path
+) -> None:
+    """A video finished while others are prepared and generated is the one finished alone."""
+
+    def silent(done: int, total: int) -> None:
+        return None
+
+    backend.finish(backend.generate(job, tmp_path, silent), tmp_path / "alone.mp4", quality=5)
+    pending = backend.generate(job, tmp_path, silent)
+    finish = threading.Thread(
+        target=backend.finish, args=(pending, tmp_path / "beside.mp4"), kwargs={"quality": 5}
+    )
+    finish.start()
+    for seed in range(3):
+        backend.prepare(Group("c/square", clip, GENERATION))
+        backend.generate(replace(job, seed=seed), tmp_path, silent)
+    finish.join()
+    assert (tmp_path / "beside.mp4").read_bytes() == (tmp_path / "alone.mp4").read_bytes()
+
+
+@pytest.mark.parametrize("limit", [None, 0.5])
+def test_managed_memory_changes_no_pixel(
+    make: Callable[..., WanBackend], backend: WanBackend, job: Job, limit: float | None
+) -> None:
+    """On a GPU the layers move; on a CPU there is nothing to move, and all stay."""
+    managed = make(vram="managed", vram_limit_gb=limit)
+    assert np.array_equal(video_of(managed, job), video_of(backend, job))
+    assert np.array_equal(video_of(managed, job), video_of(backend, job))
+
+
+def test_float32_is_another_computation(
+    make: Callable[..., WanBackend], backend: WanBackend, job: Job
+) -> None:
+    """It runs, and its frames are close to bfloat16's but not the same."""
+    precise = video_of(make(dtype="float32"), job).astype(int)
+    difference = np.abs(precise - video_of(backend, job).astype(int)).mean()
+    assert 0 < difference < 20
+
+
+def test_pth_weights_give_the_frames_of_safetensors(
+    make: Callable[..., WanBackend], backend: WanBackend, job: Job, tmp_path: Path
+) -> None:
+    """The format of the files does not matter, nor where the folder lies."""
+    from runner.backends.wan.tiny import write_tiny
+
+    write_tiny(tmp_path, ".pth")
+    from_pth = make(checkpoint=str(tmp_path))
+    assert np.array_equal(video_of(from_pth, job), video_of(backend, job))
+
+
+def test_memory_is_reported_on_a_gpu_only(backend: WanBackend) -> None:
+    """The peak starts afresh with every call."""
+    peak = backend.peak_gpu_memory_gib()
+    assert peak is None if DEVICE == "cpu" else peak is not None and peak > 0
+
+
+def test_close_leaves_a_backend_that_can_load_again(
+    make: Callable[..., WanBackend], backend: WanBackend, job: Job, clip: Path, cache: Path
+) -> None:
+    """Loading again gives the same frames."""
+    other = make()
+    other.close()
+    other.load(Machine(DEVICE, cache))
+    other.prepare(Group("c/square", clip, GENERATION))
+    assert np.array_equal(video_of(other, job), video_of(backend, job))
+
+
+def test_loading_reaches_for_no_network(tmp_path: Path) -> None:
+    """A process that may open no connection imports, makes the checkpoint and loads it."""
+    script = """
+import socket, sys
+from pathlib import Path
+
+def refuse(*args, **kwargs):
+    raise SystemExit(f"reached for the network: {args}")
+
+socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
+from runner.backends import Machine
+from runner.backends.wan import WanBackend
+from runner.backends.wan.settings import WanSettings
+WanBackend(WanSettings(), Path()).load(Machine("cpu", Path()))
+"""
+    environment = {key: value for key, value in os.environ.items() if key not in ENVIRONMENT}
+    environment |= {"SWEEP_CACHE": str(tmp_path), "HOME": str(tmp_path)}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_planning_needs_no_torch(tmp_path: Path) -> None:
+    """Settings, identity and memory are answered where torch cannot be imported."""
+    script = """
+import sys
+sys.modules["torch"] = sys.modules["diffsynth"] = sys.modules["numpy"] = None
+from pathlib import Path
+from runner.backends import backend_class
+backend = backend_class("wan")(backend_class("wan").settings_type(), Path())
+backend.identity()
+backend.peak_memory(backend.generation_type())
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path)
+
+
+def test_frames_of_another_count_than_4n_plus_1_are_refused() -> None:
+    """The message names the nearest counts that work."""
+    with pytest.raises(ValidationError, match=r"must be 4n\+1 .*77 and 81"):
+        WanGeneration(num_frames=80)
+    assert WanGeneration(num_frames=1).num_frames == 1
+
+
+@pytest.mark.parametrize("key", ["width", "height"])
+def test_sizes_not_divisible_by_16_are_refused(key: str) -> None:
+    """The message names the nearest sizes that work."""
+    with pytest.raises(ValidationError, match=r"divisible by 16.*832 and 848"):
+        WanGeneration.model_validate({key: 840})
+
+
+def test_bare_on_and_off_switch_tiling() -> None:
+    """YAML 1.1 hands them over as booleans."""
+    assert WanSettings.model_validate({"vae_tiling": False}).vae_tiling == "off"
+    assert WanSettings.model_validate({"vae_tiling": True}).vae_tiling == "on"
+    with pytest.raises(ValidationError, match="vae_tiling"):
+        WanSettings.model_validate({"vae_tiling": 1})
+
+
+def test_a_memory_limit_without_management_is_refused() -> None:
+    """It would have no effect."""
+    with pytest.raises(ValidationError, match="vram: managed"):
+        WanSettings(vram_limit_gb=20)
+
+
+def test_every_setting_is_described() -> None:
+    """Descriptions are what the list of valid keys shows."""
+    fields = WanSettings.model_fields | {"sigma_shift": WanGeneration.model_fields["sigma_shift"]}
+    assert [name for name, field in fields.items() if not field.description] == []
+
+
+def test_memory_of_the_full_size_is_what_was_measured(tmp_path: Path) -> None:
+    """43.5 GiB resident, 31 GiB with one model on the GPU; two residents do not fit 80 GB."""
+
+    def peak(**settings: Any) -> float:
+        memory = WanBackend(WanSettings(checkpoint="absent", **settings), tmp_path).peak_memory(
+            WanGeneration()
+        )
+        assert memory is not None
+        assert "published" in memory.source
+        return memory.gib
+
+    assert peak() == pytest.approx(43.5, abs=0.3)
+    assert peak(vram="managed") == pytest.approx(31, abs=0.5)
+    assert peak(vram="managed", vram_limit_gb=10) == pytest.approx(14.3, abs=0.5)
+    assert peak(dtype="float32") == pytest.approx(87, abs=1)
+
+
+def test_the_backend_is_found_by_name() -> None:
+    """With classes for its sections, and no memory to count for the tiny checkpoint."""
+    backend = backend_class("wan")(WanSettings(), Path())
+    assert isinstance(backend, WanBackend)
+    assert backend.peak_memory(WanGeneration()) is None
+    backend.check_launch("cpu", explicit=False)
+
+
+def test_a_full_size_checkpoint_needs_a_gpu_or_an_explicit_cpu(tmp_path: Path) -> None:
+    """Refused on a CPU by default, with the setting that allows it."""
+    from runner.backends.wan.tiny import write_tiny
+
+    write_tiny(tmp_path, ".pth")
+    with (tmp_path / "diffusion_pytorch_model-00001-of-00002.pth").open("ab") as file:
+        file.truncate(5 * 1024**3)  # sparse: takes no disk
+    backend = WanBackend(WanSettings(checkpoint=str(tmp_path)), tmp_path)
+    with pytest.raises(UserError, match=r"placement\.device: cpu"):
+        backend.check_launch("cpu", explicit=False)
+    backend.check_launch("cpu", explicit=True)
+    backend.check_launch("cuda", explicit=False)
