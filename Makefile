@@ -1,0 +1,35 @@
+# make demo   the main job: sample clips through the real pipeline on a tiny checkpoint
+# make test   lint, types and tests
+# make setup  what the two above need, into .venv (elsewhere with VENV=...)
+#
+# TORCH=keep            keep the torch of the Python that makes the environment
+# TORCH=torch==2.11.0   another torch; the default is the one that the tests ran with
+# PYTHON=python3.12     another Python (3.10 to 3.13)
+
+VENV ?= .venv
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+BIN = $(VENV)/bin
+STAMP = $(VENV)/installed
+
+.PHONY: setup demo test lint clean
+
+setup: $(STAMP)
+
+$(STAMP): setup.cfg pyproject.toml Makefile launch/install.sh
+	PYTHON="$(PYTHON)" VENV="$(VENV)" TORCH="$(TORCH)" sh launch/install.sh
+	@touch $@
+
+demo: setup
+	@VENV="$(VENV)" sh launch/demo.sh
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: lint
+	$(BIN)/python -m pytest
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache *.egg-info

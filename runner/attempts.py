@@ -1,0 +1,43 @@
+"""`attempts.jsonl`: how every attempt ended, appended as it happens; it survives the queue."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .job import Outcome, canonical_json
+from .run_folder import append_line
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One try of a job by a worker. Times are Unix seconds; `seconds` are per stage."""
+
+    job: str
+    worker: str
+    outcome: Outcome
+    started_at: float
+    ended_at: float
+    error: str | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def record_attempt(path: Path, attempt: Attempt) -> None:
+    append_line(path, canonical_json(asdict(attempt)).encode("utf-8", "backslashreplace"))
+
+
+def read_attempts(path: Path) -> list[dict[str, Any]]:
+    """Every attempt recorded so far, oldest first; a line cut short by a power cut is left out."""
+    attempts = []
+    try:
+        lines = path.read_bytes().splitlines()
+    except FileNotFoundError:
+        return []
+    for line in lines:
+        try:
+            attempts.append(json.loads(line))
+        except ValueError:
+            continue
+    return attempts

@@ -1,0 +1,363 @@
+"""The experiment file: YAML and command-line overrides in, a checked `Experiment` out."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, PrivateAttr, ValidationError, create_model, field_validator
+from pydantic_core import ErrorDetails
+
+from .backends import Backend, Generation, Section, backend_class
+from .errors import UserError
+from .run_folder import RESERVED, RunFolder
+
+
+class Dataset(Section):
+    videos: str = Field(description="folder of <category>/<video>.mp4")
+    prompts: str | list[str] = Field(description="JSON of {category: {video: [prompt, ...]}}")
+    categories: list[str] | None = Field(None, description="a subset, and its order")
+
+    @field_validator("prompts", mode="before")
+    @classmethod
+    def _paths(cls, value: object) -> object:
+        items = value if isinstance(value, list) else [value]
+        if not items or not all(isinstance(item, str) and item for item in items):
+            raise ValueError("must be a file or a list of files")
+        return value
+
+    @field_validator("categories")
+    @classmethod
+    def _names(cls, value: list[str] | None) -> list[str] | None:
+        if value is not None:
+            if not value:
+                raise ValueError("must name at least one category")
+            refuse_repeats(value)
+            for name in value:
+                check_category(name)
+        return value
+
+    @property
+    def prompt_files(self) -> list[str]:
+        return [self.prompts] if isinstance(self.prompts, str) else list(self.prompts)
+
+
+class Placement(Section):
+    gpus: Literal["auto"] | list[int] = Field("auto", description="auto, or GPU numbers")
+    processes_per_gpu: int = Field(1, ge=1, le=64)
+    assign: dict[str, list[int]] = Field(
+        default_factory=dict, description="category -> GPUs to start it on; default by load"
+    )
+    balance: Literal["steal", "static"] = Field(
+        "steal", description="static: a category never leaves its GPUs"
+    )
+    device: Literal["auto", "cuda", "cpu"] = Field(
+        "auto", description="auto: the GPU where there is one"
+    )
+
+    @field_validator("gpus", mode="before")
+    @classmethod
+    def _numbers(cls, value: object) -> object:
+        if value != "auto":
+            if not isinstance(value, list) or not value or not all(map(is_gpu_number, value)):
+                raise ValueError("must be auto or a list of GPU numbers such as [0, 1]")
+            refuse_repeats(value)
+        return value
+
+    @field_validator("assign", mode="before")
+    @classmethod
+    def _assigned(cls, value: object) -> object:
+        if isinstance(value, dict):
+            for category, gpus in value.items():
+                if not isinstance(gpus, list) or not gpus or not all(map(is_gpu_number, gpus)):
+                    raise ValueError(f"{category} must have a list of GPU numbers such as [0, 1]")
+        return value
+
+
+class Output(Section):
+    quality: float = Field(5, ge=0, le=10, description="imageio's video quality")
+
+
+class Experiment(Section):
+    """One experiment as resolved: every key has its value, overrides included.
+
+    `model` and `generation` are the backend's own classes. Paths stay as written, relative to
+    `root`.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="run folder and tmux prefix")
+    backend: str = "wan"
+    model: Section
+    dataset: Dataset
+    seeds: list[int] = Field(min_length=1)
+    generation: Generation
+    placement: Placement = Placement()
+    output: Output = Output()
+    results: str = Field("results", description="where run folders go")
+    project: str | None = Field(
+        None, description="where relative paths start, seen from the experiment file's folder"
+    )
+    overrides: list[str] = Field(
+        default_factory=list, description="written by plan: the overrides that made this file"
+    )
+
+    _file: Path = PrivateAttr()
+    _root: Path = PrivateAttr()
+
+    @field_validator("name", mode="before")
+    @classmethod
+    def _name(cls, value: object) -> object:
+        if not isinstance(value, str):
+            raise ValueError("must be text: letters, digits, _ and - (quote a number)")  # noqa: TRY004
+        return value
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _seeds(cls, value: object) -> object:
+        if not isinstance(value, list) or not all(
+            type(seed) is int and 0 <= seed < 2**63 for seed in value
+        ):
+            raise ValueError("must be a list of whole numbers from 0, such as [42, 142]")
+        refuse_repeats(value)
+        return value
+
+    @property
+    def file(self) -> Path:
+        """The file it was read from."""
+        return self._file
+
+    @property
+    def root(self) -> Path:
+        """The project root: where relative paths start."""
+        return self._root
+
+    @property
+    def run_folder(self) -> RunFolder:
+        if self._file.name == "experiment.yaml" and (self._file.parent / "manifest.jsonl").exists():
+            return RunFolder(self._file.parent)
+        return RunFolder(self._root / self.results / self.name)
+
+    def make_backend(self) -> Backend[Any]:
+        return backend_class(self.backend)(self.model, self._root)
+
+    def to_yaml(self, folder: Path) -> str:
+        """The resolved experiment as YAML that means the same when it lies in `folder`."""
+        values = self.model_dump(mode="json")
+        values["project"] = os.path.relpath(self._root, folder)
+        return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
+
+    def differences(self, other: Experiment) -> list[str]:
+        """Each key whose value differs, as `key: other's value -> own value`."""
+        own, others = flat(self.model_dump(mode="json")), flat(other.model_dump(mode="json"))
+        return [
+            f"{key}: {shown(others.get(key))} -> {shown(own.get(key))}"
+            for key in {**others, **own}
+            if own.get(key) != others.get(key) and key not in ("project", "overrides")
+        ]
+
+
+def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
+    """Read and check an experiment file.
+
+    Args:
+        path: the YAML file.
+        overrides: `key.path=value` each, the value in YAML. They come after the file's own
+            `overrides`, and win.
+
+    Raises:
+        UserError: no such file, no YAML, an unknown key, a wrong value; with the place.
+    """
+    values = read_yaml(path)
+    kept = values.get("overrides") or []
+    if not isinstance(kept, list) or not all(isinstance(item, str) for item in kept):
+        raise UserError(f"{path}: overrides: must be a list of key=value texts")
+    kept = merged_overrides(kept, overrides)
+    for override in kept:
+        apply_override(values, override)
+    if kept:
+        values["overrides"] = kept
+    backend = values.get("backend", "wan")
+    try:
+        cls = backend_class(backend)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    schema = create_model(
+        "Experiment",
+        __base__=Experiment,
+        model=(
+            cls.settings_type,
+            Field(default_factory=cls.settings_type, description="the backend's own"),
+        ),
+        generation=(cls.generation_type, Field(default_factory=cls.generation_type)),
+    )
+    try:
+        experiment: Experiment = schema.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"{path}: {describe(error, schema)}") from None
+    file = path.absolute()
+    experiment._file = file
+    experiment._root = project_root(file, experiment.project)
+    return experiment
+
+
+def project_root(file: Path, project: str | None) -> Path:
+    """Where relative paths start: the folder that holds `experiments/`, else the file's own."""
+    if project is not None:
+        return Path(os.path.normpath(file.parent / project))
+    if file.parent.name == "experiments":
+        return file.parent.parent
+    return file.parent
+
+
+def merged_overrides(former: Sequence[str], later: Sequence[str]) -> list[str]:
+    """Both lists in order, without those whose key a later one sets again."""
+    merged: dict[str, str] = {}
+    for override in (*former, *later):
+        key = override.partition("=")[0]
+        merged.pop(key, None)
+        merged[key] = override
+    return list(merged.values())
+
+
+def apply_override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    names = key.split(".")
+    if not equals or not all(names):
+        raise UserError(
+            f"{override!r}: an override is key=value, such as generation.num_inference_steps=20"
+        )
+    try:
+        value = yaml.load(text, UniqueKeyLoader)
+    except yaml.YAMLError:
+        raise UserError(f"{override!r}: the value is not YAML (quote it?)") from None
+    section = values
+    for name in names[:-1]:
+        inner = section.get(name)
+        if inner is None:
+            inner = {}
+        if not isinstance(inner, dict):
+            raise UserError(f"{override!r}: {name} is a value, not a section")
+        section[name] = inner = dict(inner)
+        section = inner
+    section[names[-1]] = value
+
+
+class UniqueKeyLoader(yaml.SafeLoader):
+    """Safe YAML in which a repeated key is an error instead of the last one winning."""
+
+
+def _mapping(loader: UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    loader.flatten_mapping(node)
+    keys: set[Any] = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node)
+        if isinstance(key, (list, dict)) or key in keys:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the key {key!r} is there twice", key_node.start_mark
+            )
+        keys.add(key)
+    return loader.construct_mapping(node, deep=True)
+
+
+UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such experiment file") from None
+    except IsADirectoryError:
+        raise UserError(f"{path}: is a folder, not an experiment file") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: is not UTF-8 text") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    try:
+        values = yaml.load(text, UniqueKeyLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
+        raise UserError(f"{path}{place}: not valid YAML: {error.problem}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from None
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise UserError(f"{path}: must be a mapping of keys such as name:, dataset:, seeds:")
+    return values
+
+
+def describe(error: ValidationError, schema: type[Experiment]) -> str:
+    """The first mistake with its key and remedy, and the keys of the others, in two lines."""
+    details = error.errors(include_url=False, include_context=False)
+    first = _describe_one(details[0], schema)
+    if len(details) == 1:
+        return first
+    others = ", ".join(dict.fromkeys(dotted(detail["loc"]) for detail in details[1:]))
+    return f"{first}\nalso wrong: {others}"
+
+
+def _describe_one(detail: ErrorDetails, schema: type[Section]) -> str:
+    loc, kind = detail["loc"], detail["type"]
+    key = dotted(loc)
+    if kind == "extra_forbidden":
+        valid = sorted(valid_keys(schema, loc[:-1]))
+        near = difflib.get_close_matches(str(loc[-1]), valid, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        return f"{key}: unknown key{hint} (valid: {', '.join(valid)})"
+    if kind == "missing":
+        return f"{key}: this key is missing"
+    if kind == "string_pattern_mismatch" and key == "name":
+        return f"name: {detail['input']!r} may only have letters, digits, _ and -"
+    message = detail["msg"].removeprefix("Value error, ")
+    return f"{key}: {shown(detail['input'])}: {message[:1].lower()}{message[1:]}"
+
+
+def valid_keys(schema: type[Section], loc: Sequence[int | str]) -> list[str]:
+    for name in loc:
+        inner = schema.model_fields[str(name)].annotation
+        if not isinstance(inner, type) or not issubclass(inner, Section):
+            return []
+        schema = inner
+    return list(schema.model_fields)
+
+
+def dotted(loc: Sequence[int | str]) -> str:
+    return ".".join(str(part) for part in loc) or "experiment"
+
+
+def shown(value: object) -> str:
+    text = "nothing" if value is None else repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested mapping as `{"section.key": value}`."""
+    result: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            result.update(flat(value, f"{prefix}{key}."))
+        else:
+            result[f"{prefix}{key}"] = value
+    return result
+
+
+def is_gpu_number(value: object) -> bool:
+    return type(value) is int and value >= 0
+
+
+def refuse_repeats(values: Sequence[object]) -> None:
+    repeated = [value for index, value in enumerate(values) if value in values[:index]]
+    if repeated:
+        raise ValueError(f"{repeated[0]!r} is there twice; name each once")
+
+
+def check_category(name: str) -> None:
+    """Raise ValueError where a category cannot be a folder of the run folder."""
+    if name in RESERVED:
+        raise ValueError(f"{name!r} is a folder of the run folder itself; rename the category")
+    if not name or name in (".", "..") or "/" in name or "\0" in name or name.startswith("."):
+        raise ValueError(f"{name!r} cannot be a category: it must be a plain folder name")

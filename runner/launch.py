@@ -1,0 +1,146 @@
+"""Launching: which slots to start for a run on this machine, and waiting for its end."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from .errors import UserError
+from .experiment import Experiment, load_experiment
+from .gpus import choose_gpus, find_gpus
+from .job import JobState
+from .launchers import Launcher, SlotCommand, slot_command, view_command
+from .placement import Slot, home_categories, slots
+from .plan import select, slots_needed
+from .progress import Snapshot, take_snapshot
+from .queue import Queue
+from .run_folder import RunFolder
+from .sweep import live_slots, open_queue, take_back
+
+WAIT_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a sweep: values per axis, and at most so many jobs per category."""
+
+    only: Mapping[str, Sequence[str]]
+    sample: int | None
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What a launch starts: `claimable` jobs wait for it, `running` slots are there already."""
+
+    run: RunFolder
+    device: str
+    claimable: int
+    chosen: set[str] | None
+    running: tuple[Slot, ...]
+    commands: tuple[SlotCommand, ...]
+
+
+def plan_launch(run: RunFolder, queue: Queue, part: Part, *, retry: Sequence[JobState]) -> Launch:
+    """Work out what to start; nothing is started or changed.
+
+    Args:
+        retry: states whose jobs get another chance.
+
+    Raises:
+        UserError: this machine lacks a GPU, a checkpoint file or a package that is needed, or
+            the part of the sweep is empty.
+    """
+    experiment = load_experiment(run.experiment)
+    placement = experiment.placement
+    gpus = find_gpus()
+    numbers = choose_gpus(placement.gpus, gpus, f"{run.experiment}: placement.gpus")
+    device = choose_device(experiment, bool(gpus))
+    experiment.make_backend().check_launch(device, explicit=placement.device == device)
+    rows = [row for row in queue.rows() if row.state is not JobState.RETIRED]
+    chosen = select([row.job for row in rows], part.only, part.sample)
+    if chosen is not None and not chosen:
+        raise UserError(f"{run.name}: no job matches {describe_part(part)}")
+    states = {JobState.PENDING, JobState.RUNNING, *retry}
+    left: dict[str, int] = {}
+    for row in rows:
+        if row.state in states and (chosen is None or row.job.id in chosen):
+            left[row.job.category] = left.get(row.job.category, 0) + 1
+    home = home_categories(left, numbers, placement.assign)
+    if placement.balance == "static":
+        for category in left:
+            if not any(category in own for own in home.values()):
+                raise UserError(
+                    f"{run.experiment}: placement: {category} is assigned to GPU "
+                    f"{placement.assign[category]}, which is not in this launch; with "
+                    "balance: static no other GPU takes its jobs"
+                )
+    running = live_slots(run)
+    wanted = slots(numbers, placement.processes_per_gpu)
+    claimable = sum(left.values())
+    if placement.balance == "steal":
+        wanted = slots_needed(wanted, claimable)
+    workers = len({*wanted, *running})
+    threads = max(1, (os.cpu_count() or 1) // max(workers, 1))
+    commands = tuple(
+        slot_command(run, slot, device=device, threads=threads, home=home[slot.gpu])
+        for slot in wanted
+        if slot not in running and claimable and (placement.balance == "steal" or home[slot.gpu])
+    )
+    return Launch(run, device, claimable, chosen, tuple(running), commands)
+
+
+def choose_device(experiment: Experiment, has_gpus: bool) -> str:
+    wanted = experiment.placement.device
+    if wanted == "cuda" and not has_gpus:
+        raise UserError(
+            f"{experiment.file}: placement.device: cuda is asked for, but NVML shows no GPU here"
+        )
+    if wanted == "auto":
+        return "cuda" if has_gpus else "cpu"
+    return wanted
+
+
+def describe_part(part: Part) -> str:
+    words = [f"{axis}={value}" for axis, values in part.only.items() for value in values]
+    return " ".join(words) or f"a sample of {part.sample}"
+
+
+def start(launch: Launch, queue: Queue, launcher: Launcher, *, retry: Sequence[JobState]) -> None:
+    """Start what was worked out."""
+    launcher.check()
+    if retry:
+        queue.retry(retry, launch.chosen)
+    queue.hold_all_but(launch.chosen)
+    queue.drain(False)
+    queue.forget_workers()
+    launcher.start(launch.commands)
+    if launch.commands:
+        wait_for_slots(launch)
+        launcher.start_view(view_command(launch.run))
+
+
+def wait_for_slots(launch: Launch, seconds: float = 10.0) -> None:
+    """Wait until every started slot holds its lock, so that progress and stop know of it."""
+    ends = time.monotonic() + seconds
+    wanted = len(launch.commands)
+    started = set(live_slots(launch.run)) - set(launch.running)
+    while len(started) < wanted and time.monotonic() < ends:
+        time.sleep(0.05)
+        started |= set(live_slots(launch.run)) - set(launch.running)
+
+
+def wait(run: RunFolder, show: Callable[[Snapshot], None]) -> Snapshot:
+    """Show snapshots until no slot is alive any more; returns the last one."""
+    queue = open_queue(run)
+    try:
+        while live_slots(run):
+            show(take_snapshot(run.name, queue))
+            time.sleep(WAIT_SECONDS)
+        take_back(run, queue)
+        last = take_snapshot(run.name, queue)
+        show(last)
+        return last
+    finally:
+        queue.close()

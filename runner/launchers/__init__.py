@@ -1,0 +1,100 @@
+"""The launcher contract: what starts the slots of a sweep. Launchers know no worker or backend."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shlex
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..errors import UserError
+from ..placement import Slot
+from ..run_folder import RunFolder
+
+NAMES = ("tmux", "local")
+
+
+@dataclass(frozen=True)
+class SlotCommand:
+    """What starts one slot: its session's name, its argument list and its folder.
+
+    `environment` is what it needs beyond the environment that a launcher gives by itself.
+    """
+
+    session: str
+    argv: tuple[str, ...]
+    folder: Path
+    log: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        variables = " ".join(f"{key}={shlex.quote(v)}" for key, v in self.environment.items())
+        return f"{self.session}: {variables} {shlex.join(self.argv)}"
+
+
+class Launcher(ABC):
+    """Starts slots so that they outlive the command that started them."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """Raise `UserError` where this machine lacks what the launcher needs."""
+
+    @abstractmethod
+    def start(self, commands: Sequence[SlotCommand]) -> None:
+        """Start every slot; returns when all are started."""
+
+    def start_view(self, command: SlotCommand) -> bool:
+        """Start the live view of the sweep, where this launcher has a place for one."""
+        return False
+
+    def view_hint(self, name: str) -> str:
+        """What a person types to watch the sweep."""
+        return f"sweep progress --watch {name}"
+
+
+def launcher(name: str) -> Launcher:
+    """The launcher of that name.
+
+    Raises:
+        UserError: there is no such launcher; the message lists the ones there are.
+    """
+    if name not in NAMES:
+        raise UserError(f"--on: no launcher is called {name!r} (valid: {', '.join(NAMES)})")
+    made: Launcher = importlib.import_module(f"{__name__}.{name}").LAUNCHER()
+    return made
+
+
+def slot_command(
+    run: RunFolder, slot: Slot, *, device: str, threads: int, home: Sequence[str]
+) -> SlotCommand:
+    """The command that supervises one slot of a run."""
+    argv = [sys.executable, "-m", "runner.slot", str(run.path)]
+    argv += [f"--gpu={slot.gpu}", f"--process={slot.process}", f"--device={device}"]
+    argv += [f"--threads={threads}", *(f"--home={category}" for category in home)]
+    session = f"{run.name}_gpu{slot.gpu}_proc{slot.process}"
+    return SlotCommand(session, tuple(argv), run.path, run.log(slot), passed_environment())
+
+
+def view_command(run: RunFolder) -> SlotCommand:
+    """The command of the `_main` session: the live view, until the sweep ends."""
+    argv = (sys.executable, "-m", "runner", "progress", "--watch", str(run.path))
+    session = f"{run.name}_main"
+    return SlotCommand(session, argv, run.path, run.logs / "main.log", passed_environment())
+
+
+PASSED = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_HOME", "HOME")
+PASSED_PREFIXES = ("LC_", "LANG", "XDG_CACHE", "SWEEP_", "HF_HOME", "MODELSCOPE_CACHE", "TMPDIR")
+
+
+def passed_environment() -> dict[str, str]:
+    """What a slot needs of this shell's environment: where programs, packages, GPUs and caches
+    are. A tmux server passes on its own environment instead, however old."""
+    return {
+        key: value
+        for key, value in sorted(os.environ.items())
+        if key in PASSED or key.startswith(PASSED_PREFIXES)
+    }

@@ -1,0 +1,57 @@
+"""Workers' logs: choosing, the last lines, following."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from .errors import UserError
+from .run_folder import RunFolder
+
+POLL_SECONDS = 0.3
+TAIL_BYTES = 1 << 18
+
+
+def choose_logs(run: RunFolder, worker: str | None) -> list[Path]:
+    """The log of one worker, or of all.
+
+    Raises:
+        UserError: there is no such log.
+    """
+    paths = sorted(run.logs.glob("*.log"))
+    if worker is None:
+        if not paths:
+            raise UserError(
+                f"{run.logs}: no worker has written a log yet; `sweep launch` starts some"
+            )
+        return paths
+    chosen = [path for path in paths if path.stem == worker]
+    if not chosen:
+        names = ", ".join(path.stem for path in paths) or "none"
+        raise UserError(f"{run.name}: no worker is called {worker!r} (there are: {names})")
+    return chosen
+
+
+def last_lines(path: Path, number: int) -> list[str]:
+    """The last lines of a log."""
+    with path.open("rb") as file:
+        file.seek(0, 2)
+        file.seek(max(0, file.tell() - TAIL_BYTES))
+        lines = file.read().decode("utf-8", "replace").splitlines()
+    return lines[len(lines) - min(number, len(lines)) :]
+
+
+def follow_logs(paths: Sequence[Path], show: Callable[[str], None]) -> None:
+    """Show lines as they are written, until interrupted."""
+    files = {path: path.open("rb") for path in paths}
+    rests = dict.fromkeys(paths, b"")
+    for file in files.values():
+        file.seek(0, 2)
+    while True:
+        for path, file in files.items():
+            *lines, rests[path] = (rests[path] + file.read()).split(b"\n")
+            for line in lines:
+                text = line.decode("utf-8", "replace")
+                show(f"{path.stem}: {text}" if len(paths) > 1 else text)
+        time.sleep(POLL_SECONDS)

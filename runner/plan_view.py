@@ -1,0 +1,77 @@
+"""A plan as a table, and as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from .plan import Estimate
+from .sweep import Planned
+
+
+def plan_json(planned: Planned, estimate: Estimate) -> dict[str, Any]:
+    return {
+        "sweep": planned.run.name,
+        "run_folder": str(planned.run.path),
+        "total": estimate.jobs,
+        "changes": asdict(planned.changes),
+        "key_changes": list(planned.key_changes),
+        "left_out": list(planned.left_out),
+        **{key: value for key, value in asdict(estimate).items() if key != "jobs"},
+    }
+
+
+def print_plan(planned: Planned, estimate: Estimate) -> None:
+    """The table on standard output, what needs attention below it."""
+    console = Console(highlight=False)
+    for change in planned.key_changes:
+        console.print(Text(f"changed: {change}", style="yellow"))
+    for line in planned.left_out:
+        console.print(Text(f"left out: {line}", style="yellow"))
+    table = Table(title=f"{planned.run.name}: {estimate.jobs} jobs", title_justify="left")
+    table.add_column("category")
+    table.add_column("jobs", justify="right")
+    table.add_column("starts on GPU")
+    for category, count in estimate.jobs_per_category.items():
+        own = [gpu for gpu, names in estimate.categories_per_gpu.items() if category in names]
+        table.add_row(Text(category), str(count), ", ".join(map(str, own)) or "any")
+    console.print(table)
+    table = Table()
+    for name in ("GPU", "jobs", "processes", "peak memory", "fits"):
+        table.add_column(name, justify="right")
+    peak, processes = estimate.peak_memory, estimate.processes_per_gpu
+    for gpu, jobs in estimate.jobs_per_gpu.items():
+        memory, fits = "-", "-"
+        if peak is not None:
+            memory = f"{processes} x {peak.gib:.1f} GiB"
+            fits = "no" if processes * peak.gib > estimate.gpu_memory_gib else "yes"
+        table.add_row(str(gpu), f"{jobs:.0f}", str(processes), memory, fits)
+    console.print(table)
+    console.print(f"{estimate.sessions} worker sessions, about {size(estimate.disk_bytes)} of disk")
+    if peak is not None:
+        console.print(
+            f"peak memory: {peak.source}; GPU memory {estimate.gpu_memory_gib:.1f} GiB "
+            f"({estimate.gpu_memory_source})",
+            style="dim",
+        )
+    for problem in estimate.problems:
+        console.print(Text(f"warning: {problem}", style="bold yellow"))
+    changes = planned.changes
+    console.print(
+        f"+{changes.added} new, {changes.kept} kept, {changes.changed} of them with changed "
+        f"inputs, {changes.retired} retired; run folder: {planned.run.path}"
+    )
+
+
+def size(number: int) -> str:
+    """Bytes as a person reads them."""
+    value = float(number)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"

@@ -1,0 +1,174 @@
+"""Where a sweep stands: one snapshot of the queue, as numbers, JSON or lines."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .job import JobState
+from .queue import Queue, WorkerRow, WorkerState
+
+COUNTED = (JobState.DONE, JobState.RUNNING, JobState.PENDING, JobState.FAILED, JobState.STALE)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Numbers of jobs. `total` leaves retired jobs out."""
+
+    total: int
+    done: int
+    running: int
+    pending: int
+    failed: int
+    stale: int
+
+    @classmethod
+    def of(cls, states: dict[JobState, int]) -> Counts:
+        numbers = {state.value: states.get(state, 0) for state in COUNTED}
+        return cls(total=sum(numbers.values()), **numbers)
+
+
+@dataclass(frozen=True)
+class Worker:
+    """One worker. `seconds_per_job` is its own mean, model loading left out."""
+
+    name: str
+    gpu: int
+    process: int
+    pid: int
+    state: str
+    job: str | None
+    video: str | None
+    step: int
+    steps: int
+    jobs_done: int
+    seconds_per_job: float | None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A sweep at one moment.
+
+    `held` counts the pending jobs outside the part that is being run. `eta_seconds` is the
+    remaining time by the measured seconds per job and the workers now alive, None while
+    either is unknown.
+    """
+
+    sweep: str
+    counts: Counts
+    held: int
+    eta_seconds: float | None
+    seconds_per_job: float | None
+    categories: dict[str, Counts]
+    workers: tuple[Worker, ...]
+    draining: bool
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether no job that may be claimed is left."""
+        return self.counts.pending == self.held and self.counts.running == 0
+
+    @property
+    def alive(self) -> int:
+        ended = (WorkerState.STOPPED.value, WorkerState.GONE.value)
+        return sum(worker.state not in ended for worker in self.workers)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "sweep": self.sweep,
+            **asdict(self.counts),
+            "held": self.held,
+            "eta_seconds": self.eta_seconds,
+            "seconds_per_job": self.seconds_per_job,
+            "draining": self.draining,
+            "categories": {name: asdict(counts) for name, counts in self.categories.items()},
+            "workers": [asdict(worker) for worker in self.workers],
+        }
+
+
+def take_snapshot(name: str, queue: Queue) -> Snapshot:
+    """Ask the queue where the sweep stands."""
+    per_category = queue.counts()
+    totals: dict[JobState, int] = {}
+    for states in per_category.values():
+        for state, number in states.items():
+            totals[state] = totals.get(state, 0) + number
+    running = {row.job.id: row.job.output for row in queue.rows(JobState.RUNNING)}
+    workers = tuple(_worker(row, running) for row in queue.workers())
+    counts, held, mean = Counts.of(totals), queue.held(), queue.mean_seconds()
+    snapshot = Snapshot(
+        sweep=name,
+        counts=counts,
+        held=held,
+        eta_seconds=None,
+        seconds_per_job=mean,
+        categories={
+            category: Counts.of(states)
+            for category, states in per_category.items()
+            if set(states) - {JobState.RETIRED}
+        },
+        workers=workers,
+        draining=queue.is_draining(),
+    )
+    return _with_eta(snapshot, queue)
+
+
+def _with_eta(snapshot: Snapshot, queue: Queue) -> Snapshot:
+    mean, counts = snapshot.seconds_per_job, snapshot.counts
+    eta: float | None = None
+    if snapshot.has_ended:
+        eta = 0.0
+    elif mean is not None and snapshot.alive:
+        now = time.time()
+        spent = sum(min(now - since, mean) for since in queue.claim_times())
+        left = (counts.pending - snapshot.held + counts.running) * mean - spent
+        eta = round(max(left, 0.0) / snapshot.alive, 1)
+    return Snapshot(**{**snapshot.__dict__, "eta_seconds": eta})
+
+
+def _worker(row: WorkerRow, running: dict[str, str]) -> Worker:
+    return Worker(
+        name=row.name,
+        gpu=row.slot.gpu,
+        process=row.slot.process,
+        pid=row.process.pid,
+        state=row.state.value,
+        job=row.job,
+        video=running.get(row.job or ""),
+        step=row.step,
+        steps=row.steps,
+        jobs_done=row.jobs_done,
+        seconds_per_job=round(row.busy_seconds / row.jobs_done, 3) if row.jobs_done else None,
+    )
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as a person reads them: 1.5 s, 45 s, 12 min, 3 h 05 min, 2 d 4 h."""
+    if seconds is None:
+        return "unknown"
+    minutes = round(seconds / 60)
+    if seconds < 90:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    if minutes < 90:
+        return f"{minutes} min"
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{minutes // 1440} d {minutes % 1440 // 60} h"
+
+
+def one_line(snapshot: Snapshot) -> str:
+    """A snapshot as one plain line, for logs and pipes."""
+    counts = snapshot.counts
+    parts = [f"{counts.done}/{counts.total} done", f"{counts.running} running"]
+    parts.append(f"{counts.pending} pending")
+    if snapshot.held:
+        parts[-1] += f" ({snapshot.held} not asked for)"
+    if counts.failed:
+        parts.append(f"{counts.failed} failed")
+    if counts.stale:
+        parts.append(f"{counts.stale} stale")
+    if snapshot.alive:
+        parts.append(f"{snapshot.alive} workers")
+        parts.append(f"{duration(snapshot.eta_seconds)} left")
+    return f"{snapshot.sweep}: {', '.join(parts)}"

@@ -1,0 +1,92 @@
+"""A snapshot on a terminal: totals, a row per category, a row per worker."""
+
+from __future__ import annotations
+
+from rich.cells import cell_len
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from .progress import Counts, Snapshot, duration, one_line
+
+BAR_WIDTH = 16
+
+
+def view(snapshot: Snapshot) -> Group:
+    """The snapshot as a person reads it, at 80 columns and more."""
+    parts: list[Table | Text] = [Text(one_line(snapshot), style="bold"), categories(snapshot)]
+    if snapshot.workers:
+        parts.append(workers(snapshot))
+    if snapshot.draining and snapshot.alive:
+        parts.append(Text("stopping: each worker ends after its job", style="yellow"))
+    if snapshot.counts.failed:
+        parts.append(Text("see failed jobs: sweep logs; once more: sweep resume", style="red"))
+    return Group(*parts)
+
+
+def categories(snapshot: Snapshot) -> Table:
+    table = Table(box=None, padding=(0, 1), header_style="dim")
+    table.add_column("category", no_wrap=True, max_width=28)
+    table.add_column("")
+    for name in ("done", "running", "pending", "failed"):
+        table.add_column(name, justify="right")
+    if any(counts.stale for counts in snapshot.categories.values()):
+        table.add_column("stale", justify="right")
+    for name, counts in snapshot.categories.items():
+        row = [f"{counts.done}/{counts.total}", counts.running, counts.pending, counts.failed]
+        if len(table.columns) > 6:
+            row.append(counts.stale)
+        table.add_row(Text(name), bar(counts), *(str(value) for value in row))
+    return table
+
+
+def bar(counts: Counts) -> Text:
+    """Done, running and failed as shares of one bar."""
+    text = Text()
+    drawn = 0
+    for number, style in (
+        (counts.done, "green"),
+        (counts.running, "cyan"),
+        (counts.failed, "red"),
+    ):
+        width = round(BAR_WIDTH * number / counts.total) if counts.total else 0
+        width = min(width, BAR_WIDTH - drawn)
+        text.append("█" * width, style=style)
+        drawn += width
+    text.append("░" * (BAR_WIDTH - drawn), style="dim")
+    return text
+
+
+def workers(snapshot: Snapshot) -> Table:
+    table = Table(box=None, padding=(0, 1), header_style="dim")
+    table.add_column("worker", no_wrap=True)
+    table.add_column("state", no_wrap=True)
+    table.add_column("job", no_wrap=True, overflow="ellipsis", max_width=34)
+    for name in ("step", "s/job", "done"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for worker in snapshot.workers:
+        mean = worker.seconds_per_job
+        table.add_row(
+            worker.name,
+            worker.state,
+            Text(tail(worker.video or "", 34)),
+            f"{worker.step}/{worker.steps}" if worker.job and worker.steps else "",
+            "" if mean is None else f"{mean:.1f}",
+            str(worker.jobs_done),
+        )
+    return table
+
+
+def tail(text: str, cells: int) -> str:
+    """The end of a text in at most so many terminal cells: a Chinese character takes two."""
+    if cell_len(text) <= cells:
+        return text
+    while cell_len(text) > cells - 1:
+        text = text[1:]
+    return f"…{text}"
+
+
+def print_view(snapshot: Snapshot, console: Console) -> None:
+    console.print(view(snapshot))
+    if snapshot.seconds_per_job is not None:
+        console.print(f"{duration(snapshot.seconds_per_job)} a job", style="dim")

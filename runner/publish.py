@@ -1,0 +1,97 @@
+"""Publishing a video, and what on disk proves that a job is done.
+
+The sidecar is the commit record: it is written last, and names the size and sha256 of the
+video it vouches for. A video without its sidecar, or unlike it, counts for nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from .job import Job, JobState
+from .run_folder import RunFolder, flush_file, flush_folder, sha256_file, write_atomically
+
+SCHEMA = 1
+
+
+def publish(run: RunFolder, job: Job, finished: Path, record: dict[str, Any]) -> None:
+    """Move a finished, checked video to its place and commit it with its sidecar.
+
+    A former video of the job goes to `superseded/` first, with its sidecar.
+
+    Args:
+        finished: the video, on the same file system as the run folder; it is moved.
+        record: what the sidecar says beside `schema`, `job`, `fingerprint` and `video`'s
+            size and sha256.
+    """
+    video, sidecar = run.video(job), run.sidecar(job)
+    flush_file(finished)
+    size, sha256 = finished.stat().st_size, sha256_file(finished)
+    supersede(run, job)
+    finished.replace(video)
+    flush_folder(video.parent)
+    content = {
+        "schema": SCHEMA,
+        "job": job.id,
+        "fingerprint": job.fingerprint,
+        **record,
+        "video": {**record.get("video", {}), "file": video.name, "size": size, "sha256": sha256},
+    }
+    text = json.dumps(content, ensure_ascii=False, indent=2) + "\n"
+    write_atomically(sidecar, text.encode("utf-8", "backslashreplace"))
+
+
+def supersede(run: RunFolder, job: Job) -> None:
+    """Move a job's video and sidecar, where there are any, to `superseded/`.
+
+    The sidecar goes first: from then on the video counts for nothing.
+    """
+    stamp = time.strftime("%Y%m%d-%H%M%S") + f"-{time.time_ns() % 1_000_000_000:09d}"
+    target = run.superseded(job, stamp)
+    for former, place in (
+        (run.sidecar(job), target.with_suffix(".json")),
+        (run.video(job), target),
+    ):
+        if former.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
+            former.rename(place)
+            flush_folder(place.parent)
+            flush_folder(former.parent)
+
+
+def read_sidecar(path: Path) -> dict[str, Any] | None:
+    """A sidecar's content, or None where there is none that can be read."""
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+        return None
+    return content if isinstance(content.get("video"), dict) else None
+
+
+def state_on_disk(run: RunFolder, job: Job) -> JobState:
+    """What the files prove: `DONE`, `STALE` (made from other inputs) or `PENDING`.
+
+    The video must have its sidecar's size. It is hashed only where it was written to after
+    its sidecar, so that a whole sweep is looked through in a moment; `sweep verify` hashes
+    and decodes everything.
+    """
+    sidecar = read_sidecar(run.sidecar(job))
+    if sidecar is None or sidecar.get("job") != job.id:
+        return JobState.PENDING
+    video = run.video(job)
+    try:
+        status = video.stat()
+        committed = run.sidecar(job).stat().st_mtime_ns
+    except OSError:
+        return JobState.PENDING
+    record = sidecar["video"]
+    if status.st_size != record.get("size"):
+        return JobState.PENDING
+    if status.st_mtime_ns > committed and sha256_file(video) != record.get("sha256"):
+        return JobState.PENDING
+    return JobState.DONE if sidecar.get("fingerprint") == job.fingerprint else JobState.STALE

@@ -1,0 +1,627 @@
+"""`sweep.db`: what is claimed, done and failed, by whom and how often. SQLite in WAL mode.
+
+A claim is a lease: it is durable when `claim` returns, belongs to one worker, and ends when
+the worker is gone from this host or has not sent a heartbeat for `LEASE_SECONDS`. Every
+method is one transaction. Times are Unix seconds and are passed in.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from .errors import UserError
+from .job import Job, JobState, canonical_json
+from .placement import Slot
+from .processes import ProcessId
+
+HEARTBEAT_SECONDS = 10.0
+LEASE_SECONDS = 60.0
+FAILURE_LIMIT = 2
+"""So many failed attempts make a job failed."""
+DEATH_LIMIT = 10
+"""So many workers that died on a job make it failed."""
+
+_metadata = sa.MetaData()
+
+_jobs = sa.Table(
+    "jobs",
+    _metadata,
+    sa.Column("id", sa.String, primary_key=True),
+    sa.Column("position", sa.Integer, nullable=False),
+    sa.Column("category", sa.String, nullable=False),
+    sa.Column("group_key", sa.String, nullable=False),
+    sa.Column("fingerprint", sa.String, nullable=False),
+    sa.Column("job", sa.Text, nullable=False),
+    sa.Column("state", sa.String, nullable=False),
+    sa.Column("held", sa.Boolean, nullable=False, default=False),
+    sa.Column("failures", sa.Integer, nullable=False, default=0),
+    sa.Column("deaths", sa.Integer, nullable=False, default=0),
+    sa.Column("error", sa.Text),
+    sa.Column("seconds", sa.Float),
+    sa.Column("finished_at", sa.Float),
+    # The claim, while the job runs.
+    sa.Column("token", sa.String),
+    sa.Column("worker", sa.String),
+    sa.Column("host", sa.String),
+    sa.Column("pid", sa.Integer),
+    sa.Column("pid_started", sa.Float),
+    sa.Column("claimed_at", sa.Float),
+    sa.Column("lease_until", sa.Float),
+    sa.Index("jobs_by_state", "state", "held", "group_key", "position"),
+)
+
+_workers = sa.Table(
+    "workers",
+    _metadata,
+    sa.Column("name", sa.String, primary_key=True),
+    sa.Column("gpu", sa.Integer, nullable=False),
+    sa.Column("process", sa.Integer, nullable=False),
+    sa.Column("host", sa.String, nullable=False),
+    sa.Column("pid", sa.Integer, nullable=False),
+    sa.Column("pid_started", sa.Float, nullable=False),
+    sa.Column("state", sa.String, nullable=False),
+    sa.Column("job", sa.String),
+    sa.Column("step", sa.Integer, nullable=False, default=0),
+    sa.Column("steps", sa.Integer, nullable=False, default=0),
+    sa.Column("jobs_done", sa.Integer, nullable=False, default=0),
+    sa.Column("busy_seconds", sa.Float, nullable=False, default=0.0),
+    sa.Column("started_at", sa.Float, nullable=False),
+    sa.Column("beat_at", sa.Float, nullable=False),
+)
+
+_meta = sa.Table(
+    "meta",
+    _metadata,
+    sa.Column("key", sa.String, primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)
+
+_NO_CLAIM: dict[str, Any] = dict.fromkeys(
+    ("token", "worker", "host", "pid", "pid_started", "claimed_at", "lease_until")
+)
+
+
+class WorkerState(str, Enum):
+    LOADING = "loading"
+    WORKING = "working"
+    WAITING = "waiting"
+    """Nothing to claim now, but a running job may yet come back."""
+    STOPPED = "stopped"
+    GONE = "gone"
+    """Its process no longer exists, and it did not say goodbye."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A job that a worker holds. `attempt` counts this one, from 1."""
+
+    job: Job
+    token: str
+    worker: str
+    attempt: int
+    claimed_at: float
+
+
+@dataclass(frozen=True)
+class WorkerRow:
+    """What a worker last said of itself."""
+
+    name: str
+    slot: Slot
+    process: ProcessId
+    state: WorkerState
+    job: str | None
+    step: int
+    steps: int
+    jobs_done: int
+    busy_seconds: float
+    started_at: float
+
+
+@dataclass(frozen=True)
+class JobRow:
+    """A job as the queue knows it."""
+
+    job: Job
+    state: JobState
+    held: bool
+    failures: int
+    deaths: int
+    error: str | None
+    seconds: float | None
+    worker: str | None
+
+
+@dataclass(frozen=True)
+class Taste:
+    """What a worker would rather claim: its last group, then its home categories.
+
+    With `static` it claims nothing outside its home categories.
+    """
+
+    group: str | None = None
+    home: tuple[str, ...] = ()
+    static: bool = False
+
+
+class Queue:
+    """The queue of one sweep. Safe to use from many processes and threads at once."""
+
+    def __init__(self, path: Path, *, create: bool = False) -> None:
+        if not create and not path.exists():
+            raise UserError(f"{path}: there is no queue; `sweep resume` makes it anew")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._engine = sa.create_engine(
+            f"sqlite:///{path}", connect_args={"timeout": 60, "isolation_level": None}
+        )
+        sa.event.listen(self._engine, "connect", _configure)
+        sa.event.listen(self._engine, "begin", _begin)
+        if create:
+            with self._write() as connection:
+                _metadata.create_all(connection)
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    @contextmanager
+    def _write(self) -> Iterator[sa.Connection]:
+        with (
+            self._engine.connect().execution_options(sweep_begin="BEGIN IMMEDIATE") as connection,
+            connection.begin(),
+        ):
+            yield connection
+
+    @contextmanager
+    def _read(self) -> Iterator[sa.Connection]:
+        with self._engine.connect() as connection, connection.begin():
+            yield connection
+
+    # Filling the queue.
+
+    def sync(
+        self,
+        jobs: Sequence[Job],
+        retired: Sequence[Job],
+        manifest_sha256: str,
+        on_disk: Callable[[Job], JobState],
+    ) -> None:
+        """Bring every row in line with the manifest and with what the disk proves.
+
+        Running jobs stay with their workers. `on_disk` is asked before the transaction and
+        again, inside it, for a job of which the two accounts differ, since a worker may have
+        published meanwhile.
+        """
+        proven = {job.id: on_disk(job) for job in jobs}
+        with self._write() as connection:
+            rows = {row.id: row for row in connection.execute(sa.select(_jobs))}
+            new: list[dict[str, Any]] = []
+            for position, job in enumerate(jobs):
+                row = rows.pop(job.id, None)
+                values = {
+                    "id": job.id,
+                    "position": position,
+                    "category": job.category,
+                    "group_key": job.group,
+                    "fingerprint": job.fingerprint,
+                    "job": canonical_json(job.to_json()),
+                }
+                if row is None:
+                    state = proven[job.id]
+                    new.append(
+                        {**values, "state": state, "held": False, "failures": 0, "deaths": 0}
+                    )
+                    continue
+                if row.state != JobState.RUNNING:
+                    state = proven[job.id]
+                    if state != row.state:
+                        state = on_disk(job)
+                    if row.fingerprint != job.fingerprint:
+                        values |= {"failures": 0, "deaths": 0, "error": None}
+                    elif state is JobState.PENDING and row.state == JobState.FAILED:
+                        state = JobState.FAILED
+                    values["state"] = state
+                if any(getattr(row, key) != value for key, value in values.items()):
+                    connection.execute(sa.update(_jobs).where(_jobs.c.id == job.id).values(values))
+            if new:
+                connection.execute(sa.insert(_jobs), new)
+            for job_id in rows:
+                connection.execute(
+                    sa.update(_jobs)
+                    .where(_jobs.c.id == job_id)
+                    .values(state=JobState.RETIRED.value, **_NO_CLAIM)
+                )
+            missing = [
+                {
+                    "id": job.id,
+                    "position": len(jobs) + number,
+                    "category": job.category,
+                    "group_key": job.group,
+                    "fingerprint": job.fingerprint,
+                    "job": canonical_json(job.to_json()),
+                    "state": JobState.RETIRED.value,
+                    "held": False,
+                    "failures": 0,
+                    "deaths": 0,
+                }
+                for number, job in enumerate(retired)
+                if job.id not in rows
+            ]
+            if missing:
+                connection.execute(sa.insert(_jobs), missing)
+            _set_meta(connection, "manifest_sha256", manifest_sha256)
+
+    def manifest_sha256(self) -> str | None:
+        """The hash of the manifest that the rows were last brought in line with."""
+        with self._read() as connection:
+            return _get_meta(connection, "manifest_sha256")
+
+    def hold_all_but(self, chosen: set[str] | None) -> None:
+        """Let workers claim only these jobs; None lets them claim every job."""
+        with self._write() as connection:
+            connection.execute(sa.update(_jobs).values(held=chosen is not None))
+            for job_id in chosen or ():
+                connection.execute(sa.update(_jobs).where(_jobs.c.id == job_id).values(held=False))
+
+    def retry(self, states: Iterable[JobState], job_ids: Iterable[str] | None = None) -> int:
+        """Make jobs of these states pending again with a clean slate; returns how many."""
+        condition: sa.ColumnElement[bool] = _jobs.c.state.in_([state.value for state in states])
+        if job_ids is not None:
+            condition &= _jobs.c.id.in_(list(job_ids))
+        with self._write() as connection:
+            return connection.execute(
+                sa.update(_jobs)
+                .where(condition)
+                .values(state=JobState.PENDING.value, failures=0, deaths=0, error=None)
+            ).rowcount
+
+    # Claims.
+
+    def claim(self, worker: str, process: ProcessId, taste: Taste, now: float) -> Claim | None:
+        """Take a pending job, or None where there is none that this worker may take.
+
+        Also None once `drain` was asked for.
+        """
+        token = uuid.uuid4().hex
+        with self._write() as connection:
+            if _get_meta(connection, "draining"):
+                return None
+            row = _choose(connection, taste)
+            if row is None:
+                return None
+            connection.execute(
+                sa.update(_jobs)
+                .where(_jobs.c.id == row.id)
+                .values(
+                    state=JobState.RUNNING.value,
+                    token=token,
+                    worker=worker,
+                    host=process.host,
+                    pid=process.pid,
+                    pid_started=process.started,
+                    claimed_at=now,
+                    lease_until=now + LEASE_SECONDS,
+                )
+            )
+        job = Job.from_json(json.loads(row.job))
+        return Claim(job, token, worker, row.failures + row.deaths + 1, now)
+
+    def renew(self, claim: Claim, now: float) -> bool:
+        """Extend a lease; False where the claim is no longer the worker's own."""
+        with self._write() as connection:
+            return _update_claimed(connection, claim, {"lease_until": now + LEASE_SECONDS})
+
+    def finish(self, claim: Claim, now: float, *, measured: bool = True) -> JobState | None:
+        """Record a published video.
+
+        Args:
+            measured: whether the time since the claim is what making the video took.
+
+        Returns:
+            The job's new state: `DONE`, or `STALE` where its inputs changed meanwhile; None
+            where the claim was lost.
+        """
+        with self._write() as connection:
+            row = connection.execute(
+                sa.select(_jobs.c.fingerprint).where(_is_claim(claim))
+            ).one_or_none()
+            if row is None:
+                return None
+            current = row.fingerprint == claim.job.fingerprint
+            state = JobState.DONE if current else JobState.STALE
+            values: dict[str, Any] = {"state": state.value, "finished_at": now}
+            if measured:
+                values["seconds"] = now - claim.claimed_at
+            _update_claimed(connection, claim, {**values, "error": None, **_NO_CLAIM})
+            return state
+
+    def fail(self, claim: Claim, error: str, now: float) -> JobState | None:
+        """Count a failed attempt. Returns `PENDING` or, at the limit, `FAILED`."""
+        return self._end(claim, "failures", FAILURE_LIMIT, error, now)
+
+    def give_back(self, claim: Claim) -> bool:
+        """Return a job unharmed; False where the claim was lost."""
+        with self._write() as connection:
+            return _update_claimed(
+                connection, claim, {"state": JobState.PENDING.value, **_NO_CLAIM}
+            )
+
+    def reclaim(self, now: float) -> list[Claim]:
+        """Take back the jobs of workers that are gone or silent; returns their claims.
+
+        A death does not use up a job's retries but a limit of its own.
+        """
+        with self._read() as connection:
+            running = connection.execute(
+                sa.select(_jobs).where(_jobs.c.state == JobState.RUNNING.value)
+            ).all()
+        taken = []
+        for row in running:
+            process = ProcessId(row.host, row.pid, row.pid_started)
+            if row.lease_until >= now and not process.is_gone():
+                continue
+            job = Job.from_json(json.loads(row.job))
+            attempt = row.failures + row.deaths + 1
+            claim = Claim(job, row.token, row.worker, attempt, row.claimed_at)
+            error = f"the worker {row.worker} (pid {row.pid}) died or fell silent"
+            if self._end(claim, "deaths", DEATH_LIMIT, error, now) is not None:
+                taken.append(claim)
+        return taken
+
+    def _end(
+        self, claim: Claim, counter: str, limit: int, error: str, now: float
+    ) -> JobState | None:
+        with self._write() as connection:
+            row = connection.execute(sa.select(_jobs).where(_is_claim(claim))).one_or_none()
+            if row is None:
+                return None
+            count = getattr(row, counter) + 1
+            state = JobState.FAILED if count >= limit else JobState.PENDING
+            values = {counter: count, "state": state.value, "error": error, "finished_at": now}
+            _update_claimed(connection, claim, {**values, **_NO_CLAIM})
+            return state
+
+    # Workers.
+
+    def register(self, slot: Slot, process: ProcessId, now: float) -> None:
+        values = {
+            "name": slot.name,
+            "gpu": slot.gpu,
+            "process": slot.process,
+            "host": process.host,
+            "pid": process.pid,
+            "pid_started": process.started,
+            "state": WorkerState.LOADING.value,
+            "job": None,
+            "step": 0,
+            "steps": 0,
+            "jobs_done": 0,
+            "busy_seconds": 0.0,
+            "started_at": now,
+            "beat_at": now,
+        }
+        with self._write() as connection:
+            connection.execute(sa.delete(_workers).where(_workers.c.name == slot.name))
+            connection.execute(sa.insert(_workers).values(values))
+
+    def report(self, slot: Slot, now: float, **values: object) -> None:
+        """Note what a worker does: `state`, `job`, `step`, `steps`, `jobs_done`, ..."""
+        plain = {key: v.value if isinstance(v, Enum) else v for key, v in values.items()}
+        with self._write() as connection:
+            connection.execute(
+                sa.update(_workers).where(_workers.c.name == slot.name).values(beat_at=now, **plain)
+            )
+
+    def workers(self) -> list[WorkerRow]:
+        with self._read() as connection:
+            rows = connection.execute(
+                sa.select(_workers).order_by(_workers.c.gpu, _workers.c.process)
+            ).all()
+        result = []
+        for row in rows:
+            process = ProcessId(row.host, row.pid, row.pid_started)
+            state = WorkerState(row.state)
+            if state is not WorkerState.STOPPED and process.is_gone():
+                state = WorkerState.GONE
+            result.append(
+                WorkerRow(
+                    name=row.name,
+                    slot=Slot(row.gpu, row.process),
+                    process=process,
+                    state=state,
+                    job=row.job if state is WorkerState.WORKING else None,
+                    step=row.step,
+                    steps=row.steps,
+                    jobs_done=row.jobs_done,
+                    busy_seconds=row.busy_seconds,
+                    started_at=row.started_at,
+                )
+            )
+        return result
+
+    def forget_workers(self) -> None:
+        """Drop the rows of workers that have stopped or are gone."""
+        ended = [
+            worker.name
+            for worker in self.workers()
+            if worker.state in (WorkerState.STOPPED, WorkerState.GONE)
+        ]
+        with self._write() as connection:
+            connection.execute(sa.delete(_workers).where(_workers.c.name.in_(ended)))
+
+    def drain(self, wanted: bool) -> None:
+        """Have workers end after their job (True), or claim on (False)."""
+        with self._write() as connection:
+            _set_meta(connection, "draining", "yes" if wanted else "")
+
+    def is_draining(self) -> bool:
+        with self._read() as connection:
+            return bool(_get_meta(connection, "draining"))
+
+    # Questions.
+
+    def counts(self) -> dict[str, dict[JobState, int]]:
+        """Number of jobs per category and state, categories in the manifest's order."""
+        with self._read() as connection:
+            rows = connection.execute(
+                sa.select(_jobs.c.category, _jobs.c.state, sa.func.count())
+                .group_by(_jobs.c.category, _jobs.c.state)
+                .order_by(sa.func.min(_jobs.c.position))
+            ).all()
+        counts: dict[str, dict[JobState, int]] = {}
+        for category, state, number in rows:
+            counts.setdefault(category, {})[JobState(state)] = number
+        return counts
+
+    def held(self) -> int:
+        """Number of pending jobs outside the part of the sweep that is being run."""
+        with self._read() as connection:
+            return int(
+                connection.execute(
+                    sa.select(sa.func.count()).where(
+                        _jobs.c.state == JobState.PENDING.value, _jobs.c.held
+                    )
+                ).scalar_one()
+            )
+
+    def open_jobs(self, taste: Taste) -> tuple[int, int]:
+        """How many jobs such a worker may claim now, and how many run that may come back."""
+        conditions = [~_jobs.c.held]
+        if taste.static and taste.home:
+            conditions.append(_jobs.c.category.in_(taste.home))
+        with self._read() as connection:
+            rows = connection.execute(
+                sa.select(_jobs.c.state, sa.func.count()).where(*conditions).group_by(_jobs.c.state)
+            ).all()
+        numbers: dict[str, int] = {state: number for state, number in rows}
+        return numbers.get(JobState.PENDING.value, 0), numbers.get(JobState.RUNNING.value, 0)
+
+    def mean_seconds(self, last: int = 200) -> float | None:
+        """Mean seconds of the jobs done last, from claim to publication; loading is not in it."""
+        with self._read() as connection:
+            recent = (
+                sa.select(_jobs.c.seconds)
+                .where(_jobs.c.seconds.is_not(None))
+                .order_by(_jobs.c.finished_at.desc())
+                .limit(last)
+                .subquery()
+            )
+            mean = connection.execute(sa.select(sa.func.avg(recent.c.seconds))).scalar_one()
+        return None if mean is None else float(mean)
+
+    def claim_times(self) -> list[float]:
+        """Since when each running job runs."""
+        with self._read() as connection:
+            rows = connection.execute(
+                sa.select(_jobs.c.claimed_at).where(_jobs.c.state == JobState.RUNNING.value)
+            ).all()
+        return [row.claimed_at for row in rows]
+
+    def rows(self, *states: JobState) -> list[JobRow]:
+        """Jobs of these states (of all, where none is given), in the manifest's order."""
+        query = sa.select(_jobs).order_by(_jobs.c.position)
+        if states:
+            query = query.where(_jobs.c.state.in_([state.value for state in states]))
+        with self._read() as connection:
+            rows = connection.execute(query).all()
+        return [
+            JobRow(
+                job=Job.from_json(json.loads(row.job)),
+                state=JobState(row.state),
+                held=row.held,
+                failures=row.failures,
+                deaths=row.deaths,
+                error=row.error,
+                seconds=row.seconds,
+                worker=row.worker,
+            )
+            for row in rows
+        ]
+
+
+def _configure(connection: Any, _record: object) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    # A claim must survive a power cut: a job run by two workers costs more than a flush.
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.close()
+
+
+def _begin(connection: sa.Connection) -> None:
+    # A write transaction takes its lock at once: one that reads first and writes later
+    # would fail with "database is locked" instead of waiting its turn.
+    options: Mapping[str, Any] = connection.get_execution_options()
+    connection.exec_driver_sql(options.get("sweep_begin", "BEGIN"))
+
+
+def _choose(connection: sa.Connection, taste: Taste) -> Any:
+    """The pending job that such a worker should take next, or None."""
+    pending = (_jobs.c.state == JobState.PENDING.value) & ~_jobs.c.held
+    first = sa.select(_jobs).where(pending).order_by(_jobs.c.failures, _jobs.c.position).limit(1)
+    if taste.group is not None:
+        row = connection.execute(first.where(_jobs.c.group_key == taste.group)).one_or_none()
+        if row is not None:
+            return row
+    is_pending = sa.func.sum(sa.case((_jobs.c.state == JobState.PENDING.value, 1), else_=0))
+    groups = connection.execute(
+        sa.select(
+            _jobs.c.group_key,
+            _jobs.c.category,
+            is_pending.label("pending"),
+            (sa.func.count() - is_pending).label("running"),
+            sa.func.min(_jobs.c.position).label("position"),
+        )
+        .where(_jobs.c.state.in_([JobState.PENDING.value, JobState.RUNNING.value]), ~_jobs.c.held)
+        .group_by(_jobs.c.group_key, _jobs.c.category)
+    ).all()
+    groups = [group for group in groups if group.pending]
+    if taste.static and taste.home:
+        groups = [group for group in groups if group.category in taste.home]
+    if not groups:
+        return None
+    left: dict[str, int] = {}
+    for group in groups:
+        left[group.category] = left.get(group.category, 0) + group.pending
+
+    def rank(group: Any) -> tuple[bool, int, int, int]:
+        home = group.category in taste.home
+        return (
+            group.running > 0,
+            taste.home.index(group.category) if home else len(taste.home),
+            0 if home else -left[group.category],
+            group.position,
+        )
+
+    best = min(groups, key=rank)
+    return connection.execute(first.where(_jobs.c.group_key == best.group_key)).one()
+
+
+def _is_claim(claim: Claim) -> sa.ColumnElement[bool]:
+    return (_jobs.c.id == claim.job.id) & (_jobs.c.token == claim.token)
+
+
+def _update_claimed(connection: sa.Connection, claim: Claim, values: dict[str, Any]) -> bool:
+    return bool(
+        connection.execute(sa.update(_jobs).where(_is_claim(claim)).values(values)).rowcount
+    )
+
+
+def _get_meta(connection: sa.Connection, key: str) -> str | None:
+    value: str | None = connection.execute(
+        sa.select(_meta.c.value).where(_meta.c.key == key)
+    ).scalar_one_or_none()
+    return value
+
+
+def _set_meta(connection: sa.Connection, key: str, value: str) -> None:
+    connection.execute(sa.delete(_meta).where(_meta.c.key == key))
+    connection.execute(sa.insert(_meta).values(key=key, value=value))

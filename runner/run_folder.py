@@ -1,0 +1,178 @@
+"""The run folder: the path of everything in it, and the one way to write a file atomically."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from .job import Job
+from .placement import Slot
+
+RESERVED = frozenset({"logs", "work", "cache", "superseded", "report"})
+"""Folder names of the run folder itself, which no category can have."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """All that belongs to one sweep, under `results/<name>/`."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def experiment(self) -> Path:
+        return self.path / "experiment.yaml"
+
+    @property
+    def manifest(self) -> Path:
+        return self.path / "manifest.jsonl"
+
+    @property
+    def queue(self) -> Path:
+        return self.path / "sweep.db"
+
+    @property
+    def attempts(self) -> Path:
+        return self.path / "attempts.jsonl"
+
+    @property
+    def cache(self) -> Path:
+        return self.path / "cache"
+
+    @property
+    def logs(self) -> Path:
+        return self.path / "logs"
+
+    @property
+    def locks(self) -> Path:
+        return self.path / "work" / "locks"
+
+    @property
+    def plan_lock(self) -> Path:
+        return self.locks / "plan.lock"
+
+    def log(self, slot: Slot) -> Path:
+        return self.logs / f"{slot.name}.log"
+
+    def lock(self, slot: Slot) -> Path:
+        return self.locks / f"{slot.name}.lock"
+
+    def scratch(self, job: Job) -> Path:
+        return self.path / "work" / job.id
+
+    def video(self, job: Job) -> Path:
+        return self.path / job.output
+
+    def sidecar(self, job: Job) -> Path:
+        return self.video(job).with_suffix(".json")
+
+    def superseded(self, job: Job, stamp: str) -> Path:
+        """Where a job's former video goes when it is remade; `stamp` keeps the makes apart."""
+        former = Path(job.output)
+        return self.path / "superseded" / former.parent / f"{former.stem}.{stamp}{former.suffix}"
+
+    def temporary(self, job: Job) -> Path:
+        """A new unique name beside the job's video, for the file in the making."""
+        video = self.video(job)
+        return video.with_name(f".{video.stem}.{uuid.uuid4().hex[:12]}.tmp{video.suffix}")
+
+    def temporaries(self, job: Job) -> list[Path]:
+        """What earlier attempts of a job left beside its video."""
+        video = self.video(job)
+        prefix, suffix = f".{video.stem}.", f".tmp{video.suffix}"
+        if not video.parent.is_dir():
+            return []
+        return [
+            path
+            for path in video.parent.iterdir()
+            if path.name.startswith(prefix) and path.name.endswith(suffix)
+        ]
+
+
+def flush_folder(folder: Path) -> None:
+    """Make renames in a folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def flush_file(path: Path) -> None:
+    """Make a file's content survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace a file as a whole: a reader sees the old content or the new, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    flush_folder(path.parent)
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Append one line with a single write, so that lines of several processes never mix."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        os.write(descriptor, line.rstrip(b"\n") + b"\n")
+    finally:
+        os.close(descriptor)
+
+
+def sha256_file(path: Path) -> str:
+    """Hex sha256 of a file's content."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a living process holds that lock file (the kernel frees it when the last dies)."""
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock file, waiting for whoever has it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,250 @@
+"""`python -m runner.slot RUN --gpu G --process P`: the supervisor of one slot, without torch.
+
+It starts the slot's worker, writes all that the worker says to the slot's log and to its own
+terminal, starts the worker again when it dies, and takes it down with itself. A lock file,
+held by supervisor and worker alike, says that the slot is taken; the kernel frees it when the
+last of them is gone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import IO
+
+from .gpus import find_gpus
+from .placement import Slot
+from .processes import die_with_parent
+from .run_folder import RunFolder
+
+GRACE_SECONDS = 30.0
+"""A worker that was asked to stop has so long; a step of a 14B model takes about seven."""
+
+DEATHS_LIMIT = 5
+"""So many deaths of a worker in a row, no job done between them, and the slot gives up."""
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+class SlotTaken(Exception):
+    """Another supervisor, or a worker that outlived its own, has this slot."""
+
+
+class Log:
+    """The slot's log file, with a copy to the terminal where there is one."""
+
+    def __init__(self, path: Path, *, echo: bool) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("ab", buffering=0)
+        self._echo = echo
+
+    def say(self, text: str) -> None:
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S")
+        line = f"{stamp},000 SLOT    {text}\n".encode("utf-8", "backslashreplace")
+        self._file.write(line)
+        self.show(line)
+
+    def show(self, data: bytes) -> None:
+        """Pass to the terminal alone; one that has gone away is no error."""
+        if self._echo:
+            with contextlib.suppress(OSError):
+                os.write(sys.stdout.fileno(), data)
+
+    def copy(self, stream: IO[bytes]) -> None:
+        """Copy a worker's output until it ends: all of it to the terminal, and to the file
+        each line as it finally stood, without the progress bars that it overwrote."""
+        rest = b""
+        while data := os.read(stream.fileno(), 65536):
+            self.show(data)
+            *lines, rest = (rest + data).split(b"\n")
+            for line in lines:
+                self._write_line(line)
+            rest = rest.rpartition(b"\r")[2] if len(rest) > 65536 else rest
+        if rest:
+            self._write_line(rest)
+
+    def _write_line(self, line: bytes) -> None:
+        final = line.rstrip(b"\r").rpartition(b"\r")[2]
+        if final.strip():
+            self._file.write(final + b"\n")
+
+
+class Supervisor:
+    """Keeps one worker running in one slot until there is nothing left to do."""
+
+    def __init__(
+        self, run: RunFolder, slot: Slot, command: list[str], environment: dict[str, str], log: Log
+    ) -> None:
+        self.run_folder = run
+        self.slot = slot
+        self.command = command
+        self.environment = environment
+        self.log = log
+        self._stopping = threading.Event()
+        self._worker: subprocess.Popen[bytes] | None = None
+
+    def stop(self, number: int, _frame: FrameType | None = None) -> None:
+        """Ask the worker to give its job back and end; kill it where it does not."""
+        if self._stopping.is_set():
+            return
+        self._stopping.set()
+        self.log.say(f"{signal.Signals(number).name}: stopping")
+        worker = self._worker
+        if worker is not None and worker.poll() is None:
+            worker.terminate()
+            killer = threading.Timer(GRACE_SECONDS, self._kill)
+            killer.daemon = True
+            killer.start()
+
+    def _kill(self) -> None:
+        if self._worker is not None and self._worker.poll() is None:
+            self.log.say(f"the worker did not end within {GRACE_SECONDS:.0f} s; killing it")
+            kill_group(self._worker.pid)
+
+    def run(self, lock: int) -> int:
+        """Run workers one after the other; returns the exit status of the slot."""
+        deaths = 0
+        while not self._stopping.is_set():
+            done_before = self._jobs_done()
+            status = self._run_worker(lock)
+            if status in (0, 2) or self._stopping.is_set():
+                return 2 if status == 2 else 0
+            deaths = 1 if self._jobs_done() > done_before else deaths + 1
+            if deaths >= DEATHS_LIMIT:
+                self.log.say(f"{deaths} workers died in a row without a finished job; giving up")
+                return 1
+            pause = min(2.0 ** (deaths - 1), 60.0)
+            self.log.say(f"starting another worker in {pause:.0f} s")
+            self._stopping.wait(pause)
+        return 0
+
+    def _run_worker(self, lock: int) -> int:
+        self._worker = worker = subprocess.Popen(
+            self.command,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            pass_fds=[lock],
+            start_new_session=True,
+            preexec_fn=die_with_parent,
+        )
+        assert worker.stdout is not None
+        copying = threading.Thread(target=self.log.copy, args=(worker.stdout,), daemon=True)
+        copying.start()
+        status = worker.wait()
+        # Whatever the worker started goes with it; it would also keep the log's pipe open.
+        kill_group(worker.pid)
+        copying.join()
+        worker.stdout.close()
+        if status < 0:
+            self.log.say(f"the worker was killed by {signal.Signals(-status).name}")
+        elif status:
+            self.log.say(f"the worker ended with status {status}")
+        return status
+
+    def _jobs_done(self) -> int:
+        """How many jobs this slot has finished so far, over all its workers."""
+        marker = '"outcome":"done"'
+        name = f'"worker":"{self.slot.name}"'
+        try:
+            with self.run_folder.attempts.open(encoding="utf-8", errors="replace") as lines:
+                return sum(marker in line and name in line for line in lines)
+        except FileNotFoundError:
+            return 0
+
+
+def kill_group(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def take_slot(path: Path) -> Iterator[int]:
+    """Hold a slot's lock file; yields its descriptor, to be handed to the worker.
+
+    Raises:
+        SlotTaken: it is held already.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SlotTaken(path.stem) from None
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, json.dumps({"supervisor": os.getpid()}).encode())
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def supervisor_pid(lock: Path) -> int | None:
+    """The pid that the holder of a lock file wrote into it."""
+    try:
+        return int(json.loads(lock.read_bytes())["supervisor"])
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def worker_environment(slot: Slot, device: str, threads: int) -> dict[str, str]:
+    """The worker's environment: it sees its own GPU only, and its share of the cores."""
+    environment = dict(os.environ)
+    if device == "cuda":
+        gpus = {gpu.number: gpu.uuid for gpu in find_gpus()}
+        environment["CUDA_VISIBLE_DEVICES"] = gpus.get(slot.gpu, str(slot.gpu))
+    else:
+        environment["CUDA_VISIBLE_DEVICES"] = ""
+    environment.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
+    environment.update(PYTHONUNBUFFERED="1", PYTHONFAULTHANDLER="1", PYTHONUTF8="1")
+    return environment
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m runner.slot", description=__doc__)
+    parser.add_argument("run", help="the run folder")
+    parser.add_argument("--gpu", type=int, required=True)
+    parser.add_argument("--process", type=int, required=True)
+    parser.add_argument("--device", choices=("cuda", "cpu"), default=None)
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of the worker")
+    parser.add_argument("--home", action="append", default=[], help="a category to begin with")
+    parser.add_argument("--quiet", action="store_true", help="write to the log alone")
+    arguments = parser.parse_args()
+    run, slot = RunFolder(Path(arguments.run).absolute()), Slot(arguments.gpu, arguments.process)
+    device = arguments.device or ("cuda" if find_gpus() else "cpu")
+    command = [sys.executable, "-m", "runner.start_worker", str(run.path)]
+    command += [f"--gpu={slot.gpu}", f"--process={slot.process}", f"--device={device}"]
+    command += [f"--home={category}" for category in arguments.home]
+    log = Log(run.log(slot), echo=not arguments.quiet)
+    try:
+        with take_slot(run.lock(slot)) as lock:
+            environment = worker_environment(slot, device, arguments.threads)
+            supervisor = Supervisor(run, slot, command, environment, log)
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                signal.signal(number, supervisor.stop)
+            log.say(f"supervisor started, pid {os.getpid()}")
+            status = supervisor.run(lock)
+            log.say(f"supervisor ended with status {status}")
+            return status
+    except SlotTaken:
+        log.say("this slot is taken already; nothing was started")
+        return 2
+    except Exception as error:
+        log.say(f"supervisor failed: {type(error).__name__}: {error}")
+        raise
+
+
+if __name__ == "__main__":
+    sys.exit(main())

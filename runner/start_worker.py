@@ -1,0 +1,149 @@
+"""`python -m runner.start_worker`: the worker process of a slot, from arguments to exit status.
+
+Exit status 0 says that nothing is left to do (or a stop was asked for), 2 that the machine or
+the experiment is wrong, anything else that the worker failed and may be started again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import platform
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from .backends import Machine
+from .errors import UserError
+from .experiment import Experiment, load_experiment
+from .gpus import find_gpus
+from .placement import Slot
+from .queue import Claim, Queue, Taste
+from .run_folder import RunFolder
+from .worker import Worker
+
+log = logging.getLogger("sweep")
+
+PACKAGES = ("sweep-runner", "diffsynth", "torch", "transformers", "numpy", "imageio-ffmpeg")
+
+
+class StepBar:
+    """One tqdm bar per video, on standard error."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm[Any] | None = None
+        self._job: str | None = None
+
+    def show(self, claim: Claim, step: int, steps: int) -> None:
+        if self._bar is None or self._job != claim.token:
+            self.close()
+            self._bar = tqdm(total=steps, desc=claim.job.output, leave=False, ncols=100)
+            self._job = claim.token
+        self._bar.update(step - self._bar.n)
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def provenance(experiment: Experiment, device: str) -> dict[str, Any]:
+    """What every sidecar of this worker says of software, machine and model."""
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    gpus = find_gpus() if device == "cuda" else []
+    return {
+        "backend": experiment.backend,
+        "model": experiment.model.model_dump(mode="json"),
+        "model_identity": experiment.make_backend().identity(),
+        "versions": versions,
+        "host": socket.gethostname(),
+        "device": gpus[0].name if gpus else platform.processor() or platform.machine(),
+        "git_commit": git_commit(experiment.root),
+    }
+
+
+def git_commit(folder: Path) -> str | None:
+    """The commit checked out in a folder, or None outside git."""
+    try:
+        result = subprocess.run(
+            ["git", "-C", str(folder), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout.strip() or None if result.returncode == 0 else None
+
+
+def work(arguments: argparse.Namespace) -> None:
+    run = RunFolder(Path(arguments.run).absolute())
+    experiment = load_experiment(run.experiment)
+    slot = Slot(arguments.gpu, arguments.process)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: stop.set())
+    log.info("%s: pid %d, %s threads", slot.name, os.getpid(), os.environ.get("OMP_NUM_THREADS"))
+    bar = StepBar()
+    queue = Queue(run.queue)
+    worker = Worker(
+        run=run,
+        queue=queue,
+        backend=experiment.make_backend(),
+        machine=Machine(arguments.device, run.cache),
+        root=experiment.root,
+        slot=slot,
+        quality=experiment.output.quality,
+        taste=Taste(home=tuple(arguments.home), static=experiment.placement.balance == "static"),
+        stop=stop,
+        record=provenance(experiment, arguments.device),
+        show_step=bar.show,
+    )
+    try:
+        worker.run()
+    finally:
+        bar.close()
+        queue.close()
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m runner.start_worker")
+    parser.add_argument("run")
+    parser.add_argument("--gpu", type=int, required=True)
+    parser.add_argument("--process", type=int, required=True)
+    parser.add_argument("--device", choices=("cuda", "cpu"), required=True)
+    parser.add_argument("--home", action="append", default=[])
+    arguments = parser.parse_args()
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)-7s %(message)s",
+    )
+    with logging_redirect_tqdm():
+        try:
+            work(arguments)
+        except UserError as error:
+            log.error("%s", error)  # noqa: TRY400 - a person's mistake needs no traceback
+            return 2
+        except Exception:
+            log.exception("the worker failed")
+            return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,173 @@
+"""A sweep on disk: finding its run folder, and keeping experiment, manifest and queue in line."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from .attempts import Attempt, record_attempt
+from .dataset import read_dataset
+from .errors import UserError
+from .experiment import Experiment, load_experiment
+from .job import Outcome
+from .manifest import Manifest, read_manifest, write_manifest
+from .placement import Slot
+from .plan import Changes, changes, expand
+from .publish import state_on_disk
+from .queue import Queue
+from .run_folder import RunFolder, is_locked, locked, write_atomically
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What `plan` did: the run, its manifest, the changes and what was left out."""
+
+    run: RunFolder
+    experiment: Experiment
+    manifest: Manifest
+    changes: Changes
+    left_out: tuple[str, ...]
+    key_changes: tuple[str, ...]
+
+
+def is_experiment_file(text: str) -> bool:
+    return text.endswith((".yaml", ".yml"))
+
+
+def find_run(text: str) -> RunFolder:
+    """The run folder that RUN names: an experiment file, a run folder or a sweep's name.
+
+    A name is looked up in `results/` of this folder, of those above it, and of the folder
+    that holds this package.
+
+    Raises:
+        UserError: there is no such run.
+    """
+    path = Path(text)
+    if path.name == "experiment.yaml" and (path.parent / "manifest.jsonl").exists():
+        return RunFolder(path.parent.absolute())
+    if is_experiment_file(text):
+        run = load_experiment(path).run_folder
+        if not run.experiment.exists():
+            raise UserError(f"{text}: not planned yet; run `sweep plan {text}` first")
+        return run
+    if (path / "experiment.yaml").exists():
+        return RunFolder(path.absolute())
+    if path.is_dir():
+        raise UserError(f"{text}: is no run folder (it has no experiment.yaml)")
+    for folder in _places():
+        if "/" not in text and (folder / "results" / text / "experiment.yaml").exists():
+            return RunFolder(folder / "results" / text)
+    raise UserError(
+        f"{text}: no such run; name an experiment file, a run folder, or a sweep in results/"
+    )
+
+
+def _places() -> Iterator[Path]:
+    here = Path.cwd()
+    yield here
+    yield from here.parents
+    yield Path(__file__).resolve().parents[1]
+
+
+def live_slots(run: RunFolder) -> list[Slot]:
+    """The slots whose supervisor or worker is alive on this host."""
+    if not run.locks.is_dir():
+        return []
+    slots = (Slot.parse(path.stem) for path in run.locks.glob("*.lock"))
+    return sorted(slot for slot in slots if slot is not None and is_locked(run.lock(slot)))
+
+
+def plan_sweep(
+    path: Path, overrides: Sequence[str], *, skip_invalid: bool, take_changes: bool
+) -> Planned:
+    """Expand an experiment and bring its run folder in line with it.
+
+    Args:
+        take_changes: whether an existing run may be changed to match the file.
+
+    Raises:
+        UserError: the experiment is wrong, the run folder is another experiment's, or the
+            file differs from the run and `take_changes` is False.
+    """
+    experiment = load_experiment(path, overrides)
+    run = experiment.run_folder
+    key_changes: list[str] = []
+    if run.experiment.exists():
+        planned = load_experiment(run.experiment)
+        if planned.overrides and path.absolute() != run.experiment:
+            experiment = load_experiment(path, [*planned.overrides, *overrides])
+        key_changes = experiment.differences(planned)
+        if key_changes and not take_changes:
+            raise UserError(
+                f"{path}: differs from the run it has planned ({run.experiment}):\n"
+                + "\n".join(f"  {change}" for change in key_changes)
+                + f"\n`sweep plan {path}` takes the changes in; "
+                f"`sweep resume {run.name}` goes on as planned"
+            )
+    elif run.path.exists() and any(run.path.iterdir()):
+        raise UserError(f"{run.path}: is not empty and no run folder; change `name` or `results`")
+    dataset = read_dataset(experiment, skip_invalid=skip_invalid)
+    backend = experiment.make_backend()
+    with locked(run.plan_lock):
+        former = read_manifest(run.manifest) if run.manifest.exists() else Manifest(())
+        manifest = expand(experiment, dataset.clips, backend.identity(), backend.recipe, former)
+        known = {job.id for job in (*former.jobs, *former.retired)}
+        if known and not known & {job.id for job in manifest.jobs}:
+            raise UserError(
+                f"{run.path}: belongs to another experiment (no job in common); change `name`, "
+                "or move that folder away"
+            )
+        text = experiment.to_yaml(run.path)
+        if not run.experiment.exists() or run.experiment.read_text(encoding="utf-8") != text:
+            write_atomically(run.experiment, text.encode())
+        if manifest != former:
+            write_manifest(run.manifest, manifest)
+        _sync(Queue(run.queue, create=True), run, manifest)
+    return Planned(
+        run, experiment, manifest, changes(former, manifest), dataset.left_out, tuple(key_changes)
+    )
+
+
+def open_queue(run: RunFolder, *, look_at_disk: bool = False) -> Queue:
+    """The queue of a planned run, made anew from manifest and disk where it is missing.
+
+    Args:
+        look_at_disk: bring the queue in line with the files even if it knows the manifest.
+
+    Raises:
+        UserError: there is no manifest, or the queue is missing while workers run.
+    """
+    missing = not run.queue.exists()
+    if missing and live_slots(run):
+        raise UserError(
+            f"{run.queue}: is gone while workers run; `sweep stop --now {run.name}`, then resume"
+        )
+    if not run.manifest.exists():
+        raise UserError(f"{run.path}: has no manifest; run `sweep plan` first")
+    if not missing and not look_at_disk:
+        queue = Queue(run.queue)
+        if queue.manifest_sha256() == hashlib.sha256(run.manifest.read_bytes()).hexdigest():
+            return queue
+        queue.close()
+    with locked(run.plan_lock):
+        queue = Queue(run.queue, create=True)
+        _sync(queue, run, read_manifest(run.manifest))
+    return queue
+
+
+def _sync(queue: Queue, run: RunFolder, manifest: Manifest) -> None:
+    queue.sync(manifest.jobs, manifest.retired, manifest.sha256, partial(state_on_disk, run))
+
+
+def take_back(run: RunFolder, queue: Queue) -> None:
+    """Give the jobs of dead or silent workers back, and record those attempts."""
+    now = time.time()
+    for claim in queue.reclaim(now):
+        error = "the worker died or fell silent"
+        attempt = Attempt(claim.job.id, claim.worker, Outcome.DIED, claim.claimed_at, now, error)
+        record_attempt(run.attempts, attempt)

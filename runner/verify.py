@@ -1,0 +1,58 @@
+"""Verification: every finished video against its sidecar, by size, sha256 and strict decoding."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from .job import Job
+from .publish import read_sidecar
+from .run_folder import RunFolder, sha256_file
+from .video import BrokenVideo, check_video
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What verification found of one job's video: `problem` is None where it is whole."""
+
+    job: Job
+    problem: str | None
+
+
+def verify(
+    run: RunFolder, jobs: Sequence[Job], on_verdict: Callable[[Verdict], object]
+) -> list[Verdict]:
+    """Check the videos of these jobs, several at once; verdicts come in the jobs' order."""
+    verdicts = []
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        for verdict in pool.map(lambda job: Verdict(job, find_problem(run, job)), jobs):
+            on_verdict(verdict)
+            verdicts.append(verdict)
+    return verdicts
+
+
+def find_problem(run: RunFolder, job: Job) -> str | None:
+    """What is wrong with a job's video or sidecar, in one line, or None."""
+    video, sidecar = run.video(job), read_sidecar(run.sidecar(job))
+    if not video.exists():
+        return "the video is missing"
+    if sidecar is None:
+        return "the sidecar is missing or cannot be read"
+    record = sidecar["video"]
+    try:
+        size = video.stat().st_size
+        if size != record.get("size"):
+            return f"has {size} bytes, its sidecar says {record.get('size')}"
+        if sha256_file(video) != record.get("sha256"):
+            return "its content has changed since it was made (sha256 differs)"
+        expected = {key: record[key] for key in ("width", "height", "num_frames", "fps")}
+        check_video(video, **expected)
+    except KeyError as error:
+        return f"the sidecar does not say the video's {error}"
+    except BrokenVideo as error:
+        return f"cannot be decoded as it should: {error}"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return None

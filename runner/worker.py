@@ -1,0 +1,275 @@
+"""A worker: claim -> prepare -> generate -> check -> publish -> record, with one loaded model."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .attempts import Attempt, record_attempt
+from .backends import Backend, Group, Machine
+from .job import JobState, Outcome
+from .placement import Slot
+from .processes import ProcessId
+from .publish import publish, state_on_disk
+from .queue import HEARTBEAT_SECONDS, Claim, Queue, Taste, WorkerState
+from .run_folder import RunFolder
+from .sweep import take_back
+from .video import check_video
+
+log = logging.getLogger("sweep.worker")
+
+WAIT_SECONDS = 1.0
+REPORT_SECONDS = 1.0
+LOG_STEPS_SECONDS = 30.0
+
+
+class Interrupted(BaseException):
+    """The worker was asked to stop: its job goes back unharmed.
+
+    Not an Exception, so that a backend that catches its own errors does not catch it.
+    """
+
+
+class LostClaim(BaseException):
+    """The claim is no longer the worker's own: nothing of the job may be published."""
+
+
+@dataclass
+class Stages:
+    """Seconds per stage of one job, in the order in which the stages were entered."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def time(self, stage: str) -> Iterator[None]:
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = round(time.monotonic() - start, 4)
+
+    def __str__(self) -> str:
+        return ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in self.seconds.items())
+
+
+class Worker:
+    """One process in one slot. It is handed everything it works with.
+
+    Args:
+        root: the project root, where the jobs' reference paths start.
+        stop: set from outside (a signal) to end the job in hand and give it back.
+        record: what every sidecar says beside the job's own: host, versions, GPU.
+        show_step: told of each step, for a progress bar.
+    """
+
+    def __init__(
+        self,
+        *,
+        run: RunFolder,
+        queue: Queue,
+        backend: Backend[Any],
+        machine: Machine,
+        root: Path,
+        slot: Slot,
+        quality: float,
+        taste: Taste,
+        stop: threading.Event,
+        record: dict[str, Any],
+        show_step: Callable[[Claim, int, int], None] = lambda *_: None,
+    ) -> None:
+        self.run_folder = run
+        self.queue = queue
+        self.backend = backend
+        self.machine = machine
+        self.root = root
+        self.slot = slot
+        self.quality = quality
+        self.taste = taste
+        self.stop = stop
+        self.record = record
+        self.show_step = show_step
+        self.process = ProcessId.own()
+        self._claim: Claim | None = None
+        self._lost = threading.Event()
+        self._group: str | None = None
+        self._jobs_done = 0
+        self._busy_seconds = 0.0
+        self._next_report = 0.0
+        self._next_log = 0.0
+
+    def run(self) -> None:
+        """Load the model and work until nothing is left to claim, or a stop is asked for."""
+        self.queue.register(self.slot, self.process, time.time())
+        ended = threading.Event()
+        heart = threading.Thread(target=self._beat, args=(ended,), daemon=True)
+        heart.start()
+        try:
+            start = time.monotonic()
+            self.backend.load(self.machine)
+            log.info("model loaded in %.1f s on %s", time.monotonic() - start, self.machine.device)
+            self._work()
+        finally:
+            ended.set()
+            heart.join()
+            self._report(state=WorkerState.STOPPED, job=None)
+            self.backend.close()
+
+    def _work(self) -> None:
+        while not self.stop.is_set():
+            take_back(self.run_folder, self.queue)
+            taste = Taste(self._group, self.taste.home, self.taste.static)
+            claim = self.queue.claim(self.slot.name, self.process, taste, time.time())
+            if claim is not None:
+                # A worker may have been killed between publishing and recording it.
+                if state_on_disk(self.run_folder, claim.job) is JobState.DONE:
+                    self.queue.finish(claim, time.time(), measured=False)
+                    log.info("%s: is on disk already", claim.job.id)
+                else:
+                    self._do(claim)
+            elif self.queue.is_draining():
+                log.info("asked to stop: no further job is claimed")
+                return
+            else:
+                pending, running = self.queue.open_jobs(self.taste)
+                if not pending and not running:
+                    log.info("nothing is left to do; %d jobs done", self._jobs_done)
+                    return
+                self._report(state=WorkerState.WAITING, job=None)
+                self.stop.wait(WAIT_SECONDS)
+
+    def _do(self, claim: Claim) -> None:
+        """One attempt of a job, whose end is recorded whatever it is."""
+        job = claim.job
+        stages = Stages()
+        self._claim = claim
+        self._lost.clear()
+        log.info("%s: claimed (%s, attempt %d)", job.id, job.output, claim.attempt)
+        self._report(state=WorkerState.WORKING, job=job.id, step=0, steps=0)
+        try:
+            self._make(claim, stages)
+        except Interrupted:
+            self.queue.give_back(claim)
+            self._record(claim, Outcome.INTERRUPTED, stages.seconds)
+            log.info("%s: given back, since this worker was asked to stop", job.id)
+        except LostClaim:
+            self._record(claim, Outcome.LOST_CLAIM, stages.seconds)
+            log.warning("%s: the claim was lost; nothing was published", job.id)
+        except Exception as error:  # a failed generation becomes a record, and the sweep goes on
+            message = f"{type(error).__name__}: {error}".strip()
+            state = self.queue.fail(claim, message, time.time())
+            self._record(claim, Outcome.FAILED, stages.seconds, message)
+            log.exception("%s: failed, now %s", job.id, state.value if state else "not ours")
+        else:
+            state = self.queue.finish(claim, time.time())
+            self._jobs_done += 1
+            self._busy_seconds += time.time() - claim.claimed_at
+            self._record(claim, Outcome.DONE, stages.seconds)
+            log.info("%s: %s (%s)", job.id, state.value if state else "published", stages)
+        finally:
+            self._claim = None
+            shutil.rmtree(self.run_folder.scratch(job), ignore_errors=True)
+            self._report(jobs_done=self._jobs_done, busy_seconds=self._busy_seconds)
+
+    def _make(self, claim: Claim, stages: Stages) -> None:
+        job, run = claim.job, self.run_folder
+        video, scratch = run.video(job), run.scratch(job)
+        video.parent.mkdir(parents=True, exist_ok=True)
+        scratch.mkdir(parents=True, exist_ok=True)
+        for leftover in run.temporaries(job):
+            leftover.unlink(missing_ok=True)
+        if job.group != self._group:
+            self._group = None
+            with stages.time("prepare"):
+                reference = self.root / job.reference.path
+                self.backend.prepare(Group(job.group, reference, job.parameters))
+            self._group = job.group
+        with stages.time("generate"):
+            pending = self.backend.generate(job, scratch, self._on_step)
+        temporary = run.temporary(job)
+        try:
+            with stages.time("finish"):
+                self.backend.finish(pending, temporary, self.quality)
+            expected = {
+                key: job.parameters[key] for key in ("width", "height", "num_frames", "fps")
+            }
+            with stages.time("check"):
+                check_video(temporary, **expected)
+            if not self.queue.renew(claim, time.time()):
+                raise LostClaim
+            publish(run, job, temporary, self._sidecar(claim, stages, expected))
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _sidecar(self, claim: Claim, stages: Stages, video: dict[str, Any]) -> dict[str, Any]:
+        job = claim.job
+        peak = self.backend.peak_gpu_memory_gib()
+        return {
+            "category": job.category,
+            "video_name": job.video,
+            "prompt": {"number": job.prompt, "text": job.prompt_text},
+            "seed": job.seed,
+            "reference": {"path": job.reference.path, "sha256": job.reference.sha256},
+            "parameters": job.parameters,
+            "quality": self.quality,
+            "video": video,
+            "worker": self.slot.name,
+            "attempt": claim.attempt,
+            "claimed_at": claim.claimed_at,
+            "finished_at": time.time(),
+            "seconds": stages.seconds,
+            "peak_gpu_memory_gib": None if peak is None else round(peak, 2),
+            **self.record,
+        }
+
+    def _on_step(self, step: int, steps: int) -> None:
+        claim = self._claim
+        assert claim is not None
+        if self.stop.is_set():
+            raise Interrupted
+        if self._lost.is_set():
+            raise LostClaim
+        self.show_step(claim, step, steps)
+        now = time.monotonic()
+        if now >= self._next_report or step == steps:
+            self._next_report = now + REPORT_SECONDS
+            self._report(step=step, steps=steps)
+        if now >= self._next_log:
+            self._next_log = now + LOG_STEPS_SECONDS
+            log.info("%s: step %d of %d", claim.job.id, step, steps)
+
+    def _report(self, **values: object) -> None:
+        self.queue.report(self.slot, time.time(), **values)
+
+    def _record(
+        self, claim: Claim, outcome: Outcome, seconds: dict[str, float], error: str | None = None
+    ) -> None:
+        attempt = Attempt(
+            job=claim.job.id,
+            worker=claim.worker,
+            outcome=outcome,
+            started_at=claim.claimed_at,
+            ended_at=time.time(),
+            error=error,
+            seconds=seconds,
+        )
+        record_attempt(self.run_folder.attempts, attempt)
+
+    def _beat(self, ended: threading.Event) -> None:
+        """Keep the lease alive beside the work, and notice when it is lost."""
+        while not ended.wait(HEARTBEAT_SECONDS):
+            claim = self._claim
+            try:
+                self._report()
+                renewed = claim is None or self.queue.renew(claim, time.time())
+                if not renewed and claim is self._claim:
+                    self._lost.set()
+            except Exception:
+                # The lease bounds the harm: without a heartbeat the job goes to another worker.
+                log.exception("heartbeat failed")

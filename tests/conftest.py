@@ -1,0 +1,141 @@
+"""What the tests share: small projects with real clips, the `sweep` command, a private tmux."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from runner.run_folder import RunFolder
+from runner.video import write_video
+
+WIDTH, HEIGHT, FRAMES, FPS = 112, 64, 9, 15
+
+
+def write_clip(path: Path, *, frames: int = FRAMES, seed: int = 0) -> None:
+    """A real clip: a block that moves over a field of noise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    field_ = np.random.default_rng(seed).integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    video = np.repeat(field_[None], frames, axis=0)
+    for number in range(frames):
+        left = 4 * number % (WIDTH - 20)
+        video[number, 20:40, left : left + 20] = 255
+    write_video(path, video, fps=FPS, quality=5)
+
+
+@dataclass
+class Project:
+    """A person's folder: experiments/, clips, prompts; and the command line in it."""
+
+    root: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def file(self) -> Path:
+        return self.root / "experiments" / "x.yaml"
+
+    @property
+    def run_folder(self) -> RunFolder:
+        return RunFolder(self.root / "results" / "x")
+
+    def write(self, **changes: Any) -> Path:
+        """Write the experiment: a small fake one, with these keys changed."""
+        values: dict[str, Any] = {
+            "name": "x",
+            "backend": "fake",
+            "model": {"seconds": 0.05},
+            "dataset": {"videos": "videos", "prompts": "prompts.json"},
+            "seeds": [1],
+            "generation": {
+                "width": WIDTH,
+                "height": HEIGHT,
+                "num_frames": FRAMES,
+                "fps": FPS,
+                "num_inference_steps": 5,
+            },
+            "placement": {"gpus": [0], "processes_per_gpu": 2},
+            **changes,
+        }
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        self.file.write_text(yaml.safe_dump(values, allow_unicode=True), encoding="utf-8")
+        return self.file
+
+    def add_clips(self, clips: Mapping[str, Mapping[str, Sequence[str]]]) -> None:
+        """Write clips and prompts: {category: {video: prompts}}."""
+        for category, videos in clips.items():
+            for number, video in enumerate(videos):
+                write_clip(self.root / "videos" / category / f"{video}.mp4", seed=number)
+        text = json.dumps(clips, ensure_ascii=False)
+        (self.root / "prompts.json").write_text(text, encoding="utf-8")
+
+    def command(self, *words: str) -> list[str]:
+        return [sys.executable, "-m", "runner", *words]
+
+    def sweep(self, *words: str, cwd: Path | None = None, timeout: float = 120) -> Finished:
+        """Run `sweep` with these words in the project's folder."""
+        result = subprocess.run(
+            self.command(*words),
+            cwd=cwd or self.root,
+            env={**os.environ, **self.environment},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        return Finished(result.returncode, result.stdout, result.stderr)
+
+    def progress(self) -> dict[str, Any]:
+        answer: dict[str, Any] = json.loads(self.sweep("progress", "x", "--json").out)
+        return answer
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A command that has ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    """A project of two categories and six jobs on the fake backend, on a private tmux socket."""
+    socket = f"sweep-test-{uuid.uuid4().hex[:8]}"
+    made = Project(tmp_path / "项目 'one'", {"SWEEP_TMUX_SOCKET": socket})
+    made.root.mkdir()
+    made.add_clips(
+        {
+            "camera_motion": {
+                "ref_镜头仰角": ["a red ball", "一只红色的球"],
+                "-dash": ["a 'quote\""],
+            },
+            "two words": {"ref 🎬 b": ["one", "two", "<script>three</script>"]},
+        }
+    )
+    made.write()
+    yield made
+    if made.run_folder.path.exists():
+        made.sweep("stop", "x", "--now")
+    subprocess.run(["tmux", "-L", socket, "kill-server"], capture_output=True, check=False)
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    """Wait until something is so, and fail where it does not come to be."""
+    import time
+
+    ends = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < ends, "it did not come to be in time"
+        time.sleep(0.05)

@@ -1,0 +1,275 @@
+"""Bad input gets one or two lines, exit status 2, no traceback, and starts nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import Project, write_clip
+
+from runner.cli import main
+
+Run = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def run(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Run:
+    """Run `sweep` in this process: (exit status, standard error)."""
+
+    def call(*words: str) -> tuple[int, str]:
+        monkeypatch.chdir(project.root)
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        return int(ended.value.code or 0), capsys.readouterr().err
+
+    return call
+
+
+def refused(run: Run, *words: str, says: list[str], lines: int = 2) -> None:
+    """The command is refused with status 2, in so many lines, which say all of this."""
+    status, error = run(*words)
+    assert status == 2, error
+    assert "Traceback" not in error
+    assert 1 <= len(error.splitlines()) <= lines, error
+    for text in says:
+        assert text in error
+
+
+def wan(**generation: Any) -> dict[str, Any]:
+    return {"backend": "wan", "model": {"checkpoint": "tiny"}, "generation": generation}
+
+
+def test_a_good_experiment_is_not_refused(run: Run) -> None:
+    """The base of all cases below is itself fine."""
+    assert run("plan", "experiments/x.yaml")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        pytest.param({"sedes": [1]}, ["sedes", "seeds", "valid:"], id="unknown key"),
+        pytest.param(
+            {"generation": {"widht": 112}}, ["generation.widht", "width"], id="unknown inner key"
+        ),
+        pytest.param(
+            {"model": {"checkpoint": "x"}}, ["model.checkpoint"], id="other backend's key"
+        ),
+        pytest.param({"backend": "wann"}, ["wann", "fake, wan"], id="unknown backend"),
+        pytest.param({"seeds": "many"}, ["seeds", "many"], id="wrong type"),
+        pytest.param(
+            {"generation": {"width": "wide"}}, ["generation.width"], id="wrong inner type"
+        ),
+        pytest.param({"dataset": [1]}, ["dataset"], id="value for a section"),
+        pytest.param({"dataset": {"videos": "videos"}}, ["dataset.prompts"], id="missing key"),
+        pytest.param({"seeds": [42, 142, 42]}, ["seeds", "42 is there twice"], id="repeated seed"),
+        pytest.param({"seeds": []}, ["seeds"], id="no seed"),
+        pytest.param({"seeds": [-1]}, ["seeds"], id="negative seed"),
+        pytest.param({"name": "a.b"}, ["name", "letters"], id="name that tmux cannot take"),
+        pytest.param({"name": 7}, ["name"], id="name that is a number"),
+        pytest.param({"placement": {"gpus": [0, 0]}}, ["gpus", "twice"], id="repeated GPU"),
+        pytest.param({"placement": {"gpus": "all"}}, ["gpus", "auto"], id="wrong GPUs"),
+        pytest.param(wan(num_frames=10), ["num_frames", "4n+1", "9", "13"], id="not 4n+1 frames"),
+        pytest.param(wan(width=100, num_frames=9), ["width", "16"], id="width not of 16"),
+        pytest.param(wan(height=70, num_frames=9), ["height", "16"], id="height not of 16"),
+        pytest.param({"dataset": {"videos": "nowhere", "prompts": "prompts.json"}}, ["nowhere"]),
+        pytest.param({"dataset": {"videos": "videos", "prompts": "no.json"}}, ["no.json"]),
+        pytest.param(
+            {"dataset": {"videos": "videos", "prompts": "prompts.json", "categories": ["nope"]}},
+            ["nope", "camera_motion"],
+            id="category that is not there",
+        ),
+    ],
+)
+def test_a_wrong_experiment_is_refused_by_key(
+    project: Project, run: Run, changes: dict[str, Any], says: list[str]
+) -> None:
+    """The message names the file or key, the value, and what would be right."""
+    project.write(**changes)
+    refused(run, "plan", "experiments/x.yaml", says=says)
+    assert not project.run_folder.path.exists()
+
+
+def test_no_such_file(run: Run) -> None:
+    refused(run, "plan", "experiments/none.yaml", says=["experiments/none.yaml", "no such"])
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("name: [1\nseeds: 2", "x.yaml:2:"),
+        ("name: x\n\tseeds: 2", "x.yaml:2:1"),
+        ("name: x\nname: y", "x.yaml:2:1"),
+        ("", "mapping"),
+        ("- a", "mapping"),
+        ("!!python/object/apply:os.system ['true']", "YAML"),
+    ],
+)
+def test_yaml_that_does_not_parse_is_placed(
+    project: Project, run: Run, text: str, place: str
+) -> None:
+    """Line and column are named where the parser knows them."""
+    project.file.write_text(text)
+    refused(run, "plan", "experiments/x.yaml", says=[place])
+
+
+def test_a_file_that_is_not_text(project: Project, run: Run) -> None:
+    project.file.write_bytes(b"name: \xff\xfe")
+    refused(run, "plan", "experiments/x.yaml", says=["UTF-8"])
+
+
+def test_an_empty_category(project: Project, run: Run) -> None:
+    (project.root / "videos" / "nothing").mkdir()
+    refused(run, "plan", "experiments/x.yaml", says=["nothing", "empty"])
+
+
+def test_a_category_named_like_a_folder_of_the_run(project: Project, run: Run) -> None:
+    """Outputs can never land among the run folder's own files."""
+    write_clip(project.root / "videos" / "logs" / "a.mp4")
+    refused(run, "plan", "experiments/x.yaml", says=["logs", "rename"])
+
+
+def test_a_video_with_no_prompts(project: Project, run: Run) -> None:
+    write_clip(project.root / "videos" / "camera_motion" / "新.mp4")
+    refused(run, "plan", "experiments/x.yaml", says=["camera_motion/新.mp4", "no prompts"])
+
+
+def test_prompts_for_no_video(project: Project, run: Run) -> None:
+    (project.root / "videos" / "camera_motion" / "-dash.mp4").unlink()
+    refused(run, "plan", "experiments/x.yaml", says=["camera_motion/-dash", "no video"])
+
+
+def test_prompts_for_no_category(project: Project, run: Run) -> None:
+    path = project.root / "prompts.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "gone": {"a": ["b"]}}))
+    refused(run, "plan", "experiments/x.yaml", says=["gone", "no folder"])
+
+
+def test_prompts_that_do_not_parse(project: Project, run: Run) -> None:
+    (project.root / "prompts.json").write_text('{"a":\n {"b": [}')
+    refused(run, "plan", "experiments/x.yaml", says=["prompts.json:2:", "JSON"])
+
+
+def test_the_same_prompt_twice(project: Project, run: Run) -> None:
+    path = project.root / "prompts.json"
+    path.write_text(json.dumps({"two words": {"ref 🎬 b": ["one", "one"]}}))
+    refused(run, "plan", "experiments/x.yaml", says=["'one'", "twice"])
+
+
+def test_two_clips_with_one_stem(project: Project, run: Run) -> None:
+    write_clip(project.root / "videos" / "camera_motion" / "-dash.mov")
+    refused(run, "plan", "experiments/x.yaml", says=["-dash.mov", "-dash.mp4", "rename"])
+
+
+def test_a_clip_that_cannot_be_decoded(project: Project, run: Run) -> None:
+    (project.root / "videos" / "camera_motion" / "-dash.mp4").write_bytes(b"no video" * 99)
+    refused(run, "plan", "experiments/x.yaml", says=["camera_motion/-dash.mp4", "decoded"])
+
+
+def test_all_short_clips_are_named_at_once_with_both_counts(project: Project, run: Run) -> None:
+    """Nobody finds the second short clip only after mending the first."""
+    project.write(generation={"width": 112, "height": 64, "num_frames": 13, "fps": 15})
+    says = ["-dash.mp4", "ref_镜头仰角.mp4", "ref 🎬 b.mp4", "9 frames", "13", "--skip-invalid"]
+    refused(run, "plan", "experiments/x.yaml", says=says, lines=4)
+
+
+def test_skip_invalid_leaves_short_clips_out_and_says_so(project: Project) -> None:
+    write_clip(project.root / "videos" / "camera_motion" / "-dash.mp4", frames=5)
+    finished = project.sweep("plan", "experiments/x.yaml", "--skip-invalid", "--json")
+    assert finished.status == 0, finished.err
+    answer = json.loads(finished.out)
+    assert answer["total"] == 5
+    assert len(answer["left_out"]) == 1
+    assert "-dash.mp4: has 5 frames" in answer["left_out"][0]
+
+
+def test_a_run_folder_of_another_experiment(project: Project, run: Run) -> None:
+    """Nothing of the other experiment is touched."""
+    assert run("plan", "experiments/x.yaml")[0] == 0
+    before = project.run_folder.manifest.read_bytes()
+    project.write(seeds=[7])
+    refused(run, "plan", "experiments/x.yaml", says=["another experiment", "name"])
+    assert project.run_folder.manifest.read_bytes() == before
+
+
+def test_a_folder_that_is_no_run_folder(project: Project, run: Run) -> None:
+    project.run_folder.path.mkdir(parents=True)
+    (project.run_folder.path / "thesis.tex").write_text("mine")
+    refused(run, "plan", "experiments/x.yaml", says=["no run folder"])
+
+
+def test_no_such_run(run: Run) -> None:
+    refused(run, "progress", "nowhere", says=["nowhere", "no such run"])
+    refused(run, "launch", "experiments", says=["experiments", "no run folder"])
+
+
+@pytest.mark.parametrize("words", [["seeds"], ["=1"], ["seeds=["], ["name.x=1"], ["seed=42"]])
+def test_overrides_that_are_none(run: Run, words: list[str]) -> None:
+    refused(run, "launch", "experiments/x.yaml", *words, says=[words[0]])
+
+
+def test_a_part_of_nothing(run: Run) -> None:
+    words = ("launch", "experiments/x.yaml", "--dry-run", "--on", "local", "--only")
+    refused(run, *words, "video=none", says=["no job matches video=none"])
+    refused(run, *words, "colour=red", says=["colour=red", "category, video, prompt, seed"])
+
+
+def test_an_unknown_launcher_option_or_verb(run: Run) -> None:
+    refused(run, "launch", "experiments/x.yaml", "--on", "slurm", says=["slurm", "tmux, local"])
+    refused(run, "plan", "--fast", says=["--fast"])
+    refused(run, "paln", says=["paln"])
+
+
+def test_a_checkpoint_folder_with_files_missing_names_each(project: Project, run: Run) -> None:
+    folder = project.root / "weights"
+    folder.mkdir()
+    (folder / "Wan2.1_VAE.safetensors").write_bytes(b"\0" * 16)
+    project.write(
+        backend="wan",
+        model={"checkpoint": "weights"},
+        generation={"width": 112, "height": 64, "num_frames": 9, "fps": 15},
+    )
+    says = ["weights", "diffusion_pytorch_model", "models_t5_umt5-xxl-enc-bf16", "umt5-xxl"]
+    refused(run, "plan", "experiments/x.yaml", says=says)
+
+
+def test_cuda_is_asked_for_where_there_is_no_gpu(project: Project, run: Run) -> None:
+    from runner.gpus import find_gpus
+
+    if find_gpus():
+        pytest.skip("this machine has GPUs")
+    project.write(placement={"device": "cuda"})
+    refused(run, "launch", "experiments/x.yaml", "--on", "local", says=["placement.device", "GPU"])
+
+
+def test_every_tracked_experiment_is_fine() -> None:
+    """The experiments that ship can be planned on the clips that ship."""
+    from runner.dataset import read_dataset
+    from runner.experiment import load_experiment
+
+    root = Path(__file__).resolve().parents[1]
+    files = sorted((root / "experiments").glob("*.yaml"))
+    assert files
+    for path in files:
+        assert read_dataset(load_experiment(path)).clips
+
+
+def test_the_resolved_experiment_means_the_same(project: Project) -> None:
+    """What a run folder keeps can be read back, wherever the shell stands."""
+    from runner.experiment import load_experiment
+
+    experiment = load_experiment(project.file, ["seeds=[3]"])
+    folder = experiment.run_folder.path
+    folder.mkdir(parents=True)
+    path = folder / "experiment.yaml"
+    path.write_text(experiment.to_yaml(folder), encoding="utf-8")
+    again = load_experiment(Path(os.path.relpath(path)))
+    assert again.differences(experiment) == []
+    assert again.root == experiment.root
+    assert yaml.safe_load(path.read_text())["overrides"] == ["seeds=[3]"]

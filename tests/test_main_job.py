@@ -1,0 +1,367 @@
+"""The main job on real processes: plan, launch, progress, interrupt, resume, verify.
+
+The fake backend makes real videos; tmux runs on a private socket.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from conftest import Project, wait_for
+
+from runner.attempts import read_attempts
+from runner.launchers import NAMES as LAUNCHERS
+from runner.placement import Slot
+from runner.processes import ProcessId
+from runner.publish import read_sidecar
+from runner.sweep import live_slots
+
+ALL = 6
+
+
+def videos(project: Project) -> dict[str, tuple[int, int]]:
+    """Every published video with its inode and change time: remaking one changes both."""
+    folder = project.run_folder.path
+    return {
+        str(path.relative_to(folder)): (path.stat().st_ino, path.stat().st_mtime_ns)
+        for path in folder.rglob("*.mp4")
+        if "superseded" not in path.parts and ".tmp" not in path.name
+    }
+
+
+def jobs(project: Project) -> list[dict[str, str]]:
+    lines = project.run_folder.manifest.read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def sessions(project: Project) -> list[str]:
+    result = subprocess.run(
+        ["tmux", "-L", project.environment["SWEEP_TMUX_SOCKET"], "list-sessions", "-F", "#S"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return sorted(result.stdout.split())
+
+
+def assert_finished(project: Project) -> None:
+    answer = project.progress()
+    assert (answer["total"], answer["done"], answer["eta_seconds"]) == (ALL, ALL, 0)
+    assert len(videos(project)) == ALL
+    verified = project.sweep("verify", "x", "--json")
+    assert verified.status == 0, verified.out
+    assert json.loads(verified.out)["good"] == ALL
+    leftovers = [path for path in project.run_folder.path.rglob("*") if ".tmp" in path.name]
+    assert leftovers == []
+    assert [path.name for path in (project.run_folder.path / "work").iterdir()] == ["locks"]
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_launch_makes_every_video_and_again_makes_none(project: Project, launcher: str) -> None:
+    """One contract for every launcher: the first launch makes all, the second nothing."""
+    first = project.sweep("launch", "experiments/x.yaml", "--on", launcher, "--wait")
+    assert first.status == 0, first.err
+    assert_finished(project)
+    made = videos(project)
+    again = project.sweep("launch", "experiments/x.yaml", "--on", launcher, "--wait")
+    assert again.status == 0
+    assert "nothing to do" in again.err
+    resumed = project.sweep("resume", "x", "--on", launcher, "--wait")
+    assert resumed.status == 0
+    assert videos(project) == made
+    assert len(read_attempts(project.run_folder.attempts)) == ALL
+
+
+def test_every_video_has_a_sidecar_that_vouches_for_it(project: Project) -> None:
+    assert project.sweep("launch", "experiments/x.yaml", "--on", "local", "--wait").status == 0
+    for job in jobs(project):
+        path = project.run_folder.path / job["output"]
+        sidecar = read_sidecar(path.with_suffix(".json"))
+        assert sidecar is not None
+        assert sidecar["schema"] == 1
+        assert sidecar["fingerprint"] == job["fingerprint"]
+        assert sidecar["video"]["size"] == path.stat().st_size
+        assert sidecar["prompt"]["text"] == job["prompt_text"]
+        assert sidecar["video"]["num_frames"] == 9
+
+
+def test_tmux_has_a_session_per_process_and_one_for_the_view(project: Project) -> None:
+    """`<name>_gpu0_proc0` and so on, and `<name>_main`, which shows the sweep."""
+    project.write(model={"seconds": 3})
+    assert project.sweep("launch", "experiments/x.yaml").status == 0
+    assert sessions(project) == ["x_gpu0_proc0", "x_gpu0_proc1", "x_main"]
+    socket = project.environment["SWEEP_TMUX_SOCKET"]
+
+    def screen(session: str) -> str:
+        command = ["tmux", "-L", socket, "capture-pane", "-p", "-t", f"={session}:"]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+    wait_for(lambda: "camera_motion" in screen("x_main") and "gpu0_process1" in screen("x_main"))
+    wait_for(lambda: "claimed" in screen("x_gpu0_proc0"))
+    again = project.sweep("launch", "experiments/x.yaml")
+    assert "2 workers are running already" in again.err
+    assert project.sweep("stop", "x", "--now").status == 0
+    wait_for(lambda: sessions(project) == [])
+
+
+def test_progress_counts_jobs_and_names_workers(project: Project) -> None:
+    """The JSON contract, asked while workers run, from any folder."""
+    project.write(model={"seconds": 2})
+    assert project.sweep("launch", "experiments/x.yaml", "--on", "local").status == 0
+    folder = str(project.run_folder.path)
+
+    def answer() -> dict[str, object]:
+        result: dict[str, object] = json.loads(
+            project.sweep("progress", folder, "--json", cwd=Path("/")).out
+        )
+        return result
+
+    wait_for(lambda: answer()["running"] == 2 and answer()["done"] == 2)
+    found = project.progress()
+    keys = {"sweep", "total", "done", "running", "pending", "failed", "eta_seconds"}
+    assert keys | {"categories", "workers"} <= set(found)
+    assert found["done"] + found["running"] + found["pending"] == ALL
+    assert 0 < found["eta_seconds"] < 10
+    for category in found["categories"].values():
+        assert {"total", "done", "running", "pending", "failed"} <= set(category)
+    assert [worker["name"] for worker in found["workers"]] == ["gpu0_process0", "gpu0_process1"]
+    worker = found["workers"][0]
+    assert {"name", "gpu", "process", "pid", "state", "job", "step"} <= set(worker)
+    assert worker["state"] == "working"
+    os.kill(worker["pid"], 0)
+
+
+def test_kill_9_of_a_worker_in_the_middle_of_a_job(project: Project) -> None:
+    """The supervisor starts another worker, and the sweep ends whole."""
+    project.write(model={"seconds": 1.5}, placement={"gpus": [0], "processes_per_gpu": 1})
+    assert project.sweep("launch", "experiments/x.yaml", "--on", "local").status == 0
+    wait_for(lambda: project.progress()["done"] == 1 and project.progress()["running"] == 1)
+    before = videos(project)
+    os.kill(project.progress()["workers"][0]["pid"], signal.SIGKILL)
+    assert project.sweep("launch", "experiments/x.yaml", "--on", "local", "--wait").status == 0
+    assert_finished(project)
+    assert before.items() <= videos(project).items()
+    outcomes = [attempt["outcome"] for attempt in read_attempts(project.run_folder.attempts)]
+    assert sorted(outcomes) == ["died"] + ["done"] * ALL
+    log = project.run_folder.log(Slot(0, 0)).read_text(encoding="utf-8")
+    assert "killed by SIGKILL" in log
+
+
+def test_kill_9_of_the_supervisor_takes_the_worker_with_it(project: Project) -> None:
+    """No worker outlives its supervisor; resume makes what is missing."""
+    project.write(model={"seconds": 1.5}, placement={"gpus": [0], "processes_per_gpu": 1})
+    assert project.sweep("launch", "experiments/x.yaml", "--on", "local").status == 0
+    wait_for(lambda: project.progress()["running"] == 1)
+    worker = ProcessId.of(project.progress()["workers"][0]["pid"])
+    lock = json.loads(project.run_folder.lock(Slot(0, 0)).read_text())
+    os.kill(lock["supervisor"], signal.SIGKILL)
+    wait_for(lambda: not live_slots(project.run_folder))
+    assert worker.is_gone()
+    assert project.progress()["workers"][0]["state"] == "gone"
+    assert project.sweep("resume", "x", "--on", "local", "--wait").status == 0
+    assert_finished(project)
+
+
+def test_killing_the_whole_tmux_server_breaks_nothing(project: Project) -> None:
+    """What is counted as done is whole, and resume makes exactly what is missing."""
+    project.write(model={"seconds": 0.8})
+    assert project.sweep("launch", "experiments/x.yaml").status == 0
+    wait_for(lambda: len(videos(project)) >= 2)
+    subprocess.run(
+        ["tmux", "-L", project.environment["SWEEP_TMUX_SOCKET"], "kill-server"], check=True
+    )
+    wait_for(lambda: not live_slots(project.run_folder))
+    before = videos(project)
+    done = project.progress()["done"]
+    assert 0 < done < ALL
+    assert done == sum(
+        read_sidecar((project.run_folder.path / name).with_suffix(".json")) is not None
+        for name in before
+    )
+    assert project.sweep("verify", "x").status == 0
+    assert project.sweep("resume", "x", "--wait").status == 0
+    assert_finished(project)
+    assert before.items() <= videos(project).items()
+
+
+def test_sigterm_gives_the_job_back_cleanly(project: Project) -> None:
+    project.write(model={"seconds": 5}, placement={"gpus": [0], "processes_per_gpu": 1})
+    assert project.sweep("launch", "experiments/x.yaml", "--on", "local").status == 0
+    wait_for(lambda: project.progress()["running"] == 1)
+    assert project.sweep("stop", "x", "--now").status == 0
+    answer = project.progress()
+    assert (answer["running"], answer["pending"]) == (0, ALL)
+    assert [a["outcome"] for a in read_attempts(project.run_folder.attempts)] == ["interrupted"]
+
+
+def test_stop_lets_jobs_finish(project: Project) -> None:
+    project.write(model={"seconds": 1.5})
+    assert project.sweep("launch", "experiments/x.yaml", "--on", "local").status == 0
+    wait_for(lambda: project.progress()["running"] == 2)
+    stopped = project.sweep("stop", "x", "--wait", "--json")
+    assert json.loads(stopped.out)["ended"] is True
+    answer = project.progress()
+    assert (answer["done"], answer["running"], answer["pending"]) == (2, 0, 4)
+    assert project.sweep("resume", "x", "--on", "local", "--wait").status == 0
+    assert_finished(project)
+
+
+@pytest.mark.parametrize("words", [["launch", "x", "--wait"], ["progress", "x", "--watch"]])
+def test_ctrl_c_ends_a_view_and_no_worker(project: Project, words: list[str]) -> None:
+    """Exit status 130, and the workers go on."""
+    project.write(model={"seconds": 2})
+    assert project.sweep("launch", "experiments/x.yaml", "--on", "local").status == 0
+    process = subprocess.Popen(
+        project.command(*words, *(["--on", "local"] if words[0] == "launch" else [])),
+        cwd=project.root,
+        env={**os.environ, **project.environment},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stderr is not None
+    assert "x: " in process.stderr.readline()
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=10) == 130
+    assert len(live_slots(project.run_folder)) == 2
+
+
+def test_a_failed_job_is_a_record_and_the_sweep_goes_on(project: Project) -> None:
+    """Exit status 1 with the reason in log and queue; resume gives the job another chance."""
+    project.write(model={"seconds": 0.05, "fail": ["-dash"]})
+    finished = project.sweep("launch", "experiments/x.yaml", "--on", "local", "--wait")
+    assert finished.status == 1
+    assert "1 jobs failed" in finished.err
+    answer = project.progress()
+    assert (answer["done"], answer["failed"]) == (ALL - 1, 1)
+    assert "asked to fail on -dash" in project.sweep("logs", "x", "-n", "200").out
+    assert project.sweep("plan", "experiments/x.yaml", "model.fail=[]").status == 0
+    assert project.sweep("resume", "x", "--on", "local", "--wait").status == 0
+    assert_finished(project)
+
+
+def test_two_test_videos_before_the_big_night_count(project: Project) -> None:
+    """--sample and --only run a part of the same manifest; what they made stays done."""
+    words = ["launch", "experiments/x.yaml", "--on", "local", "--wait"]
+    assert project.sweep(*words, "--sample", "1").status == 0
+    answer = project.progress()
+    assert (answer["done"], answer["pending"], answer["held"]) == (2, 4, 4)
+    made = videos(project)
+    assert project.sweep(*words, "--only", "video=ref 🎬 b", "prompt=2").status == 0
+    assert project.progress()["done"] == 3
+    assert project.sweep(*words).status == 0
+    assert_finished(project)
+    assert made.items() <= videos(project).items()
+
+
+def test_existence_alone_proves_nothing(project: Project) -> None:
+    """Truncated, altered, emptied, missing and stray files are named, and made again."""
+    words = ["launch", "experiments/x.yaml", "--on", "local", "--wait"]
+    assert project.sweep(*words).status == 0
+    paths = [project.run_folder.path / job["output"] for job in jobs(project)]
+    whole = videos(project)
+    paths[0].write_bytes(paths[0].read_bytes()[:-100])
+    altered = bytearray(paths[1].read_bytes())
+    altered[len(altered) // 2] ^= 0xFF
+    paths[1].write_bytes(altered)
+    paths[2].unlink()
+    paths[3].with_suffix(".json").unlink()
+    paths[4].with_suffix(".json").write_text("{}")
+    assert project.sweep(*words).status == 0
+    assert_finished(project)
+    name = str(paths[5].relative_to(project.run_folder.path))
+    assert videos(project)[name] == whole[name]
+    assert len(list((project.run_folder.path / "superseded").rglob("*.mp4"))) == 4
+
+
+def test_verify_names_what_is_broken_and_resume_makes_it_again(project: Project) -> None:
+    """Also a flipped byte whose file time tells nothing."""
+    assert project.sweep("launch", "experiments/x.yaml", "--on", "local", "--wait").status == 0
+    paths = [project.run_folder.path / job["output"] for job in jobs(project)]
+    status = paths[0].stat()
+    altered = bytearray(paths[0].read_bytes())
+    altered[-50] ^= 1
+    paths[0].write_bytes(altered)
+    os.utime(paths[0], ns=(status.st_atime_ns, status.st_mtime_ns))
+    paths[1].unlink()
+    finished = project.sweep("verify", "x", "--json")
+    assert finished.status == 1
+    broken = {entry["video"]: entry["problem"] for entry in json.loads(finished.out)["broken"]}
+    assert set(broken) == {jobs(project)[0]["output"], jobs(project)[1]["output"]}
+    assert "sha256" in broken[jobs(project)[0]["output"]]
+    assert "missing" in broken[jobs(project)[1]["output"]]
+    assert project.progress()["pending"] == 2
+    assert project.sweep("resume", "x", "--on", "local", "--wait").status == 0
+    assert_finished(project)
+
+
+def test_the_queue_is_made_anew_from_manifest_and_disk(project: Project) -> None:
+    """Nothing is made twice after sweep.db is gone."""
+    assert project.sweep("launch", "experiments/x.yaml", "--on", "local", "--wait").status == 0
+    made = videos(project)
+    for path in project.run_folder.path.glob("sweep.db*"):
+        path.unlink()
+    assert project.progress()["done"] == ALL
+    assert project.sweep("resume", "x", "--on", "local", "--wait").status == 0
+    assert videos(project) == made
+
+
+def test_changed_inputs_make_a_video_stale_and_keep_it(project: Project) -> None:
+    """plan says so, nothing is deleted; resume --stale remakes it and sets the former aside."""
+    assert project.sweep("launch", "experiments/x.yaml", "--on", "local", "--wait").status == 0
+    made = videos(project)
+    text = (project.root / "prompts.json").read_text(encoding="utf-8")
+    (project.root / "prompts.json").write_text(text.replace("a red ball", "a blue ball"))
+    answer = json.loads(project.sweep("plan", "experiments/x.yaml", "--json").out)
+    assert answer["changes"] == {"added": 0, "kept": ALL, "changed": 1, "retired": 0}
+    assert project.progress()["stale"] == 1
+    assert project.sweep("resume", "x", "--on", "local", "--wait").status == 0
+    assert videos(project) == made
+    assert project.sweep("resume", "x", "--stale", "--on", "local", "--wait").status == 0
+    assert_finished(project)
+    assert len(made.items() - videos(project).items()) == 1
+    superseded = list((project.run_folder.path / "superseded").rglob("*.mp4"))
+    assert len(superseded) == 1
+
+
+def test_a_run_folder_goes_on_elsewhere(project: Project) -> None:
+    """Nothing in it holds an absolute path: the whole project can move."""
+    words = ["launch", "experiments/x.yaml", "--on", "local", "--wait"]
+    assert project.sweep(*words, "--sample", "1").status == 0
+    for path in project.run_folder.path.rglob("*"):
+        if path.is_file() and path.suffix in (".yaml", ".jsonl", ".json"):
+            assert str(project.root) not in path.read_text(encoding="utf-8")
+    moved = Project(project.root.parent / "moved", project.environment)
+    shutil.move(project.root, moved.root)
+    assert moved.sweep("resume", str(moved.run_folder.path), "--on", "local", "--wait").status == 0
+    assert_finished(moved)
+
+
+def test_a_worker_that_cannot_start_is_not_started_for_ever(project: Project) -> None:
+    """The clip is gone: every job fails, is recorded, and the command says where to look."""
+    assert project.sweep("plan", "experiments/x.yaml").status == 0
+    shutil.rmtree(project.root / "videos")
+    finished = project.sweep("resume", "x", "--on", "local", "--wait")
+    assert finished.status == 1
+    assert f"{ALL} jobs failed" in finished.err
+
+
+def test_logs_show_the_last_lines_of_a_worker(project: Project) -> None:
+    assert project.sweep("launch", "experiments/x.yaml", "--on", "local", "--wait").status == 0
+    lines = project.sweep("logs", "x", "gpu0_process0", "-n", "3").out.splitlines()
+    assert len(lines) == 3
+    assert "supervisor ended with status 0" in lines[-1]
+    text = project.run_folder.log(Slot(0, 0)).read_text(encoding="utf-8")
+    for words in ("model loaded in", "claimed", "step 1 of 5", "generate", "done ("):
+        assert words in text
+    assert "\r" not in text
+    assert project.sweep("logs", "x", "gpu9_process0").status == 2

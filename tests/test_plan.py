@@ -1,0 +1,223 @@
+"""Planning: what a grid expands to, and what stays the same when it grows."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from pathlib import Path
+
+import pytest
+from conftest import Project, write_clip
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner.job import Job, Reference, job_id
+from runner.manifest import Manifest, read_manifest, write_manifest
+from runner.placement import home_categories
+from runner.plan import number_prompts, select
+
+TEXTS = st.lists(st.text(min_size=1, max_size=3), unique=True, max_size=8)
+
+
+def a_job(category: str = "c", video: str = "v", prompt: int = 0, seed: int = 1) -> Job:
+    return Job(
+        id=job_id(category, video, prompt, seed),
+        category=category,
+        video=video,
+        prompt=prompt,
+        seed=seed,
+        prompt_text=f"prompt {prompt} 提示",
+        reference=Reference(f"videos/{category}/{video}.mp4", "0" * 64),
+        parameters={"width": 112, "height": 64, "num_frames": 9, "fps": 15.0},
+        fingerprint="f" * 64,
+        output=f"{category}/{video}/seed_{seed}_prompt_{prompt}.mp4",
+    )
+
+
+def test_ids_are_a_contract() -> None:
+    """An id is 16 hex digits of the sha256 of canonical JSON, the same for ever."""
+    assert job_id("camera_motion", "ref_镜头", 0, 42) == "d47bc4e7d089109d"
+
+
+def test_the_original_sweep_is_680_jobs(tmp_path: Path) -> None:
+    """14, 33, 13 and 8 videos, 5 prompts, 2 seeds: 140 + 330 + 130 + 80, on four GPUs."""
+    project = Project(tmp_path)
+    shape = {
+        "camera_motion": 14,
+        "single_object": 33,
+        "multiple_objects": 13,
+        "complex_human_motion": 8,
+    }
+    project.add_clips(
+        {
+            category: {f"ref_镜头_{n}": [f"提示 {n} {k}" for k in range(5)] for n in range(videos)}
+            for category, videos in shape.items()
+        }
+    )
+    seed_experiment = Path(__file__).resolve().parents[1] / "experiments" / "wan_experiment.yaml"
+    overrides = [f"project={tmp_path}", "dataset.videos=videos", "dataset.prompts=prompts.json"]
+    overrides += ["generation.num_frames=9", f"results={tmp_path / 'results'}"]
+    finished = project.sweep("plan", str(seed_experiment), *overrides, "--json")
+    assert finished.status == 0, finished.err
+    answer = json.loads(finished.out)
+    assert answer["total"] == 680
+    assert answer["jobs_per_category"] == {
+        "camera_motion": 140,
+        "single_object": 330,
+        "multiple_objects": 130,
+        "complex_human_motion": 80,
+    }
+    assert answer["jobs_per_gpu"] == {"0": 140, "1": 330, "2": 130, "3": 80}
+    assert answer["sessions"] == 8
+
+
+@pytest.mark.parametrize(("vram", "fits"), [("resident", False), ("managed", True)])
+def test_plan_says_whether_the_processes_fit_the_gpu(
+    project: Project, vram: str, fits: bool
+) -> None:
+    """Two resident copies with T5 do not fit 80 GB."""
+    for clip in (project.root / "videos").rglob("*.mp4"):
+        write_clip(clip, frames=81)
+    project.write(
+        backend="wan",
+        model={"checkpoint": "absent", "identity": "Wan2.1-T2V-14B", "vram": vram},
+        generation={},
+    )
+    finished = project.sweep("plan", "experiments/x.yaml", "--json")
+    assert finished.status == 0, finished.err
+    problems = json.loads(finished.out)["problems"]
+    assert any("do not fit a GPU" in line for line in problems) is not fits
+
+
+@given(former=st.dictionaries(st.integers(0, 9), st.text(min_size=1, max_size=3)), texts=TEXTS)
+def test_prompt_numbers(former: dict[int, str], texts: list[str]) -> None:
+    """Numbers are unique; a known text keeps one of its own; a new text takes a known number
+    only in the place of a text that is gone."""
+    numbers = number_prompts(former, texts)
+    assert len(set(numbers)) == len(texts)
+    for place, (text, number) in enumerate(zip(texts, numbers, strict=True)):
+        if text in former.values():
+            assert former[number] == text
+        elif number in former:
+            assert number == place
+            assert former[number] not in texts
+
+
+@given(texts=TEXTS, data=st.data())
+def test_prompts_added_or_moved_change_no_number(texts: list[str], data: st.DataObject) -> None:
+    """Adding prompts and changing their order renames nothing."""
+    former = dict(enumerate(texts))
+    added = [text for text in data.draw(TEXTS) if text not in texts]
+    now = data.draw(st.permutations(texts + added))
+    numbers = dict(zip(now, number_prompts(former, now), strict=True))
+    assert {text: numbers[text] for text in texts} == {text: n for n, text in former.items()}
+
+
+def test_plan_again_reports_what_grew_and_keeps_ids(project: Project) -> None:
+    """More seeds and prompts add jobs; every former job keeps its id and path."""
+    assert project.sweep("plan", "experiments/x.yaml").status == 0
+    before = {job.id: job.output for job in read_manifest(project.run_folder.manifest).jobs}
+    project.write(seeds=[1, 2])
+    answer = json.loads(project.sweep("plan", "experiments/x.yaml", "--json").out)
+    assert answer["changes"] == {"added": 6, "kept": 6, "changed": 0, "retired": 0}
+    after = {job.id: job.output for job in read_manifest(project.run_folder.manifest).jobs}
+    assert before.items() <= after.items()
+    project.write(seeds=[2])
+    answer = json.loads(project.sweep("plan", "experiments/x.yaml", "--json").out)
+    assert answer["changes"] == {"added": 0, "kept": 6, "changed": 0, "retired": 6}
+    assert project.progress()["total"] == 6
+
+
+def test_planning_twice_changes_nothing(project: Project) -> None:
+    assert project.sweep("plan", "experiments/x.yaml").status == 0
+    before = (project.run_folder.manifest.stat(), project.run_folder.experiment.stat())
+    finished = project.sweep("plan", "experiments/x.yaml")
+    assert "+0 new, 6 kept" in finished.out
+    assert before == (project.run_folder.manifest.stat(), project.run_folder.experiment.stat())
+
+
+def test_launch_shows_how_a_file_differs_from_its_run_and_stops(project: Project) -> None:
+    """The run's own experiment rules until `plan` takes the change in."""
+    assert project.sweep("plan", "experiments/x.yaml", "output.quality=7").status == 0
+    same = project.sweep("launch", "experiments/x.yaml", "--dry-run", "--on", "local")
+    assert same.status == 0, same.err
+    project.write(seeds=[1, 2])
+    finished = project.sweep("launch", "experiments/x.yaml", "--on", "local")
+    assert finished.status == 2
+    assert "seeds: [1] -> [1, 2]" in finished.err
+    assert "quality" not in finished.err
+    assert project.progress()["total"] == 6
+
+
+def test_dry_run_prints_sessions_arguments_and_environment(project: Project) -> None:
+    finished = project.sweep("launch", "experiments/x.yaml", "--dry-run", "--json")
+    assert finished.status == 0, finished.err
+    commands = json.loads(finished.out)["would_start"]
+    assert [command["session"] for command in commands] == ["x_gpu0_proc0", "x_gpu0_proc1"]
+    assert commands[0]["argv"][1:3] == ["-m", "runner.slot"]
+    assert "PATH" in commands[0]["environment"]
+    assert project.progress()["workers"] == []
+
+
+def test_plan_is_quick_and_needs_no_torch(project: Project) -> None:
+    """`sweep plan` works on a laptop without torch: no module of it is ever looked for."""
+    import subprocess
+    import sys
+
+    code = (
+        "import sys\n"
+        "class Refuse:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if re.fullmatch('torch|diffsynth|transformers', name): raise ImportError(name)\n"
+        "import re; sys.meta_path.insert(0, Refuse())\n"
+        "from runner.cli import main; main(sys.argv[1:])\n"
+    )
+    project.write(backend="wan", model={"checkpoint": "tiny"})
+    for words in (["plan", "experiments/x.yaml"], ["progress", "x"]):
+        command = [sys.executable, "-c", code, *words]
+        start = time.monotonic()
+        result = subprocess.run(command, cwd=project.root, capture_output=True, check=False)
+        assert result.returncode == 0, result.stderr
+        assert time.monotonic() - start < 10
+
+
+def test_a_sample_takes_different_videos_first() -> None:
+    jobs = [a_job("c", f"v{v}", p, s) for v in range(3) for p in range(2) for s in (1, 2)]
+    chosen = select(jobs, {}, 2)
+    assert chosen == {a_job("c", "v0", 0, 1).id, a_job("c", "v1", 0, 1).id}
+    chosen = select(jobs, {"video": ["v2"], "seed": ["2"], "prompt": ["0"]}, None)
+    assert chosen == {a_job("c", "v2", 0, 2).id}
+    assert select(jobs, {}, None) is None
+
+
+@given(
+    counts=st.lists(st.integers(1, 400), min_size=1, max_size=6),
+    gpus=st.lists(st.integers(0, 9), min_size=1, max_size=8, unique=True),
+)
+def test_every_category_has_a_home_and_no_gpu_is_left_out(
+    counts: list[int], gpus: list[int]
+) -> None:
+    jobs = {f"c{n}": count for n, count in enumerate(counts)}
+    home = home_categories(jobs, gpus, {})
+    assert sorted(home) == sorted(gpus)
+    assert {category for own in home.values() for category in own} == set(jobs)
+    assert all(home.values()) or len(jobs) < len(gpus) or len(gpus) > 0
+    if len(jobs) >= len(gpus):
+        assert all(home.values())
+
+
+def test_an_assigned_category_starts_where_it_is_told() -> None:
+    home = home_categories({"a": 10, "b": 90}, [0, 1, 2], {"a": [2]})
+    assert home == {0: ["b"], 1: ["b"], 2: ["a"]}
+
+
+@given(seeds=st.lists(st.integers(0, 2**63 - 1), unique=True, max_size=5), name=st.text(max_size=9))
+def test_a_manifest_reads_back_as_written(
+    tmp_path_factory: pytest.TempPathFactory, seeds: list[int], name: str
+) -> None:
+    name = re.sub(r"[\ud800-\udfff]", "", name)
+    manifest = Manifest(tuple(a_job("c", name, 0, seed) for seed in seeds), (a_job("r"),))
+    path = tmp_path_factory.mktemp("m") / "manifest.jsonl"
+    write_manifest(path, manifest)
+    assert read_manifest(path) == manifest

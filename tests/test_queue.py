@@ -1,0 +1,335 @@
+"""The queue: claims are exclusive, durable, and given back when their worker is gone."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from test_plan import a_job
+
+from runner.errors import UserError
+from runner.job import Job, JobState
+from runner.placement import Slot
+from runner.processes import ProcessId
+from runner.queue import DEATH_LIMIT, FAILURE_LIMIT, LEASE_SECONDS, Claim, Queue, Taste
+
+JOBS = [a_job(c, f"v{v}", p, s) for c in "ab" for v in range(2) for p in range(2) for s in (1, 2)]
+OTHER_HOST = ProcessId("another host", 1, 0.0)
+
+
+def pending(_job: Job) -> JobState:
+    return JobState.PENDING
+
+
+@pytest.fixture
+def queue(tmp_path: Path) -> Queue:
+    made = Queue(tmp_path / "sweep.db", create=True)
+    made.sync(JOBS, [], "m", pending)
+    return made
+
+
+def claim(
+    queue: Queue, taste: Taste | None = None, *, process: ProcessId | None = None, now: float = 0
+) -> Claim:
+    taken = queue.claim("w", process or ProcessId.own(), taste or Taste(), now)
+    assert taken is not None
+    return taken
+
+
+def states(queue: Queue) -> dict[str, JobState]:
+    return {row.job.id: row.state for row in queue.rows()}
+
+
+def test_a_worker_uses_up_each_group_and_ends(queue: Queue) -> None:
+    """Each job is claimed once, group after group, and then there is nothing left."""
+    group: str | None = None
+    seen = []
+    while (taken := queue.claim("w", ProcessId.own(), Taste(group), 0)) is not None:
+        group = taken.job.group
+        seen.append(taken.job)
+        assert queue.finish(taken, 1) is JobState.DONE
+    assert sorted(job.id for job in seen) == sorted(job.id for job in JOBS)
+    groups = [job.group for job in seen]
+    changes = sum(one != two for one, two in pairwise(groups))
+    assert changes == len(set(groups)) - 1
+
+
+def test_a_worker_begins_at_home_and_moves_on_when_home_is_done(queue: Queue) -> None:
+    group: str | None = None
+    categories = []
+    for _ in JOBS:
+        taken = claim(queue, Taste(group, ("b",)))
+        group = taken.job.group
+        categories.append(taken.job.category)
+    assert categories == ["b"] * 8 + ["a"] * 8
+
+
+def test_two_workers_of_one_home_do_not_share_a_group(queue: Queue) -> None:
+    one, two = claim(queue, Taste(home=("a",))), claim(queue, Taste(home=("a",)))
+    assert one.job.group != two.job.group
+    assert one.job.category == two.job.category == "a"
+
+
+def test_static_claims_nothing_outside_home(queue: Queue) -> None:
+    taste = Taste(home=("b",), static=True)
+    taken = [claim(queue, taste).job.category for _ in range(8)]
+    assert taken == ["b"] * 8
+    assert queue.claim("w", ProcessId.own(), taste, 0) is None
+
+
+def test_held_jobs_are_not_claimed(queue: Queue) -> None:
+    chosen = JOBS[5]
+    queue.hold_all_but({chosen.id})
+    assert queue.held() == len(JOBS) - 1
+    assert claim(queue).job == chosen
+    assert queue.claim("w", ProcessId.own(), Taste(), 0) is None
+    queue.hold_all_but(None)
+    assert claim(queue).job != chosen
+
+
+def test_draining_gives_out_nothing(queue: Queue) -> None:
+    queue.drain(True)
+    assert queue.claim("w", ProcessId.own(), Taste(), 0) is None
+    queue.drain(False)
+    claim(queue)
+
+
+def test_a_lost_claim_can_neither_finish_nor_fail_nor_renew(queue: Queue) -> None:
+    """Whoever lost a job to another worker changes nothing of it."""
+    lost = claim(queue, process=OTHER_HOST, now=0)
+    assert [taken.token for taken in queue.reclaim(LEASE_SECONDS + 1)] == [lost.token]
+    again = claim(queue, now=100)
+    assert again.job == lost.job
+    assert again.token != lost.token
+    assert not queue.renew(lost, 100)
+    assert queue.finish(lost, 100) is None
+    assert queue.fail(lost, "late", 100) is None
+    assert not queue.give_back(lost)
+    assert queue.renew(again, 100)
+
+
+def test_a_lease_of_another_host_ends_only_with_time(queue: Queue) -> None:
+    taken = claim(queue, process=OTHER_HOST, now=0)
+    assert queue.reclaim(LEASE_SECONDS - 1) == []
+    assert queue.renew(taken, 50)
+    assert queue.reclaim(LEASE_SECONDS + 1) == []
+    assert len(queue.reclaim(50 + LEASE_SECONDS + 1)) == 1
+
+
+def test_a_dead_process_of_this_host_gives_its_job_back_at_once(queue: Queue) -> None:
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    now = time.time()
+    claim(queue, process=ProcessId.of(process.pid), now=now)
+    assert queue.reclaim(now) == []
+    process.kill()
+    process.wait()
+    assert len(queue.reclaim(now)) == 1
+
+
+def test_a_pid_used_again_is_another_process() -> None:
+    own = ProcessId.own()
+    assert not own.is_gone()
+    assert ProcessId(own.host, own.pid, own.started - 100).is_gone()
+
+
+def test_failures_and_deaths_have_limits_of_their_own(queue: Queue) -> None:
+    queue.hold_all_but({JOBS[0].id})
+    for _ in range(DEATH_LIMIT - 1):
+        claim(queue, process=OTHER_HOST, now=0)
+        queue.reclaim(LEASE_SECONDS + 1)
+        assert states(queue)[JOBS[0].id] is JobState.PENDING
+    for number in range(FAILURE_LIMIT):
+        assert states(queue)[JOBS[0].id] is JobState.PENDING
+        assert claim(queue).attempt == DEATH_LIMIT + number
+        queue.fail(queue_claim(queue), "broken", 1)
+    row = queue.rows(JobState.FAILED)[0]
+    assert (row.job, row.error, row.deaths) == (JOBS[0], "broken", DEATH_LIMIT - 1)
+    assert queue.retry([JobState.FAILED]) == 1
+    assert claim(queue).attempt == 1
+
+
+def queue_claim(queue: Queue) -> Claim:
+    """The claim of the one running job, as its worker holds it."""
+    row = queue.rows(JobState.RUNNING)[0]
+    with sqlite3.connect(str(queue.path)) as connection:
+        token = connection.execute("select token from jobs where token is not null").fetchone()[0]
+    return Claim(row.job, token, "w", 1, 0)
+
+
+def test_a_job_replanned_while_it_runs_ends_as_stale(queue: Queue) -> None:
+    taken = claim(queue)
+    changed = [*JOBS]
+    changed[0] = Job.from_json({**JOBS[0].to_json(), "fingerprint": "e" * 64})
+    queue.sync(changed, [], "n", pending)
+    assert states(queue)[JOBS[0].id] is JobState.RUNNING
+    assert queue.finish(taken, 1) is JobState.STALE
+
+
+def test_the_disk_is_the_truth(tmp_path: Path) -> None:
+    """A queue made anew from manifest and disk counts what the disk proves, no more."""
+    proof = {JOBS[0].id: JobState.DONE, JOBS[1].id: JobState.STALE}
+
+    def on_disk(job: Job) -> JobState:
+        return proof.get(job.id, JobState.PENDING)
+
+    made = Queue(tmp_path / "sweep.db", create=True)
+    made.sync(JOBS[:-1], JOBS[-1:], "m", on_disk)
+    assert made.manifest_sha256() == "m"
+    found = states(made)
+    assert [found[job.id] for job in (JOBS[0], JOBS[1], JOBS[2], JOBS[-1])] == [
+        JobState.DONE,
+        JobState.STALE,
+        JobState.PENDING,
+        JobState.RETIRED,
+    ]
+    proof.clear()
+    made.sync(JOBS, [], "m2", on_disk)
+    assert set(states(made).values()) == {JobState.PENDING}
+
+
+def test_a_missing_queue_is_not_made_by_looking(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="sweep resume"):
+        Queue(tmp_path / "sweep.db")
+    assert not (tmp_path / "sweep.db").exists()
+
+
+def contend(path: Path, name: str, out: multiprocessing.Queue[list[str]]) -> None:
+    queue = Queue(path)
+    done = []
+    while (taken := queue.claim(name, ProcessId.own(), Taste(), time.time())) is not None:
+        queue.report(Slot(0, int(name)), time.time(), step=1)
+        done.append(taken.job.id)
+        queue.finish(taken, time.time())
+    out.put(done)
+
+
+def test_contending_processes_share_every_job_exactly_once(tmp_path: Path) -> None:
+    """Eight real processes on one queue: no job is claimed twice, none is lost."""
+    jobs = [a_job("c", f"v{v}", p, 1) for v in range(20) for p in range(10)]
+    Queue(tmp_path / "sweep.db", create=True).sync(jobs, [], "m", pending)
+    context = multiprocessing.get_context("spawn")
+    out: multiprocessing.Queue[list[str]] = context.Queue()
+    processes = [
+        context.Process(target=contend, args=(tmp_path / "sweep.db", str(n), out)) for n in range(8)
+    ]
+    for process in processes:
+        process.start()
+    claimed = [job_id for _ in processes for job_id in out.get(timeout=60)]
+    for process in processes:
+        process.join()
+    assert sorted(claimed) == sorted(job.id for job in jobs)
+
+
+def test_a_claim_survives_kill_9(tmp_path: Path) -> None:
+    """What `claim` returned is on disk: the job stays the dead worker's until it is reclaimed."""
+    path = tmp_path / "sweep.db"
+    queue = Queue(path, create=True)
+    queue.sync(JOBS[:1], [], "m", pending)
+    code = (
+        "import os, signal, sys, time; from pathlib import Path\n"
+        "from runner.queue import Queue, Taste; from runner.processes import ProcessId\n"
+        "Queue(Path(sys.argv[1])).claim('w', ProcessId.own(), Taste(), time.time())\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    process = subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+    assert process.returncode == -signal.SIGKILL
+    assert queue.claim("w", ProcessId.own(), Taste(), time.time()) is None
+    assert len(queue.reclaim(time.time())) == 1
+    assert claim(queue).job == JOBS[0]
+
+
+class AnyOrder(RuleBasedStateMachine):
+    """Any order of claims, ends, silences and new plans keeps every job accounted for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        import tempfile
+
+        self.folder = tempfile.TemporaryDirectory()
+        self.queue = Queue(Path(self.folder.name) / "sweep.db", create=True)
+        self.now = 0.0
+        self.held: list[Claim] = []
+        self.disk: dict[str, JobState] = {}
+        self.queue.sync(JOBS, [], "m", self.on_disk)
+
+    def on_disk(self, job: Job) -> JobState:
+        return self.disk.get(job.id, JobState.PENDING)
+
+    @rule(home=st.sampled_from(["a", "b"]))
+    def take(self, home: str) -> None:
+        taken = self.queue.claim("w", OTHER_HOST, Taste(home=(home,)), self.now)
+        if taken is not None:
+            assert taken.job.id not in {claim.job.id for claim in self.live()}
+            self.held.append(taken)
+
+    @rule(data=st.data(), end=st.sampled_from(["finish", "fail", "give_back", "renew"]))
+    def end(self, data: st.DataObject, end: str) -> None:
+        if not self.held:
+            return
+        chosen = data.draw(st.sampled_from(self.held))
+        was_live = chosen in self.live()
+        if end == "finish":
+            if was_live:
+                self.disk[chosen.job.id] = JobState.DONE
+            assert (self.queue.finish(chosen, self.now) is not None) == was_live
+        elif end == "fail":
+            assert (self.queue.fail(chosen, "e", self.now) is not None) == was_live
+        elif end == "give_back":
+            assert self.queue.give_back(chosen) == was_live
+        else:
+            assert self.queue.renew(chosen, self.now) == was_live
+            return
+        self.held.remove(chosen)
+
+    @rule(seconds=st.sampled_from([1, LEASE_SECONDS / 2, LEASE_SECONDS + 1]))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+        self.queue.reclaim(self.now)
+
+    @rule()
+    def plan_again(self) -> None:
+        self.queue.sync(JOBS, [], "m", self.on_disk)
+
+    def live(self) -> list[Claim]:
+        running = {row.job.id for row in self.queue.rows(JobState.RUNNING)}
+        tokens = {token for token in self.tokens()}
+        return [c for c in self.held if c.job.id in running and c.token in tokens]
+
+    def tokens(self) -> list[str]:
+        with sqlite3.connect(str(self.queue.path)) as connection:
+            return [row[0] for row in connection.execute("select token from jobs where token > ''")]
+
+    @invariant()
+    def every_job_is_somewhere(self) -> None:
+        found = states(self.queue)
+        assert set(found) == {job.id for job in JOBS}
+        done = {job_id for job_id, state in found.items() if state is JobState.DONE}
+        assert done == set(self.disk)
+        running = [job_id for job_id, state in found.items() if state is JobState.RUNNING]
+        assert sorted(running) == sorted(claim.job.id for claim in self.live())
+
+    def teardown(self) -> None:
+        self.queue.close()
+        self.folder.cleanup()
+
+
+TestAnyOrder = AnyOrder.TestCase
+TestAnyOrder.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+
+
+def test_this_process_is_named_by_more_than_its_pid() -> None:
+    own = ProcessId.own()
+    assert own.pid == os.getpid()
+    assert own.host
+    assert own.started > 0
