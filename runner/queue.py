@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
@@ -18,10 +18,21 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from .claim_order import Taste, choose
 from .errors import UserError
-from .job import Job, JobState, canonical_json
+from .job import Job, JobState
 from .placement import Slot
 from .processes import ProcessId
+from .queue_tables import (
+    CLEAN_SLATE,
+    NO_CLAIM,
+    jobs,
+    meta,
+    metadata,
+    open_database,
+    planned_values,
+    workers,
+)
 
 HEARTBEAT_SECONDS = 10.0
 LEASE_SECONDS = 60.0
@@ -29,65 +40,6 @@ FAILURE_LIMIT = 2
 """So many failed attempts make a job failed."""
 DEATH_LIMIT = 10
 """So many workers that died on a job make it failed."""
-
-_metadata = sa.MetaData()
-
-_jobs = sa.Table(
-    "jobs",
-    _metadata,
-    sa.Column("id", sa.String, primary_key=True),
-    sa.Column("position", sa.Integer, nullable=False),
-    sa.Column("category", sa.String, nullable=False),
-    sa.Column("group_key", sa.String, nullable=False),
-    sa.Column("fingerprint", sa.String, nullable=False),
-    sa.Column("job", sa.Text, nullable=False),
-    sa.Column("state", sa.String, nullable=False),
-    sa.Column("held", sa.Boolean, nullable=False, default=False),
-    sa.Column("failures", sa.Integer, nullable=False, default=0),
-    sa.Column("deaths", sa.Integer, nullable=False, default=0),
-    sa.Column("error", sa.Text),
-    sa.Column("seconds", sa.Float),
-    sa.Column("finished_at", sa.Float),
-    # The claim, while the job runs.
-    sa.Column("token", sa.String),
-    sa.Column("worker", sa.String),
-    sa.Column("host", sa.String),
-    sa.Column("pid", sa.Integer),
-    sa.Column("pid_started", sa.Float),
-    sa.Column("claimed_at", sa.Float),
-    sa.Column("lease_until", sa.Float),
-    sa.Index("jobs_by_state", "state", "held", "group_key", "position"),
-)
-
-_workers = sa.Table(
-    "workers",
-    _metadata,
-    sa.Column("name", sa.String, primary_key=True),
-    sa.Column("gpu", sa.Integer, nullable=False),
-    sa.Column("process", sa.Integer, nullable=False),
-    sa.Column("host", sa.String, nullable=False),
-    sa.Column("pid", sa.Integer, nullable=False),
-    sa.Column("pid_started", sa.Float, nullable=False),
-    sa.Column("state", sa.String, nullable=False),
-    sa.Column("job", sa.String),
-    sa.Column("step", sa.Integer, nullable=False, default=0),
-    sa.Column("steps", sa.Integer, nullable=False, default=0),
-    sa.Column("jobs_done", sa.Integer, nullable=False, default=0),
-    sa.Column("busy_seconds", sa.Float, nullable=False, default=0.0),
-    sa.Column("started_at", sa.Float, nullable=False),
-    sa.Column("beat_at", sa.Float, nullable=False),
-)
-
-_meta = sa.Table(
-    "meta",
-    _metadata,
-    sa.Column("key", sa.String, primary_key=True),
-    sa.Column("value", sa.Text, nullable=False),
-)
-
-_NO_CLAIM: dict[str, Any] = dict.fromkeys(
-    ("token", "worker", "host", "pid", "pid_started", "claimed_at", "lease_until")
-)
 
 
 class WorkerState(str, Enum):
@@ -141,18 +93,6 @@ class JobRow:
     worker: str | None
 
 
-@dataclass(frozen=True)
-class Taste:
-    """What a worker would rather claim: its last group, then its home categories.
-
-    With `static` it claims nothing outside its home categories.
-    """
-
-    group: str | None = None
-    home: tuple[str, ...] = ()
-    static: bool = False
-
-
 class Queue:
     """The queue of one sweep. Safe to use from many processes and threads at once."""
 
@@ -161,14 +101,10 @@ class Queue:
             raise UserError(f"{path}: there is no queue; `sweep resume` makes it anew")
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self._engine = sa.create_engine(
-            f"sqlite:///{path}", connect_args={"timeout": 60, "isolation_level": None}
-        )
-        sa.event.listen(self._engine, "connect", _configure)
-        sa.event.listen(self._engine, "begin", _begin)
+        self._engine = open_database(path)
         if create:
             with self._write() as connection:
-                _metadata.create_all(connection)
+                metadata.create_all(connection)
 
     def close(self) -> None:
         self._engine.dispose()
@@ -190,7 +126,7 @@ class Queue:
 
     def sync(
         self,
-        jobs: Sequence[Job],
+        planned: Sequence[Job],
         retired: Sequence[Job],
         manifest_sha256: str,
         on_disk: Callable[[Job], JobState],
@@ -201,63 +137,40 @@ class Queue:
         again, inside it, for a job of which the two accounts differ, since a worker may have
         published meanwhile.
         """
-        proven = {job.id: on_disk(job) for job in jobs}
+        proven = {job.id: on_disk(job) for job in planned}
         with self._write() as connection:
-            rows = {row.id: row for row in connection.execute(sa.select(_jobs))}
-            new: list[dict[str, Any]] = []
-            for position, job in enumerate(jobs):
-                row = rows.pop(job.id, None)
-                values = {
-                    "id": job.id,
-                    "position": position,
-                    "category": job.category,
-                    "group_key": job.group,
-                    "fingerprint": job.fingerprint,
-                    "job": canonical_json(job.to_json()),
-                }
-                if row is None:
-                    state = proven[job.id]
-                    new.append(
-                        {**values, "state": state, "held": False, "failures": 0, "deaths": 0}
-                    )
-                    continue
-                if row.state != JobState.RUNNING:
+            known = {row.id: row for row in connection.execute(sa.select(jobs))}
+            # While a part of the sweep is being run, new jobs are not in it.
+            held = any(row.held for row in known.values())
+            new = []
+            for position, job in enumerate((*planned, *retired)):
+                row = known.get(job.id)
+                values = planned_values(job, position)
+                if job.id not in proven:
+                    values |= {"state": JobState.RETIRED.value, **NO_CLAIM}
+                elif row is None:
+                    values["state"] = proven[job.id].value
+                elif row.state != JobState.RUNNING:
                     state = proven[job.id]
                     if state != row.state:
                         state = on_disk(job)
                     if row.fingerprint != job.fingerprint:
-                        values |= {"failures": 0, "deaths": 0, "error": None}
+                        values |= CLEAN_SLATE
                     elif state is JobState.PENDING and row.state == JobState.FAILED:
                         state = JobState.FAILED
-                    values["state"] = state
-                if any(getattr(row, key) != value for key, value in values.items()):
-                    connection.execute(sa.update(_jobs).where(_jobs.c.id == job.id).values(values))
+                    values["state"] = state.value
+                if row is None:
+                    new.append({**values, **CLEAN_SLATE, "held": held})
+                elif any(getattr(row, key) != value for key, value in values.items()):
+                    connection.execute(sa.update(jobs).where(jobs.c.id == job.id).values(values))
             if new:
-                connection.execute(sa.insert(_jobs), new)
-            for job_id in rows:
+                connection.execute(sa.insert(jobs), new)
+            for job_id in known.keys() - {job.id for job in (*planned, *retired)}:
                 connection.execute(
-                    sa.update(_jobs)
-                    .where(_jobs.c.id == job_id)
-                    .values(state=JobState.RETIRED.value, **_NO_CLAIM)
+                    sa.update(jobs)
+                    .where(jobs.c.id == job_id)
+                    .values(state=JobState.RETIRED.value, **NO_CLAIM)
                 )
-            missing = [
-                {
-                    "id": job.id,
-                    "position": len(jobs) + number,
-                    "category": job.category,
-                    "group_key": job.group,
-                    "fingerprint": job.fingerprint,
-                    "job": canonical_json(job.to_json()),
-                    "state": JobState.RETIRED.value,
-                    "held": False,
-                    "failures": 0,
-                    "deaths": 0,
-                }
-                for number, job in enumerate(retired)
-                if job.id not in rows
-            ]
-            if missing:
-                connection.execute(sa.insert(_jobs), missing)
             _set_meta(connection, "manifest_sha256", manifest_sha256)
 
     def manifest_sha256(self) -> str | None:
@@ -268,20 +181,18 @@ class Queue:
     def hold_all_but(self, chosen: set[str] | None) -> None:
         """Let workers claim only these jobs; None lets them claim every job."""
         with self._write() as connection:
-            connection.execute(sa.update(_jobs).values(held=chosen is not None))
+            connection.execute(sa.update(jobs).values(held=chosen is not None))
             for job_id in chosen or ():
-                connection.execute(sa.update(_jobs).where(_jobs.c.id == job_id).values(held=False))
+                connection.execute(sa.update(jobs).where(jobs.c.id == job_id).values(held=False))
 
     def retry(self, states: Iterable[JobState], job_ids: Iterable[str] | None = None) -> int:
         """Make jobs of these states pending again with a clean slate; returns how many."""
-        condition: sa.ColumnElement[bool] = _jobs.c.state.in_([state.value for state in states])
+        condition: sa.ColumnElement[bool] = jobs.c.state.in_([state.value for state in states])
         if job_ids is not None:
-            condition &= _jobs.c.id.in_(list(job_ids))
+            condition &= jobs.c.id.in_(list(job_ids))
         with self._write() as connection:
             return connection.execute(
-                sa.update(_jobs)
-                .where(condition)
-                .values(state=JobState.PENDING.value, failures=0, deaths=0, error=None)
+                sa.update(jobs).where(condition).values(state=JobState.PENDING.value, **CLEAN_SLATE)
             ).rowcount
 
     # Claims.
@@ -295,12 +206,12 @@ class Queue:
         with self._write() as connection:
             if _get_meta(connection, "draining"):
                 return None
-            row = _choose(connection, taste)
+            row = choose(connection, taste)
             if row is None:
                 return None
             connection.execute(
-                sa.update(_jobs)
-                .where(_jobs.c.id == row.id)
+                sa.update(jobs)
+                .where(jobs.c.id == row.id)
                 .values(
                     state=JobState.RUNNING.value,
                     token=token,
@@ -332,7 +243,7 @@ class Queue:
         """
         with self._write() as connection:
             row = connection.execute(
-                sa.select(_jobs.c.fingerprint).where(_is_claim(claim))
+                sa.select(jobs.c.fingerprint).where(_is_claim(claim))
             ).one_or_none()
             if row is None:
                 return None
@@ -341,7 +252,7 @@ class Queue:
             values: dict[str, Any] = {"state": state.value, "finished_at": now}
             if measured:
                 values["seconds"] = now - claim.claimed_at
-            _update_claimed(connection, claim, {**values, "error": None, **_NO_CLAIM})
+            _update_claimed(connection, claim, {**values, "error": None, **NO_CLAIM})
             return state
 
     def fail(self, claim: Claim, error: str, now: float) -> JobState | None:
@@ -351,9 +262,7 @@ class Queue:
     def give_back(self, claim: Claim) -> bool:
         """Return a job unharmed; False where the claim was lost."""
         with self._write() as connection:
-            return _update_claimed(
-                connection, claim, {"state": JobState.PENDING.value, **_NO_CLAIM}
-            )
+            return _update_claimed(connection, claim, {"state": JobState.PENDING.value, **NO_CLAIM})
 
     def reclaim(self, now: float) -> list[Claim]:
         """Take back the jobs of workers that are gone or silent; returns their claims.
@@ -362,7 +271,7 @@ class Queue:
         """
         with self._read() as connection:
             running = connection.execute(
-                sa.select(_jobs).where(_jobs.c.state == JobState.RUNNING.value)
+                sa.select(jobs).where(jobs.c.state == JobState.RUNNING.value)
             ).all()
         taken = []
         for row in running:
@@ -381,13 +290,13 @@ class Queue:
         self, claim: Claim, counter: str, limit: int, error: str, now: float
     ) -> JobState | None:
         with self._write() as connection:
-            row = connection.execute(sa.select(_jobs).where(_is_claim(claim))).one_or_none()
+            row = connection.execute(sa.select(jobs).where(_is_claim(claim))).one_or_none()
             if row is None:
                 return None
             count = getattr(row, counter) + 1
             state = JobState.FAILED if count >= limit else JobState.PENDING
             values = {counter: count, "state": state.value, "error": error, "finished_at": now}
-            _update_claimed(connection, claim, {**values, **_NO_CLAIM})
+            _update_claimed(connection, claim, {**values, **NO_CLAIM})
             return state
 
     # Workers.
@@ -410,21 +319,21 @@ class Queue:
             "beat_at": now,
         }
         with self._write() as connection:
-            connection.execute(sa.delete(_workers).where(_workers.c.name == slot.name))
-            connection.execute(sa.insert(_workers).values(values))
+            connection.execute(sa.delete(workers).where(workers.c.name == slot.name))
+            connection.execute(sa.insert(workers).values(values))
 
     def report(self, slot: Slot, now: float, **values: object) -> None:
         """Note what a worker does: `state`, `job`, `step`, `steps`, `jobs_done`, ..."""
         plain = {key: v.value if isinstance(v, Enum) else v for key, v in values.items()}
         with self._write() as connection:
             connection.execute(
-                sa.update(_workers).where(_workers.c.name == slot.name).values(beat_at=now, **plain)
+                sa.update(workers).where(workers.c.name == slot.name).values(beat_at=now, **plain)
             )
 
     def workers(self) -> list[WorkerRow]:
         with self._read() as connection:
             rows = connection.execute(
-                sa.select(_workers).order_by(_workers.c.gpu, _workers.c.process)
+                sa.select(workers).order_by(workers.c.gpu, workers.c.process)
             ).all()
         result = []
         for row in rows:
@@ -456,7 +365,7 @@ class Queue:
             if worker.state in (WorkerState.STOPPED, WorkerState.GONE)
         ]
         with self._write() as connection:
-            connection.execute(sa.delete(_workers).where(_workers.c.name.in_(ended)))
+            connection.execute(sa.delete(workers).where(workers.c.name.in_(ended)))
 
     def drain(self, wanted: bool) -> None:
         """Have workers end after their job (True), or claim on (False)."""
@@ -473,9 +382,9 @@ class Queue:
         """Number of jobs per category and state, categories in the manifest's order."""
         with self._read() as connection:
             rows = connection.execute(
-                sa.select(_jobs.c.category, _jobs.c.state, sa.func.count())
-                .group_by(_jobs.c.category, _jobs.c.state)
-                .order_by(sa.func.min(_jobs.c.position))
+                sa.select(jobs.c.category, jobs.c.state, sa.func.count())
+                .group_by(jobs.c.category, jobs.c.state)
+                .order_by(sa.func.min(jobs.c.position))
             ).all()
         counts: dict[str, dict[JobState, int]] = {}
         for category, state, number in rows:
@@ -488,19 +397,19 @@ class Queue:
             return int(
                 connection.execute(
                     sa.select(sa.func.count()).where(
-                        _jobs.c.state == JobState.PENDING.value, _jobs.c.held
+                        jobs.c.state == JobState.PENDING.value, jobs.c.held
                     )
                 ).scalar_one()
             )
 
     def open_jobs(self, taste: Taste) -> tuple[int, int]:
         """How many jobs such a worker may claim now, and how many run that may come back."""
-        conditions = [~_jobs.c.held]
+        conditions = [~jobs.c.held]
         if taste.static and taste.home:
-            conditions.append(_jobs.c.category.in_(taste.home))
+            conditions.append(jobs.c.category.in_(taste.home))
         with self._read() as connection:
             rows = connection.execute(
-                sa.select(_jobs.c.state, sa.func.count()).where(*conditions).group_by(_jobs.c.state)
+                sa.select(jobs.c.state, sa.func.count()).where(*conditions).group_by(jobs.c.state)
             ).all()
         numbers: dict[str, int] = {state: number for state, number in rows}
         return numbers.get(JobState.PENDING.value, 0), numbers.get(JobState.RUNNING.value, 0)
@@ -509,9 +418,9 @@ class Queue:
         """Mean seconds of the jobs done last, from claim to publication; loading is not in it."""
         with self._read() as connection:
             recent = (
-                sa.select(_jobs.c.seconds)
-                .where(_jobs.c.seconds.is_not(None))
-                .order_by(_jobs.c.finished_at.desc())
+                sa.select(jobs.c.seconds)
+                .where(jobs.c.seconds.is_not(None))
+                .order_by(jobs.c.finished_at.desc())
                 .limit(last)
                 .subquery()
             )
@@ -522,15 +431,15 @@ class Queue:
         """Since when each running job runs."""
         with self._read() as connection:
             rows = connection.execute(
-                sa.select(_jobs.c.claimed_at).where(_jobs.c.state == JobState.RUNNING.value)
+                sa.select(jobs.c.claimed_at).where(jobs.c.state == JobState.RUNNING.value)
             ).all()
         return [row.claimed_at for row in rows]
 
     def rows(self, *states: JobState) -> list[JobRow]:
         """Jobs of these states (of all, where none is given), in the manifest's order."""
-        query = sa.select(_jobs).order_by(_jobs.c.position)
+        query = sa.select(jobs).order_by(jobs.c.position)
         if states:
-            query = query.where(_jobs.c.state.in_([state.value for state in states]))
+            query = query.where(jobs.c.state.in_([state.value for state in states]))
         with self._read() as connection:
             rows = connection.execute(query).all()
         return [
@@ -548,80 +457,21 @@ class Queue:
         ]
 
 
-def _configure(connection: Any, _record: object) -> None:
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
-    # A claim must survive a power cut: a job run by two workers costs more than a flush.
-    cursor.execute("PRAGMA synchronous=FULL")
-    cursor.close()
-
-
-def _begin(connection: sa.Connection) -> None:
-    # A write transaction takes its lock at once: one that reads first and writes later
-    # would fail with "database is locked" instead of waiting its turn.
-    options: Mapping[str, Any] = connection.get_execution_options()
-    connection.exec_driver_sql(options.get("sweep_begin", "BEGIN"))
-
-
-def _choose(connection: sa.Connection, taste: Taste) -> Any:
-    """The pending job that such a worker should take next, or None."""
-    pending = (_jobs.c.state == JobState.PENDING.value) & ~_jobs.c.held
-    first = sa.select(_jobs).where(pending).order_by(_jobs.c.failures, _jobs.c.position).limit(1)
-    if taste.group is not None:
-        row = connection.execute(first.where(_jobs.c.group_key == taste.group)).one_or_none()
-        if row is not None:
-            return row
-    is_pending = sa.func.sum(sa.case((_jobs.c.state == JobState.PENDING.value, 1), else_=0))
-    groups = connection.execute(
-        sa.select(
-            _jobs.c.group_key,
-            _jobs.c.category,
-            is_pending.label("pending"),
-            (sa.func.count() - is_pending).label("running"),
-            sa.func.min(_jobs.c.position).label("position"),
-        )
-        .where(_jobs.c.state.in_([JobState.PENDING.value, JobState.RUNNING.value]), ~_jobs.c.held)
-        .group_by(_jobs.c.group_key, _jobs.c.category)
-    ).all()
-    groups = [group for group in groups if group.pending]
-    if taste.static and taste.home:
-        groups = [group for group in groups if group.category in taste.home]
-    if not groups:
-        return None
-    left: dict[str, int] = {}
-    for group in groups:
-        left[group.category] = left.get(group.category, 0) + group.pending
-
-    def rank(group: Any) -> tuple[bool, int, int, int]:
-        home = group.category in taste.home
-        return (
-            group.running > 0,
-            taste.home.index(group.category) if home else len(taste.home),
-            0 if home else -left[group.category],
-            group.position,
-        )
-
-    best = min(groups, key=rank)
-    return connection.execute(first.where(_jobs.c.group_key == best.group_key)).one()
-
-
 def _is_claim(claim: Claim) -> sa.ColumnElement[bool]:
-    return (_jobs.c.id == claim.job.id) & (_jobs.c.token == claim.token)
+    return (jobs.c.id == claim.job.id) & (jobs.c.token == claim.token)
 
 
 def _update_claimed(connection: sa.Connection, claim: Claim, values: dict[str, Any]) -> bool:
-    return bool(
-        connection.execute(sa.update(_jobs).where(_is_claim(claim)).values(values)).rowcount
-    )
+    return bool(connection.execute(sa.update(jobs).where(_is_claim(claim)).values(values)).rowcount)
 
 
 def _get_meta(connection: sa.Connection, key: str) -> str | None:
     value: str | None = connection.execute(
-        sa.select(_meta.c.value).where(_meta.c.key == key)
+        sa.select(meta.c.value).where(meta.c.key == key)
     ).scalar_one_or_none()
     return value
 
 
 def _set_meta(connection: sa.Connection, key: str, value: str) -> None:
-    connection.execute(sa.delete(_meta).where(_meta.c.key == key))
-    connection.execute(sa.insert(_meta).values(key=key, value=value))
+    connection.execute(sa.delete(meta).where(meta.c.key == key))
+    connection.execute(sa.insert(meta).values(key=key, value=value))

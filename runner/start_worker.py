@@ -23,11 +23,12 @@ from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
 from .backends import Machine
+from .claim_order import Taste
 from .errors import UserError
 from .experiment import Experiment, load_experiment
 from .gpus import find_gpus
 from .placement import Slot
-from .queue import Claim, Queue, Taste
+from .queue import Claim, Queue
 from .run_folder import RunFolder
 from .worker import Worker
 

@@ -14,11 +14,12 @@ from typing import Any
 
 from .attempts import Attempt, record_attempt
 from .backends import Backend, Group, Machine
+from .claim_order import Taste
 from .job import JobState, Outcome
 from .placement import Slot
 from .processes import ProcessId
 from .publish import publish, state_on_disk
-from .queue import HEARTBEAT_SECONDS, Claim, Queue, Taste, WorkerState
+from .queue import HEARTBEAT_SECONDS, Claim, Queue, WorkerState
 from .run_folder import RunFolder
 from .sweep import take_back
 from .video import check_video

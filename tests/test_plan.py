@@ -131,10 +131,11 @@ def test_plan_again_reports_what_grew_and_keeps_ids(project: Project) -> None:
 
 def test_planning_twice_changes_nothing(project: Project) -> None:
     assert project.sweep("plan", "experiments/x.yaml").status == 0
-    before = (project.run_folder.manifest.stat(), project.run_folder.experiment.stat())
+    paths = (project.run_folder.manifest, project.run_folder.experiment)
+    before = [(path.stat().st_ino, path.stat().st_mtime_ns) for path in paths]
     finished = project.sweep("plan", "experiments/x.yaml")
     assert "+0 new, 6 kept" in finished.out
-    assert before == (project.run_folder.manifest.stat(), project.run_folder.experiment.stat())
+    assert before == [(path.stat().st_ino, path.stat().st_mtime_ns) for path in paths]
 
 
 def test_launch_shows_how_a_file_differs_from_its_run_and_stops(project: Project) -> None:

@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from test_plan import a_job
 
+from runner.claim_order import Taste
 from runner.errors import UserError
 from runner.job import Job, JobState
 from runner.placement import Slot
 from runner.processes import ProcessId
-from runner.queue import DEATH_LIMIT, FAILURE_LIMIT, LEASE_SECONDS, Claim, Queue, Taste
+from runner.queue import DEATH_LIMIT, FAILURE_LIMIT, LEASE_SECONDS, Claim, Queue
 
 JOBS = [a_job(c, f"v{v}", p, s) for c in "ab" for v in range(2) for p in range(2) for s in (1, 2)]
 OTHER_HOST = ProcessId("another host", 1, 0.0)
@@ -238,7 +239,8 @@ def test_a_claim_survives_kill_9(tmp_path: Path) -> None:
     queue.sync(JOBS[:1], [], "m", pending)
     code = (
         "import os, signal, sys, time; from pathlib import Path\n"
-        "from runner.queue import Queue, Taste; from runner.processes import ProcessId\n"
+        "from runner.queue import Queue; from runner.processes import ProcessId\n"
+        "from runner.claim_order import Taste\n"
         "Queue(Path(sys.argv[1])).claim('w', ProcessId.own(), Taste(), time.time())\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )

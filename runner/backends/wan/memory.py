@@ -1,8 +1,9 @@
 """How much GPU memory a worker needs at its peak: weights plus the activations of one pass.
 
-Measured on an H200 with the 14B sizes at 832x480, 81 frames (32760 tokens), bfloat16: 43.5 GiB
-with every model resident, 31 GiB with the text encoder away. The activations of that pass are
-the difference to the weights; they grow with tokens, width and bytes per number.
+Measured on an H200 with the 14B sizes at 832x480, 81 frames (32760 tokens), bfloat16: 44.4 GiB
+with every model resident, 33.8 GiB with `vram: managed` (docs/measurements.md), in memory that
+torch reserved. The activations of a pass are the difference to the weights then on the GPU;
+they grow with tokens, width and bytes per number.
 """
 
 from __future__ import annotations
@@ -15,8 +16,7 @@ from .checkpoint import Checkpoint, parameters_in, tensors_in
 GIB = 1024**3
 MEASURED_TOKENS = 21 * 30 * 52
 MEASURED_WIDTH = 5120
-RESIDENT_ACTIVATIONS = 6.1
-MANAGED_ACTIVATIONS = 4.3
+MEASURED_ACTIVATIONS = 7.1
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def peak_memory(
         held = weights.dit * number_bytes / GIB
         largest = max(held, weights.text_encoder * number_bytes / GIB)
         kept = min(largest, limit) if limit is not None else largest
-        gib = kept + MANAGED_ACTIVATIONS * scale
+        gib = kept + MEASURED_ACTIVATIONS * scale
         how = (
             "an estimate: the largest model alone"
             if limit is None
@@ -84,7 +84,7 @@ def peak_memory(
         )
     else:
         count = weights.dit + weights.text_encoder + weights.vae
-        gib = count * number_bytes / GIB + RESIDENT_ACTIVATIONS * scale
+        gib = count * number_bytes / GIB + MEASURED_ACTIVATIONS * scale
         how = "all weights"
     return PeakMemory(
         gib=round(gib, 1),
