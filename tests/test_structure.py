@@ -1,0 +1,94 @@
+"""The shape of the code: imports go one way, and only backends know torch."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+RUNNER = Path(__file__).resolve().parents[1] / "runner"
+
+LAYERS = [
+    {"errors", "job", "processes", "video", "gpus", "placement"},
+    {"run_folder"},
+    {"attempts", "publish", "manifest", "backends", "queue_tables", "logs"},
+    {"claim_order", "experiment"},
+    {"dataset", "queue"},
+    {"plan", "progress", "verify", "launchers"},
+    {"sweep", "progress_view"},
+    {"worker", "slot", "launch", "plan_view"},
+    {"start_worker", "stop"},
+    {"cli"},
+    {"__main__"},
+]
+"""From the bottom up: a module imports from layers below its own, or from its own."""
+
+MODULES = sorted(RUNNER.rglob("*.py"))
+
+
+def top_modules(path: Path) -> set[str]:
+    """The modules or packages directly in `runner` that a file imports."""
+    package = ("runner", *path.relative_to(RUNNER).parts[:-1])
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.ImportFrom) or node.level == 0:
+            continue
+        base = package[: len(package) - node.level + 1]
+        full = (*base, *(node.module or "").split("."))
+        names = [full[1]] if len(full) > 1 and full[1] else [alias.name for alias in node.names]
+        found |= {name for name in names if len(base) == 1 or full[:1] == ("runner",)}
+    return {name for name in found if (RUNNER / name).is_dir() or (RUNNER / f"{name}.py").exists()}
+
+
+def own_module(path: Path) -> str:
+    return path.relative_to(RUNNER).parts[0].removesuffix(".py")
+
+
+def layer(module: str) -> int:
+    return next(number for number, names in enumerate(LAYERS) if module in names)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(RUNNER)))
+def test_imports_go_one_way(path: Path) -> None:
+    """Data knows nothing; launchers know neither worker nor backends; the CLI is on top."""
+    own = own_module(path)
+    if own == "__init__":
+        return
+    for module in top_modules(path) - {own, "errors"}:
+        assert layer(module) <= layer(own), f"{own} must not import {module}"
+        if own == "launchers":
+            assert module not in ("worker", "backends")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(RUNNER)))
+def test_only_backends_import_torch(path: Path) -> None:
+    if "backends" in path.parts:
+        return
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names = [node.module or ""]
+        assert not {name.split(".")[0] for name in names} & {"torch", "diffsynth", "transformers"}
+
+
+def test_no_module_grows_past_reading() -> None:
+    """Past 500 lines there is a second thing in a module."""
+    for path in MODULES:
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 500, path
+
+
+def test_the_command_line_loads_neither_torch_nor_decord() -> None:
+    """Asking where a sweep stands starts fast."""
+    code = (
+        "import sys, runner.cli, runner.launch, runner.progress_view, runner.sweep\n"
+        "print([name for name in ('torch', 'diffsynth', 'decord', 'imageio', 'numpy')"
+        " if name in sys.modules])"
+    )
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
