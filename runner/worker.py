@@ -211,6 +211,8 @@ class Worker:
     def _sidecar(self, claim: Claim, stages: Stages, video: dict[str, Any]) -> dict[str, Any]:
         job = claim.job
         peak = self.backend.peak_gpu_memory_gib()
+        if peak is not None:
+            log.info("%s: peak GPU memory %.1f GiB", job.id, peak)
         return {
             "category": job.category,
             "video_name": job.video,

@@ -222,3 +222,21 @@ def test_a_manifest_reads_back_as_written(
     path = tmp_path_factory.mktemp("m") / "manifest.jsonl"
     write_manifest(path, manifest)
     assert read_manifest(path) == manifest
+
+
+def test_prompts_may_be_several_files(project: Project) -> None:
+    """The prompts of a video in two files come one after the other."""
+    more = {"two words": {"ref 🎬 b": ["四"]}}
+    (project.root / "more.json").write_text(json.dumps(more), encoding="utf-8")
+    project.write(dataset={"videos": "videos", "prompts": ["prompts.json", "more.json"]})
+    answer = json.loads(project.sweep("plan", "experiments/x.yaml", "--json").out)
+    assert answer["total"] == 7
+    texts = [job.prompt_text for job in read_manifest(project.run_folder.manifest).jobs]
+    assert texts[-4:] == ["one", "two", "<script>three</script>", "四"]
+
+
+def test_categories_are_a_subset_in_their_own_order(project: Project) -> None:
+    names = ["two words", "camera_motion"]
+    project.write(dataset={"videos": "videos", "prompts": "prompts.json", "categories": names})
+    answer = json.loads(project.sweep("plan", "experiments/x.yaml", "--json").out)
+    assert list(answer["jobs_per_category"]) == names
