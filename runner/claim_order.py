@@ -1,4 +1,10 @@
-"""Which job a worker takes next: its own group, then home, then where most is left."""
+"""Which job a worker takes next, so that prepared references are used up and no GPU waits.
+
+A worker goes on with its own group; then takes a whole group of its home categories; then a
+whole group of the category with most work left per worker; and when only started groups are
+left, joins them. Jobs that have ended badly before come after all others, so that one job that
+kills its workers cannot keep the rest from being made.
+"""
 
 from __future__ import annotations
 
@@ -24,38 +30,49 @@ class Taste:
 
 
 def choose(connection: sa.Connection, taste: Taste) -> Any:
-    """The pending job that such a worker should take next, or None."""
+    """The row of the pending job that such a worker should take next, or None."""
     pending = (jobs.c.state == JobState.PENDING.value) & ~jobs.c.held
-    first = sa.select(jobs).where(pending).order_by(jobs.c.failures, jobs.c.position).limit(1)
+    if taste.static and taste.home:
+        pending &= jobs.c.category.in_(taste.home)
+    tries = jobs.c.failures + jobs.c.deaths
+    fresh = _choose(connection, taste, pending & (tries == 0))
+    return fresh or _choose(connection, taste, pending)
+
+
+def _choose(connection: sa.Connection, taste: Taste, claimable: sa.ColumnElement[bool]) -> Any:
+    tries = jobs.c.failures + jobs.c.deaths
+    first = sa.select(jobs).where(claimable).order_by(tries, jobs.c.position).limit(1)
     if taste.group is not None:
         row = connection.execute(first.where(jobs.c.group_key == taste.group)).one_or_none()
         if row is not None:
             return row
-    is_pending = sa.func.sum(sa.case((jobs.c.state == JobState.PENDING.value, 1), else_=0))
     groups = connection.execute(
         sa.select(
             jobs.c.group_key,
             jobs.c.category,
-            is_pending.label("pending"),
-            (sa.func.count() - is_pending).label("running"),
+            sa.func.count().label("left"),
             sa.func.min(jobs.c.position).label("position"),
         )
-        .where(jobs.c.state.in_([JobState.PENDING.value, JobState.RUNNING.value]), ~jobs.c.held)
+        .where(claimable)
         .group_by(jobs.c.group_key, jobs.c.category)
     ).all()
-    groups = [group for group in groups if group.pending]
-    if taste.static and taste.home:
-        groups = [group for group in groups if group.category in taste.home]
     if not groups:
         return None
-    left: dict[str, int] = {}
+    running = connection.execute(
+        sa.select(jobs.c.group_key, jobs.c.category).where(jobs.c.state == JobState.RUNNING.value)
+    ).all()
+    started = {row.group_key for row in running}
+    left: dict[str, float] = {}
     for group in groups:
-        left[group.category] = left.get(group.category, 0) + group.pending
+        left[group.category] = left.get(group.category, 0) + group.left
+    # Work left per worker, were this one to join those that work on the category now.
+    for category in left:
+        left[category] /= 1 + sum(row.category == category for row in running)
 
-    def rank(group: Any) -> tuple[bool, int, int, int]:
+    def rank(group: Any) -> tuple[bool, int, float, int]:
         home = group.category in taste.home
         return (
-            group.running > 0,
+            group.group_key in started,
             taste.home.index(group.category) if home else len(taste.home),
             0 if home else -left[group.category],
             group.position,

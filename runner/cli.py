@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from .errors import UserError
+from .terminal import (
+    exit_at_end,
+    exit_with_failures,
+    plural,
+    print_json,
+    say,
+    show_until_end,
+)
 
 if TYPE_CHECKING:
     from .launch import Part
-    from .progress import Snapshot
+    from .launchers import SlotCommand
     from .run_folder import RunFolder
 
 AXES = ("category", "video", "prompt", "seed")
@@ -48,7 +55,7 @@ def cli() -> None:
     """
 
 
-@cli.command()
+@cli.command(short_help="Expand an experiment, and say what it will take.")
 @click.argument("experiment", type=click.Path(path_type=Path))
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @skip_option
@@ -139,31 +146,25 @@ def launch(
 def progress(run: str, watch: bool, as_json: bool) -> None:
     """Show where a sweep stands."""
     from rich.console import Console
-    from rich.live import Live
 
-    from .launch import wait
-    from .progress import one_line, take_snapshot
-    from .progress_view import print_view, view
-    from .sweep import find_run, live_slots, open_queue
+    from .progress import take_snapshot
+    from .progress_view import print_view
+    from .sweep import find_run, live_slots, open_queue, take_back
 
     folder = find_run(run)
-    console = Console()
-    if not watch:
-        queue = open_queue(folder)
-        snapshot = take_snapshot(folder.name, queue)
-        if as_json:
-            print_json(snapshot.to_json())
-        else:
-            print_view(snapshot, console)
-        return
-    if not live_slots(folder):
-        say("no worker is running")
-    if console.is_terminal:
-        with Live(console=console, auto_refresh=False) as live:
-            wait(folder, lambda snapshot: live.update(view(snapshot), refresh=True))
+    if watch:
+        if not live_slots(folder):
+            say(f"{folder.name}: no worker is running")
+        snapshot = show_until_end(folder, on_stdout=not as_json)
     else:
-        lines = ChangedLines()
-        wait(folder, lambda snapshot: lines.show(one_line(snapshot)))
+        queue = open_queue(folder)
+        take_back(folder, queue)
+        snapshot = take_snapshot(folder.name, queue)
+    if as_json:
+        print_json(snapshot.to_json())
+    elif not watch:
+        print_view(snapshot, Console())
+    exit_with_failures(folder, snapshot)
 
 
 @cli.command()
@@ -213,20 +214,20 @@ def resume(
 def stop(run: str, now: bool, waits: bool, as_json: bool) -> None:
     """Stop a sweep's workers, after their jobs or at once."""
     from .stop import stop_workers, wait_until_ended
-    from .sweep import find_run, open_queue
+    from .sweep import find_run
 
     folder = find_run(run)
-    queue = open_queue(folder)
-    asked = stop_workers(folder, queue, now=now)
+    asked = stop_workers(folder, now=now)
     ended = wait_until_ended(folder) if now or waits else False
     if as_json:
         print_json({"sweep": folder.name, "asked": [slot.name for slot in asked], "ended": ended})
     elif not asked:
         click.echo(f"{folder.name}: no worker is running")
     elif ended:
-        click.echo(f"{folder.name}: {len(asked)} workers have ended")
+        click.echo(f"{folder.name}: {plural(len(asked), 'worker')} ended")
     else:
-        click.echo(f"{folder.name}: {len(asked)} workers end after their job; --now does not wait")
+        workers = plural(len(asked), "worker")
+        click.echo(f"{folder.name}: {workers} will end after the job in hand; --now gives it back")
 
 
 @cli.command()
@@ -266,22 +267,19 @@ def verify(run: str, as_json: bool) -> None:
     from tqdm import tqdm
 
     from .job import JobState
-    from .publish import supersede
     from .sweep import find_run, open_queue
-    from .verify import verify as verify_jobs
+    from .verify import verify as verify_rows
 
     folder = find_run(run)
     queue = open_queue(folder)
     rows = [row for row in queue.rows() if row.state is not JobState.RETIRED]
-    finished = [row.job for row in rows if row.state in (JobState.DONE, JobState.STALE)]
+    finished = [row for row in rows if row.state in (JobState.DONE, JobState.STALE)]
     with tqdm(total=len(finished), unit="video", disable=None) as bar:
-        verdicts = verify_jobs(folder, finished, lambda _: bar.update())
+        verdicts = verify_rows(folder, finished, lambda _: bar.update())
     broken = [verdict for verdict in verdicts if verdict.problem is not None]
-    for verdict in broken:
-        supersede(folder, verdict.job)
     if broken:
         queue.close()
-        queue = open_queue(folder, look_at_disk=True)
+        open_queue(folder, look_at_disk=True).close()
     unmade = len(rows) - len(finished)
     if as_json:
         bad = [{"job": v.job.id, "video": v.job.output, "problem": v.problem} for v in broken]
@@ -342,102 +340,55 @@ def start_workers(
     from .launch import plan_launch, start
     from .launchers import launcher
     from .progress import one_line, take_snapshot
+    from .run_folder import locked
     from .sweep import open_queue
 
+    name = folder.name
     chosen = launcher(on)
-    queue = open_queue(folder, look_at_disk=True)
     states = [JobState.FAILED] * retry + [JobState.STALE] * stale
-    launch = plan_launch(folder, queue, part, retry=states)
-    if dry_run:
-        chosen.check()
-        answer = [
-            {"session": c.session, "argv": list(c.argv), "environment": dict(c.environment)}
-            for c in launch.commands
-        ]
-        if as_json:
-            print_json({"sweep": folder.name, "would_start": answer})
-        else:
-            for command in launch.commands:
-                click.echo(str(command))
-        return
-    if launch.commands:
-        start(launch, queue, chosen, retry=states)
-    snapshot = take_snapshot(folder.name, queue)
-    running, started = len(launch.running), len(launch.commands)
+    # One launch at a time: a second one sees what the first has started.
+    with locked(folder.launch_lock):
+        queue = open_queue(folder, look_at_disk=True)
+        launch = plan_launch(folder, queue, part, retry=states)
+        if dry_run:
+            chosen.check(launch.commands)
+            print_commands(name, launch.commands, as_json=as_json)
+            return
+        missing = start(launch, queue, chosen, retry=states) if launch.claimable else []
+    for command in missing:
+        say(f"{name}: {command.session} did not come up; see {command.log}")
+    snapshot = take_snapshot(name, queue)
+    running, started = len(launch.running), len(launch.commands) - len(missing)
     if started:
-        say(
-            f"{folder.name}: {started} workers started on {launch.device} "
-            f"for {launch.claimable} jobs"
-        )
-        say(f"watch: {chosen.view_hint(folder.name)}   stop: sweep stop {folder.name}")
+        jobs = plural(launch.claimable, "job")
+        say(f"{name}: {plural(started, 'worker')} started on {launch.device} for {jobs}")
+        say(f"watch: {chosen.view_hint(folder)}   stop: sweep stop {name}")
     elif running:
-        say(f"{folder.name}: {running} workers are running already; nothing was started")
-    else:
-        say(f"{folder.name}: nothing to do: {one_line(snapshot).partition(': ')[2]}")
+        say(f"{name}: no worker was started, for {running} of its slots are running already")
+    elif not launch.claimable:
+        say(f"{name}: nothing to do: {one_line(snapshot).partition(': ')[2]}")
     if waits and (started or running):
         snapshot = show_until_end(folder)
     if as_json:
-        names = [command.session for command in launch.commands]
+        names = [command.session for command in launch.commands if command not in missing]
         print_json({**snapshot.to_json(), "started": names})
-    leave(folder, snapshot, ended=waits or not (started or running))
+    if waits or not (started or running):
+        exit_at_end(folder, snapshot)
 
 
-def show_until_end(folder: RunFolder) -> Snapshot:
-    from rich.console import Console
-    from rich.live import Live
-
-    from .launch import wait
-    from .progress import one_line
-    from .progress_view import view
-
-    console = Console(stderr=True)
-    if console.is_terminal:
-        with Live(console=console, auto_refresh=False) as live:
-            return wait(folder, lambda snapshot: live.update(view(snapshot), refresh=True))
-    lines = ChangedLines()
-    return wait(folder, lambda snapshot: lines.show(one_line(snapshot)))
-
-
-def leave(folder: RunFolder, snapshot: Snapshot, *, ended: bool) -> None:
-    """Exit with 1 where jobs failed, or where the end left jobs undone."""
-    if snapshot.counts.failed:
-        failed = snapshot.counts.failed
-        say(f"{folder.name}: {failed} jobs failed; `sweep logs {folder.name}` says why")
-        sys.exit(1)
-    if ended and not snapshot.has_ended:
-        say(
-            f"{folder.name}: no worker is left, but the sweep has not ended; `sweep logs "
-            f"{folder.name}`, then `sweep resume {folder.name}`"
-        )
-        sys.exit(1)
-
-
-class ChangedLines:
-    """Plain progress lines for a pipe or a log: one whenever the numbers of jobs change, at
-    most one every few seconds."""
-
-    SECONDS = 5.0
-
-    def __init__(self) -> None:
-        self._last = ""
-        self._next = 0.0
-
-    def show(self, line: str) -> None:
-        import time
-
-        now = time.monotonic()
-        if line != self._last and now >= self._next:
-            say(line)
-            self._last, self._next = line, now + self.SECONDS
-
-
-def say(text: str) -> None:
-    """Tell a person something that is not the answer itself."""
-    click.echo(text, err=True)
-
-
-def print_json(value: Any) -> None:
-    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+def print_commands(name: str, commands: Sequence[SlotCommand], *, as_json: bool) -> None:
+    """What a dry run would start."""
+    if as_json:
+        answer = [
+            {"session": c.session, "argv": list(c.argv), "environment": dict(c.environment)}
+            for c in commands
+        ]
+        print_json({"sweep": name, "would_start": answer})
+        return
+    for command in commands:
+        click.echo(str(command))
+    if not commands:
+        say(f"{name}: nothing would be started")
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -453,11 +404,15 @@ def main(words: Sequence[str] | None = None) -> None:
     except click.ClickException as error:
         say(f"sweep: {error.format_message()}")
         status = 2
+    except OSError as error:
+        # A path that the file system refuses: too long, not a folder, not ours to write.
+        if isinstance(error, BrokenPipeError):
+            # Whoever read our output has seen enough (`sweep logs ... | head`).
+            with contextlib.suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(0)
+        say(f"sweep: {error.filename or 'a file'}: {error.strerror or error}")
+        status = 2
     except (KeyboardInterrupt, click.Abort):
         status = 130
-    except BrokenPipeError:
-        # Whoever read our output has seen enough (`sweep logs ... | head`).
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 0
     sys.exit(status)

@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, PrivateAttr, ValidationError, create_model, field_validator
+from pydantic import (
+    Field,
+    PrivateAttr,
+    ValidationError,
+    create_model,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from .backends import Backend, Generation, Section, backend_class
@@ -75,6 +82,7 @@ class Placement(Section):
             for category, gpus in value.items():
                 if not isinstance(gpus, list) or not gpus or not all(map(is_gpu_number, gpus)):
                     raise ValueError(f"{category} must have a list of GPU numbers such as [0, 1]")
+                refuse_repeats(gpus)
         return value
 
 
@@ -89,7 +97,9 @@ class Experiment(Section):
     `root`.
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="run folder and tmux prefix")
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,99}$", description="run folder and tmux prefix"
+    )
     backend: str = "wan"
     model: Section
     dataset: Dataset
@@ -107,6 +117,12 @@ class Experiment(Section):
 
     _file: Path = PrivateAttr()
     _root: Path = PrivateAttr()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _texts(cls, values: Any) -> Any:
+        refuse_unwritable(values)
+        return values
 
     @field_validator("name", mode="before")
     @classmethod
@@ -147,7 +163,7 @@ class Experiment(Section):
     def to_yaml(self, folder: Path) -> str:
         """The resolved experiment as YAML that means the same when it lies in `folder`."""
         values = self.model_dump(mode="json")
-        values["project"] = os.path.relpath(self._root, folder)
+        values["project"] = os.path.relpath(self._root, folder.resolve())
         return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
 
     def differences(self, other: Experiment) -> list[str]:
@@ -206,21 +222,23 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
 
 def project_root(file: Path, project: str | None) -> Path:
     """Where relative paths start: the folder that holds `experiments/`, else the file's own."""
+    folder = file.resolve().parent
     if project is not None:
-        return Path(os.path.normpath(file.parent / project))
-    if file.parent.name == "experiments":
-        return file.parent.parent
-    return file.parent
+        return (folder / project).resolve()
+    return folder.parent if folder.name == "experiments" else folder
 
 
 def merged_overrides(former: Sequence[str], later: Sequence[str]) -> list[str]:
-    """Both lists in order, without those whose key a later one sets again."""
+    """Both lists in order, without those whose key a later one sets again.
+
+    An override without a value (`seeds=`) takes a former one back.
+    """
     merged: dict[str, str] = {}
     for override in (*former, *later):
         key = override.partition("=")[0]
         merged.pop(key, None)
         merged[key] = override
-    return list(merged.values())
+    return [override for override in merged.values() if not override.endswith("=")]
 
 
 def apply_override(values: dict[str, Any], override: str) -> None:
@@ -232,7 +250,7 @@ def apply_override(values: dict[str, Any], override: str) -> None:
         )
     try:
         value = yaml.load(text, UniqueKeyLoader)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):
         raise UserError(f"{override!r}: the value is not YAML (quote it?)") from None
     section = values
     for name in names[:-1]:
@@ -251,15 +269,17 @@ class UniqueKeyLoader(yaml.SafeLoader):
 
 
 def _mapping(loader: UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    loader.flatten_mapping(node)
     keys: set[Any] = set()
     for key_node, _ in node.value:
+        if key_node.tag == "tag:yaml.org,2002:merge":
+            continue
         key = loader.construct_object(key_node)
         if isinstance(key, (list, dict)) or key in keys:
             raise yaml.constructor.ConstructorError(
                 None, None, f"the key {key!r} is there twice", key_node.start_mark
             )
         keys.add(key)
+    loader.flatten_mapping(node)
     return loader.construct_mapping(node, deep=True)
 
 
@@ -304,14 +324,15 @@ def _describe_one(detail: ErrorDetails, schema: type[Section]) -> str:
     loc, kind = detail["loc"], detail["type"]
     key = dotted(loc)
     if kind == "extra_forbidden":
-        valid = sorted(valid_keys(schema, loc[:-1]))
+        # `overrides` is written by plan, not by a person.
+        valid = sorted(set(valid_keys(schema, loc[:-1])) - {"overrides"})
         near = difflib.get_close_matches(str(loc[-1]), valid, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         return f"{key}: unknown key{hint} (valid: {', '.join(valid)})"
     if kind == "missing":
         return f"{key}: this key is missing"
     if kind == "string_pattern_mismatch" and key == "name":
-        return f"name: {detail['input']!r} may only have letters, digits, _ and -"
+        return f"name: {detail['input']!r} may have letters, digits, _ and - (1 to 100, no - first)"
     message = detail["msg"].removeprefix("Value error, ")
     return f"{key}: {shown(detail['input'])}: {message[:1].lower()}{message[1:]}"
 
@@ -355,9 +376,22 @@ def refuse_repeats(values: Sequence[object]) -> None:
         raise ValueError(f"{repeated[0]!r} is there twice; name each once")
 
 
+def refuse_unwritable(value: object) -> None:
+    """Raise ValueError for a text that no file could hold: half a character, or a NUL."""
+    if isinstance(value, str) and ("\0" in value or any("\ud800" <= c <= "\udfff" for c in value)):
+        raise ValueError(f"{value!r} has a character that cannot be written to a file")
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            refuse_unwritable(key)
+            refuse_unwritable(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            refuse_unwritable(inner)
+
+
 def check_category(name: str) -> None:
     """Raise ValueError where a category cannot be a folder of the run folder."""
     if name in RESERVED:
         raise ValueError(f"{name!r} is a folder of the run folder itself; rename the category")
-    if not name or name in (".", "..") or "/" in name or "\0" in name or name.startswith("."):
+    if not name or "/" in name or name.startswith("."):
         raise ValueError(f"{name!r} cannot be a category: it must be a plain folder name")

@@ -16,10 +16,12 @@ from .placement import Slot, home_categories, slots
 from .plan import select, slots_needed
 from .progress import Snapshot, take_snapshot
 from .queue import Queue
-from .run_folder import RunFolder
+from .run_folder import RunFolder, is_locked
 from .sweep import live_slots, open_queue, take_back
 
 WAIT_SECONDS = 0.5
+POLL_SECONDS = 0.02
+START_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -107,28 +109,40 @@ def describe_part(part: Part) -> str:
     return " ".join(words) or f"a sample of {part.sample}"
 
 
-def start(launch: Launch, queue: Queue, launcher: Launcher, *, retry: Sequence[JobState]) -> None:
-    """Start what was worked out."""
-    launcher.check()
+def start(
+    launch: Launch, queue: Queue, launcher: Launcher, *, retry: Sequence[JobState]
+) -> list[SlotCommand]:
+    """Start what was worked out, and let workers that run already take part in it.
+
+    Returns:
+        The commands whose slots have not come up; their logs say why.
+    """
+    launcher.check(launch.commands)
     if retry:
         queue.retry(retry, launch.chosen)
     queue.hold_all_but(launch.chosen)
     queue.drain(False)
-    queue.forget_workers()
+    queue.workers.forget_ended()
+    if not launch.commands:
+        return []
     launcher.start(launch.commands)
-    if launch.commands:
-        wait_for_slots(launch)
-        launcher.start_view(view_command(launch.run))
+    missing = wait_for_slots(launch)
+    launcher.start_view(view_command(launch.run))
+    return missing
 
 
-def wait_for_slots(launch: Launch, seconds: float = 10.0) -> None:
-    """Wait until every started slot holds its lock, so that progress and stop know of it."""
-    ends = time.monotonic() + seconds
-    wanted = len(launch.commands)
-    started = set(live_slots(launch.run)) - set(launch.running)
-    while len(started) < wanted and time.monotonic() < ends:
-        time.sleep(0.05)
-        started |= set(live_slots(launch.run)) - set(launch.running)
+def wait_for_slots(launch: Launch) -> list[SlotCommand]:
+    """Wait until every started slot holds its lock, so that progress and stop know of it.
+
+    Returns:
+        The commands of those that still do not after `START_SECONDS`.
+    """
+    ends = time.monotonic() + START_SECONDS
+    missing = list(launch.commands)
+    while missing and time.monotonic() < ends:
+        missing = [command for command in missing if not is_locked(command.lock)]
+        time.sleep(POLL_SECONDS)
+    return missing
 
 
 def wait(run: RunFolder, show: Callable[[Snapshot], None]) -> Snapshot:

@@ -26,7 +26,8 @@ def choose_logs(run: RunFolder, worker: str | None) -> list[Path]:
                 f"{run.logs}: no worker has written a log yet; `sweep launch` starts some"
             )
         return paths
-    chosen = [path for path in paths if path.stem == worker]
+    # A tmux session is called after its slot, but shorter.
+    chosen = [path for path in paths if worker in (path.stem, path.stem.replace("process", "proc"))]
     if not chosen:
         names = ", ".join(path.stem for path in paths) or "none"
         raise UserError(f"{run.name}: no worker is called {worker!r} (there are: {names})")

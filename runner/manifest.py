@@ -56,7 +56,9 @@ def read_manifest(path: Path) -> Manifest:
             schema, is_retired = record.pop("schema"), record.pop("retired")
             job = Job.from_json(record)
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise UserError(f"{path}:{number}: is not a job; run `sweep plan` again") from None
+            raise UserError(
+                f"{path}:{number}: is not a job; move the file away, and `sweep plan` makes it anew"
+            ) from None
         if schema != SCHEMA:
             raise UserError(f"{path}:{number}: has schema {schema}, this version knows {SCHEMA}")
         (retired if is_retired else jobs).append(job)

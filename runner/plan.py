@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from .backends import PeakMemory
 from .dataset import Clip
 from .experiment import Experiment
-from .job import Job, Reference, job_id, sha256_of
+from .fingerprint import Recipe
+from .job import Job, Reference, job_id
 from .manifest import Manifest
 from .placement import Slot, home_categories, slots
 
@@ -37,7 +37,7 @@ class Estimate:
 
     jobs: int
     jobs_per_category: dict[str, int]
-    jobs_per_gpu: dict[int, float]
+    jobs_per_gpu: dict[int, int]
     categories_per_gpu: dict[int, list[str]]
     sessions: int
     processes_per_gpu: int
@@ -58,13 +58,15 @@ def number_prompts(former: Mapping[int, str], texts: Sequence[str]) -> list[int]
         former: number -> text, as in the manifest, retired ones included.
         texts: the prompts as they are now, each text once.
     """
+    present = set(texts)
     number_of = {text: number for number, text in former.items()}
     numbers: dict[int, int] = {
         place: number_of[text] for place, text in enumerate(texts) if text in number_of
     }
     taken = set(numbers.values())
     for place in range(len(texts)):
-        if place not in numbers and place in former and place not in taken:
+        gone = place in former and former[place] not in present
+        if place not in numbers and gone and place not in taken:
             numbers[place] = place
             taken.add(place)
     free = iter(n for n in range(len(former) + len(texts) + 1) if n not in former)
@@ -76,35 +78,8 @@ def number_prompts(former: Mapping[int, str], texts: Sequence[str]) -> list[int]
     return [numbers[place] for place in range(len(texts))]
 
 
-def fingerprint(
-    experiment: Experiment,
-    identity: Mapping[str, Any],
-    recipe: int,
-    clip: Clip,
-    text: str,
-    seed: int,
-) -> str:
-    """Hash of everything that decides a video: 64 hex digits."""
-    return sha256_of(
-        {
-            "backend": experiment.backend,
-            "recipe": recipe,
-            "model": dict(identity),
-            "parameters": experiment.generation.model_dump(mode="json"),
-            "prompt": text,
-            "reference": clip.sha256,
-            "seed": seed,
-            "quality": experiment.output.quality,
-        }
-    )
-
-
 def expand(
-    experiment: Experiment,
-    clips: Sequence[Clip],
-    identity: Mapping[str, Any],
-    recipe: int,
-    former: Manifest,
+    experiment: Experiment, clips: Sequence[Clip], recipe: Recipe, former: Manifest
 ) -> Manifest:
     """The manifest of an experiment: categories x videos x prompts x seeds, in this order.
 
@@ -113,7 +88,7 @@ def expand(
     numbers: dict[tuple[str, str], dict[int, str]] = {}
     for job in (*former.retired, *former.jobs):
         numbers.setdefault((job.category, job.video), {})[job.prompt] = job.prompt_text
-    parameters = experiment.generation.model_dump(mode="json")
+    parameters = dict(recipe.parameters)
     jobs: list[Job] = []
     for clip in clips:
         prompt_numbers = number_prompts(numbers.get((clip.category, clip.video), {}), clip.prompts)
@@ -128,7 +103,7 @@ def expand(
                     prompt_text=text,
                     reference=Reference(clip.path, clip.sha256),
                     parameters=parameters,
-                    fingerprint=fingerprint(experiment, identity, recipe, clip, text, seed),
+                    fingerprint=recipe.fingerprint(text, clip.sha256, seed),
                     output=f"{clip.category}/{clip.video}/seed_{seed}_prompt_{number}.mp4",
                 )
                 for seed in experiment.seeds
@@ -192,7 +167,7 @@ def estimate(
     return Estimate(
         jobs=len(jobs),
         jobs_per_category=per_category,
-        jobs_per_gpu=per_gpu,
+        jobs_per_gpu={gpu: round(count) for gpu, count in per_gpu.items()},
         categories_per_gpu=home,
         sessions=len(slots(gpus, placement.processes_per_gpu)),
         processes_per_gpu=placement.processes_per_gpu,

@@ -27,12 +27,15 @@ def plan_json(planned: Planned, estimate: Estimate) -> dict[str, Any]:
 
 def print_plan(planned: Planned, estimate: Estimate) -> None:
     """The table on standard output, what needs attention below it."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
     for change in planned.key_changes:
         console.print(Text(f"changed: {change}", style="yellow"))
+    if planned.experiment.overrides:
+        overrides = " ".join(planned.experiment.overrides)
+        console.print(f"overrides in force: {overrides} (KEY= takes one back)", style="dim")
     for line in planned.left_out:
         console.print(Text(f"left out: {line}", style="yellow"))
-    table = Table(title=f"{planned.run.name}: {estimate.jobs} jobs", title_justify="left")
+    table = Table(title=Text(f"{planned.run.name}: {estimate.jobs} jobs"), title_justify="left")
     table.add_column("category")
     table.add_column("jobs", justify="right")
     table.add_column("starts on GPU")
@@ -49,7 +52,7 @@ def print_plan(planned: Planned, estimate: Estimate) -> None:
         if peak is not None:
             memory = f"{processes} x {peak.gib:.1f} GiB"
             fits = "no" if processes * peak.gib > estimate.gpu_memory_gib else "yes"
-        table.add_row(str(gpu), f"{jobs:.0f}", str(processes), memory, fits)
+        table.add_row(str(gpu), str(jobs), str(processes), memory, fits)
     console.print(table)
     console.print(f"{estimate.sessions} worker sessions, about {size(estimate.disk_bytes)} of disk")
     if peak is not None:
@@ -62,9 +65,10 @@ def print_plan(planned: Planned, estimate: Estimate) -> None:
         console.print(Text(f"warning: {problem}", style="bold yellow"))
     changes = planned.changes
     console.print(
-        f"+{changes.added} new, {changes.kept} kept, {changes.changed} of them with changed "
-        f"inputs, {changes.retired} retired; run folder: {planned.run.path}"
+        f"+{changes.added} new, {changes.kept} kept ({changes.changed} with changed inputs), "
+        f"{changes.retired} retired"
     )
+    console.print(f"run folder: {planned.run.path}")
 
 
 def size(number: int) -> str:

@@ -1,4 +1,4 @@
-"""Which process is which: a name for this host and process space, and who is alive in it."""
+"""Which process is which, who is alive, and being asked to stop. Linux's /proc and prctl."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import functools
 import os
 import signal
 import socket
+import time
 from dataclasses import dataclass
 from pathlib import Path
-
-import psutil
+from types import FrameType
 
 PR_SET_PDEATHSIG = 1
+POLL_SECONDS = 0.05
 
 
 @functools.cache
@@ -28,37 +29,83 @@ def host_id() -> str:
 
 @dataclass(frozen=True)
 class ProcessId:
-    """One process for all time: a pid alone is used again after its process ended."""
+    """One process for all time: a pid alone is used again after its process ended.
+
+    `started` is in clock ticks since boot, which no change of the clock moves.
+    """
 
     host: str
     pid: int
-    started: float
+    started: int
 
     @classmethod
     def of(cls, pid: int) -> ProcessId:
-        return cls(host_id(), pid, psutil.Process(pid).create_time())
+        """The process that has that pid now.
+
+        Raises:
+            ProcessLookupError: there is none, or it has ended and waits for its parent.
+        """
+        started = _start_ticks(pid)
+        if started is None:
+            raise ProcessLookupError(pid)
+        return cls(host_id(), pid, started)
 
     @classmethod
     def own(cls) -> ProcessId:
         return cls.of(os.getpid())
 
+    @property
+    def is_here(self) -> bool:
+        """Whether it belongs to this host and pid namespace, so that its end can be seen."""
+        return self.host == host_id()
+
     def is_gone(self) -> bool:
         """Whether it certainly no longer runs; a process of another host is not known to be."""
-        if self.host != host_id():
-            return False
-        try:
-            process = psutil.Process(self.pid)
-            return (
-                abs(process.create_time() - self.started) > 0.5
-                or process.status() == psutil.STATUS_ZOMBIE
-            )
-        except psutil.NoSuchProcess:
-            return True
-        except psutil.AccessDenied:
-            return False
+        return self.is_here and _start_ticks(self.pid) != self.started
+
+
+def _start_ticks(pid: int) -> int | None:
+    """Field 22 of proc_pid_stat(5), or None for a process that has ended."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    # The program's name stands in parentheses and may hold any character, these included.
+    fields = text.rpartition(")")[2].split()
+    state, ticks = fields[0], fields[19]
+    return None if state in ("Z", "X") else int(ticks)
 
 
 def die_with_parent() -> None:
-    """Have the kernel kill this process when its parent dies (Linux's prctl(2))."""
+    """Have the kernel kill this process when its parent dies (prctl(2))."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class Stop:
+    """Whether this process was asked to stop.
+
+    A plain flag: `threading.Event.set` can deadlock in a signal handler that interrupts
+    `Event.wait`.
+    """
+
+    def __init__(self) -> None:
+        self.is_asked = False
+
+    def ask(self) -> None:
+        self.is_asked = True
+
+    def wait(self, seconds: float) -> None:
+        """Sleep for so long, or until asked to stop."""
+        ends = time.monotonic() + seconds
+        while not self.is_asked and (left := ends - time.monotonic()) > 0:
+            time.sleep(min(left, POLL_SECONDS))
+
+    def on_signals(self) -> None:
+        """Be asked by SIGTERM, SIGINT and SIGHUP."""
+
+        def handle(_number: int, _frame: FrameType | None) -> None:
+            self.ask()
+
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, handle)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from .job import JobState
-from .queue import Queue, WorkerRow, WorkerState
+from .queue import Queue
+from .worker_table import WorkerRow, WorkerState
 
 COUNTED = (JobState.DONE, JobState.RUNNING, JobState.PENDING, JobState.FAILED, JobState.STALE)
 
@@ -95,7 +96,7 @@ def take_snapshot(name: str, queue: Queue) -> Snapshot:
         for state, number in states.items():
             totals[state] = totals.get(state, 0) + number
     running = {row.job.id: row.job.output for row in queue.rows(JobState.RUNNING)}
-    workers = tuple(_worker(row, running) for row in queue.workers())
+    workers = tuple(_worker(row, running) for row in queue.workers.rows())
     counts, held, mean = Counts.of(totals), queue.held(), queue.mean_seconds()
     snapshot = Snapshot(
         sweep=name,
@@ -124,7 +125,7 @@ def _with_eta(snapshot: Snapshot, queue: Queue) -> Snapshot:
         spent = sum(min(now - since, mean) for since in queue.claim_times())
         left = (counts.pending - snapshot.held + counts.running) * mean - spent
         eta = round(max(left, 0.0) / snapshot.alive, 1)
-    return Snapshot(**{**snapshot.__dict__, "eta_seconds": eta})
+    return replace(snapshot, eta_seconds=eta)
 
 
 def _worker(row: WorkerRow, running: dict[str, str]) -> Worker:
@@ -143,10 +144,8 @@ def _worker(row: WorkerRow, running: dict[str, str]) -> Worker:
     )
 
 
-def duration(seconds: float | None) -> str:
+def duration(seconds: float) -> str:
     """Seconds as a person reads them: 1.5 s, 45 s, 12 min, 3 h 05 min, 2 d 4 h."""
-    if seconds is None:
-        return "unknown"
     minutes = round(seconds / 60)
     if seconds < 90:
         return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
@@ -169,6 +168,7 @@ def one_line(snapshot: Snapshot) -> str:
     if counts.stale:
         parts.append(f"{counts.stale} stale")
     if snapshot.alive:
-        parts.append(f"{snapshot.alive} workers")
-        parts.append(f"{duration(snapshot.eta_seconds)} left")
+        parts.append(f"{snapshot.alive} worker{'s' * (snapshot.alive > 1)}")
+        eta = snapshot.eta_seconds
+        parts.append("time left not known yet" if eta is None else f"{duration(eta)} left")
     return f"{snapshot.sweep}: {', '.join(parts)}"

@@ -19,6 +19,8 @@ def view(snapshot: Snapshot) -> Group:
         parts.append(workers(snapshot))
     if snapshot.draining and snapshot.alive:
         parts.append(Text("stopping: each worker ends after its job", style="yellow"))
+    if not snapshot.alive and not snapshot.has_ended:
+        parts.append(Text(f"no worker is running; sweep resume {snapshot.sweep}", style="yellow"))
     if snapshot.counts.failed:
         parts.append(Text("see failed jobs: sweep logs; once more: sweep resume", style="red"))
     return Group(*parts)

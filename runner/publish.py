@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from .job import Job, JobState
-from .run_folder import RunFolder, flush_file, flush_folder, sha256_file, write_atomically
+from .run_folder import (
+    RunFolder,
+    flush_file,
+    flush_folder,
+    make_folder,
+    sha256_file,
+    write_atomically,
+)
 
 SCHEMA = 1
 
@@ -56,7 +63,7 @@ def supersede(run: RunFolder, job: Job) -> None:
         (run.video(job), target),
     ):
         if former.exists():
-            place.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(place.parent)
             former.rename(place)
             flush_folder(place.parent)
             flush_folder(former.parent)

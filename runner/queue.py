@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +19,6 @@ import sqlalchemy as sa
 from .claim_order import Taste, choose
 from .errors import UserError
 from .job import Job, JobState
-from .placement import Slot
 from .processes import ProcessId
 from .queue_tables import (
     CLEAN_SLATE,
@@ -31,8 +28,10 @@ from .queue_tables import (
     metadata,
     open_database,
     planned_values,
-    workers,
+    read,
+    write,
 )
+from .worker_table import WorkerTable
 
 HEARTBEAT_SECONDS = 10.0
 LEASE_SECONDS = 60.0
@@ -40,16 +39,6 @@ FAILURE_LIMIT = 2
 """So many failed attempts make a job failed."""
 DEATH_LIMIT = 10
 """So many workers that died on a job make it failed."""
-
-
-class WorkerState(str, Enum):
-    LOADING = "loading"
-    WORKING = "working"
-    WAITING = "waiting"
-    """Nothing to claim now, but a running job may yet come back."""
-    STOPPED = "stopped"
-    GONE = "gone"
-    """Its process no longer exists, and it did not say goodbye."""
 
 
 @dataclass(frozen=True)
@@ -61,22 +50,6 @@ class Claim:
     worker: str
     attempt: int
     claimed_at: float
-
-
-@dataclass(frozen=True)
-class WorkerRow:
-    """What a worker last said of itself."""
-
-    name: str
-    slot: Slot
-    process: ProcessId
-    state: WorkerState
-    job: str | None
-    step: int
-    steps: int
-    jobs_done: int
-    busy_seconds: float
-    started_at: float
 
 
 @dataclass(frozen=True)
@@ -102,25 +75,21 @@ class Queue:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self._engine = open_database(path)
-        if create:
-            with self._write() as connection:
-                metadata.create_all(connection)
+        self.workers = WorkerTable(self._engine)
+        try:
+            if create:
+                with write(self._engine) as connection:
+                    metadata.create_all(connection)
+            self.manifest_sha256()
+        except sa.exc.DatabaseError:
+            self.close()
+            raise UserError(
+                f"{path}: is damaged; delete it (and its -wal and -shm), and `sweep resume` "
+                "makes it anew from the manifest and the videos"
+            ) from None
 
     def close(self) -> None:
         self._engine.dispose()
-
-    @contextmanager
-    def _write(self) -> Iterator[sa.Connection]:
-        with (
-            self._engine.connect().execution_options(sweep_begin="BEGIN IMMEDIATE") as connection,
-            connection.begin(),
-        ):
-            yield connection
-
-    @contextmanager
-    def _read(self) -> Iterator[sa.Connection]:
-        with self._engine.connect() as connection, connection.begin():
-            yield connection
 
     # Filling the queue.
 
@@ -138,7 +107,7 @@ class Queue:
         published meanwhile.
         """
         proven = {job.id: on_disk(job) for job in planned}
-        with self._write() as connection:
+        with write(self._engine) as connection:
             known = {row.id: row for row in connection.execute(sa.select(jobs))}
             # While a part of the sweep is being run, new jobs are not in it.
             held = any(row.held for row in known.values())
@@ -156,8 +125,11 @@ class Queue:
                         state = on_disk(job)
                     if row.fingerprint != job.fingerprint:
                         values |= CLEAN_SLATE
-                    elif state is JobState.PENDING and row.state == JobState.FAILED:
+                    elif state is not JobState.DONE and row.state == JobState.FAILED:
                         state = JobState.FAILED
+                    elif state is JobState.STALE and row.state == JobState.PENDING:
+                        # Its remake was asked for.
+                        state = JobState.PENDING
                     values["state"] = state.value
                 if row is None:
                     new.append({**values, **CLEAN_SLATE, "held": held})
@@ -175,12 +147,12 @@ class Queue:
 
     def manifest_sha256(self) -> str | None:
         """The hash of the manifest that the rows were last brought in line with."""
-        with self._read() as connection:
+        with read(self._engine) as connection:
             return _get_meta(connection, "manifest_sha256")
 
     def hold_all_but(self, chosen: set[str] | None) -> None:
         """Let workers claim only these jobs; None lets them claim every job."""
-        with self._write() as connection:
+        with write(self._engine) as connection:
             connection.execute(sa.update(jobs).values(held=chosen is not None))
             for job_id in chosen or ():
                 connection.execute(sa.update(jobs).where(jobs.c.id == job_id).values(held=False))
@@ -190,7 +162,7 @@ class Queue:
         condition: sa.ColumnElement[bool] = jobs.c.state.in_([state.value for state in states])
         if job_ids is not None:
             condition &= jobs.c.id.in_(list(job_ids))
-        with self._write() as connection:
+        with write(self._engine) as connection:
             return connection.execute(
                 sa.update(jobs).where(condition).values(state=JobState.PENDING.value, **CLEAN_SLATE)
             ).rowcount
@@ -203,7 +175,7 @@ class Queue:
         Also None once `drain` was asked for.
         """
         token = uuid.uuid4().hex
-        with self._write() as connection:
+        with write(self._engine) as connection:
             if _get_meta(connection, "draining"):
                 return None
             row = choose(connection, taste)
@@ -228,7 +200,7 @@ class Queue:
 
     def renew(self, claim: Claim, now: float) -> bool:
         """Extend a lease; False where the claim is no longer the worker's own."""
-        with self._write() as connection:
+        with write(self._engine) as connection:
             return _update_claimed(connection, claim, {"lease_until": now + LEASE_SECONDS})
 
     def finish(self, claim: Claim, now: float, *, measured: bool = True) -> JobState | None:
@@ -241,7 +213,7 @@ class Queue:
             The job's new state: `DONE`, or `STALE` where its inputs changed meanwhile; None
             where the claim was lost.
         """
-        with self._write() as connection:
+        with write(self._engine) as connection:
             row = connection.execute(
                 sa.select(jobs.c.fingerprint).where(_is_claim(claim))
             ).one_or_none()
@@ -261,22 +233,24 @@ class Queue:
 
     def give_back(self, claim: Claim) -> bool:
         """Return a job unharmed; False where the claim was lost."""
-        with self._write() as connection:
+        with write(self._engine) as connection:
             return _update_claimed(connection, claim, {"state": JobState.PENDING.value, **NO_CLAIM})
 
     def reclaim(self, now: float) -> list[Claim]:
-        """Take back the jobs of workers that are gone or silent; returns their claims.
+        """Take back the jobs of lost workers; returns their claims.
 
-        A death does not use up a job's retries but a limit of its own.
+        A worker of this host is lost when its process is gone, however the clock was set; one
+        of another host when its lease has ended. A death does not use up a job's retries but a
+        limit of its own.
         """
-        with self._read() as connection:
+        with read(self._engine) as connection:
             running = connection.execute(
                 sa.select(jobs).where(jobs.c.state == JobState.RUNNING.value)
             ).all()
         taken = []
         for row in running:
             process = ProcessId(row.host, row.pid, row.pid_started)
-            if row.lease_until >= now and not process.is_gone():
+            if not (process.is_gone() if process.is_here else row.lease_until < now):
                 continue
             job = Job.from_json(json.loads(row.job))
             attempt = row.failures + row.deaths + 1
@@ -289,7 +263,7 @@ class Queue:
     def _end(
         self, claim: Claim, counter: str, limit: int, error: str, now: float
     ) -> JobState | None:
-        with self._write() as connection:
+        with write(self._engine) as connection:
             row = connection.execute(sa.select(jobs).where(_is_claim(claim))).one_or_none()
             if row is None:
                 return None
@@ -299,88 +273,22 @@ class Queue:
             _update_claimed(connection, claim, {**values, **NO_CLAIM})
             return state
 
-    # Workers.
-
-    def register(self, slot: Slot, process: ProcessId, now: float) -> None:
-        values = {
-            "name": slot.name,
-            "gpu": slot.gpu,
-            "process": slot.process,
-            "host": process.host,
-            "pid": process.pid,
-            "pid_started": process.started,
-            "state": WorkerState.LOADING.value,
-            "job": None,
-            "step": 0,
-            "steps": 0,
-            "jobs_done": 0,
-            "busy_seconds": 0.0,
-            "started_at": now,
-            "beat_at": now,
-        }
-        with self._write() as connection:
-            connection.execute(sa.delete(workers).where(workers.c.name == slot.name))
-            connection.execute(sa.insert(workers).values(values))
-
-    def report(self, slot: Slot, now: float, **values: object) -> None:
-        """Note what a worker does: `state`, `job`, `step`, `steps`, `jobs_done`, ..."""
-        plain = {key: v.value if isinstance(v, Enum) else v for key, v in values.items()}
-        with self._write() as connection:
-            connection.execute(
-                sa.update(workers).where(workers.c.name == slot.name).values(beat_at=now, **plain)
-            )
-
-    def workers(self) -> list[WorkerRow]:
-        with self._read() as connection:
-            rows = connection.execute(
-                sa.select(workers).order_by(workers.c.gpu, workers.c.process)
-            ).all()
-        result = []
-        for row in rows:
-            process = ProcessId(row.host, row.pid, row.pid_started)
-            state = WorkerState(row.state)
-            if state is not WorkerState.STOPPED and process.is_gone():
-                state = WorkerState.GONE
-            result.append(
-                WorkerRow(
-                    name=row.name,
-                    slot=Slot(row.gpu, row.process),
-                    process=process,
-                    state=state,
-                    job=row.job if state is WorkerState.WORKING else None,
-                    step=row.step,
-                    steps=row.steps,
-                    jobs_done=row.jobs_done,
-                    busy_seconds=row.busy_seconds,
-                    started_at=row.started_at,
-                )
-            )
-        return result
-
-    def forget_workers(self) -> None:
-        """Drop the rows of workers that have stopped or are gone."""
-        ended = [
-            worker.name
-            for worker in self.workers()
-            if worker.state in (WorkerState.STOPPED, WorkerState.GONE)
-        ]
-        with self._write() as connection:
-            connection.execute(sa.delete(workers).where(workers.c.name.in_(ended)))
+    # Stopping.
 
     def drain(self, wanted: bool) -> None:
         """Have workers end after their job (True), or claim on (False)."""
-        with self._write() as connection:
+        with write(self._engine) as connection:
             _set_meta(connection, "draining", "yes" if wanted else "")
 
     def is_draining(self) -> bool:
-        with self._read() as connection:
+        with read(self._engine) as connection:
             return bool(_get_meta(connection, "draining"))
 
     # Questions.
 
     def counts(self) -> dict[str, dict[JobState, int]]:
         """Number of jobs per category and state, categories in the manifest's order."""
-        with self._read() as connection:
+        with read(self._engine) as connection:
             rows = connection.execute(
                 sa.select(jobs.c.category, jobs.c.state, sa.func.count())
                 .group_by(jobs.c.category, jobs.c.state)
@@ -393,7 +301,7 @@ class Queue:
 
     def held(self) -> int:
         """Number of pending jobs outside the part of the sweep that is being run."""
-        with self._read() as connection:
+        with read(self._engine) as connection:
             return int(
                 connection.execute(
                     sa.select(sa.func.count()).where(
@@ -407,7 +315,7 @@ class Queue:
         conditions = [~jobs.c.held]
         if taste.static and taste.home:
             conditions.append(jobs.c.category.in_(taste.home))
-        with self._read() as connection:
+        with read(self._engine) as connection:
             rows = connection.execute(
                 sa.select(jobs.c.state, sa.func.count()).where(*conditions).group_by(jobs.c.state)
             ).all()
@@ -416,7 +324,7 @@ class Queue:
 
     def mean_seconds(self, last: int = 200) -> float | None:
         """Mean seconds of the jobs done last, from claim to publication; loading is not in it."""
-        with self._read() as connection:
+        with read(self._engine) as connection:
             recent = (
                 sa.select(jobs.c.seconds)
                 .where(jobs.c.seconds.is_not(None))
@@ -429,7 +337,7 @@ class Queue:
 
     def claim_times(self) -> list[float]:
         """Since when each running job runs."""
-        with self._read() as connection:
+        with read(self._engine) as connection:
             rows = connection.execute(
                 sa.select(jobs.c.claimed_at).where(jobs.c.state == JobState.RUNNING.value)
             ).all()
@@ -440,7 +348,7 @@ class Queue:
         query = sa.select(jobs).order_by(jobs.c.position)
         if states:
             query = query.where(jobs.c.state.in_([state.value for state in states]))
-        with self._read() as connection:
+        with read(self._engine) as connection:
             rows = connection.execute(query).all()
         return [
             JobRow(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ jobs = sa.Table(
     sa.Column("worker", sa.String),
     sa.Column("host", sa.String),
     sa.Column("pid", sa.Integer),
-    sa.Column("pid_started", sa.Float),
+    sa.Column("pid_started", sa.Integer),
     sa.Column("claimed_at", sa.Float),
     sa.Column("lease_until", sa.Float),
     sa.Index("jobs_by_state", "state", "held", "group_key", "position"),
@@ -47,7 +48,7 @@ workers = sa.Table(
     sa.Column("process", sa.Integer, nullable=False),
     sa.Column("host", sa.String, nullable=False),
     sa.Column("pid", sa.Integer, nullable=False),
-    sa.Column("pid_started", sa.Float, nullable=False),
+    sa.Column("pid_started", sa.Integer, nullable=False),
     sa.Column("state", sa.String, nullable=False),
     sa.Column("job", sa.String),
     sa.Column("step", sa.Integer, nullable=False, default=0),
@@ -86,12 +87,26 @@ def planned_values(job: Job, position: int) -> dict[str, Any]:
 
 def open_database(path: Path) -> sa.Engine:
     """An engine on a SQLite file in WAL mode, for many processes and threads at once."""
-    engine = sa.create_engine(
-        f"sqlite:///{path}", connect_args={"timeout": 60, "isolation_level": None}
-    )
+    url = sa.URL.create("sqlite", database=str(path))
+    engine = sa.create_engine(url, connect_args={"timeout": 60, "isolation_level": None})
     sa.event.listen(engine, "connect", _configure)
     sa.event.listen(engine, "begin", _begin)
     return engine
+
+
+@contextmanager
+def write(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A transaction that holds the write lock from its start."""
+    options = {"sweep_begin": "BEGIN IMMEDIATE"}
+    with engine.connect().execution_options(**options) as connection, connection.begin():
+        yield connection
+
+
+@contextmanager
+def read(engine: sa.Engine) -> Iterator[sa.Connection]:
+    """A transaction that sees one state of the database and locks nothing."""
+    with engine.connect() as connection, connection.begin():
+        yield connection
 
 
 def _configure(connection: Any, _record: object) -> None:

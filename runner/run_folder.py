@@ -14,8 +14,14 @@ from pathlib import Path
 from .job import Job
 from .placement import Slot
 
-RESERVED = frozenset({"logs", "work", "cache", "superseded", "report"})
-"""Folder names of the run folder itself, which no category can have."""
+RESERVED = frozenset(
+    {
+        *("experiment.yaml", "manifest.jsonl", "attempts.jsonl"),
+        *("sweep.db", "sweep.db-wal", "sweep.db-shm"),
+        *("logs", "work", "cache", "superseded", "report"),
+    }
+)
+"""Names in the run folder itself, which no category can have."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,10 @@ class RunFolder:
     def plan_lock(self) -> Path:
         return self.locks / "plan.lock"
 
+    @property
+    def launch_lock(self) -> Path:
+        return self.locks / "launch.lock"
+
     def log(self, slot: Slot) -> Path:
         return self.logs / f"{slot.name}.log"
 
@@ -98,6 +108,14 @@ class RunFolder:
         ]
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, such that they survive a power cut."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        flush_folder(folder.parent)
+
+
 def flush_folder(folder: Path) -> None:
     """Make renames in a folder survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -118,7 +136,7 @@ def flush_file(path: Path) -> None:
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace a file as a whole: a reader sees the old content or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -152,13 +170,16 @@ def sha256_file(path: Path) -> str:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a living process holds that lock file (the kernel frees it when the last dies)."""
+    """Whether a living process holds that lock file (the kernel frees it when the last dies).
+
+    Asking takes a shared lock for a moment: those who ask do not see one another.
+    """
     try:
-        descriptor = os.open(path, os.O_RDWR)
+        descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         return False
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     finally:

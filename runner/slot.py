@@ -16,23 +16,35 @@ import os
 import signal
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import IO
 
+from .errors import UserError
 from .gpus import find_gpus
 from .placement import Slot
-from .processes import die_with_parent
+from .processes import ProcessId, Stop, die_with_parent
 from .run_folder import RunFolder
 
 GRACE_SECONDS = 30.0
 """A worker that was asked to stop has so long; a step of a 14B model takes about seven."""
 
-DEATHS_LIMIT = 5
-"""So many deaths of a worker in a row, no job done between them, and the slot gives up."""
+DEATHS_LIMIT = 12
+"""So many deaths of a worker in a row, no job done between them, and the slot gives up: more
+than one job can cause before it is failed."""
+
+OUTDATED = 75
+"""The exit status of a worker that asks for another in its place."""
+
+INTERRUPT_SECONDS = 3.0
+
+LOCK_SECONDS = 2.0
+"""Others who ask about a lock hold it for a moment."""
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -48,10 +60,15 @@ class Log:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("ab", buffering=0)
         self._echo = echo
+        if echo:
+            ignore_stop_key()
 
     def say(self, text: str) -> None:
-        stamp = time.strftime("%Y-%m-%d %H:%M:%S")
-        line = f"{stamp},000 SLOT    {text}\n".encode("utf-8", "backslashreplace")
+        now = time.time()
+        stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now))
+        line = f"{stamp},{int(now % 1 * 1000):03d} SLOT    {text}\n".encode(
+            "utf-8", "backslashreplace"
+        )
         self._file.write(line)
         self.show(line)
 
@@ -91,15 +108,30 @@ class Supervisor:
         self.command = command
         self.environment = environment
         self.log = log
-        self._stopping = threading.Event()
+        self._stop = Stop()
+        self._interrupted_at = -INTERRUPT_SECONDS
         self._worker: subprocess.Popen[bytes] | None = None
 
     def stop(self, number: int, _frame: FrameType | None = None) -> None:
         """Ask the worker to give its job back and end; kill it where it does not."""
-        if self._stopping.is_set():
-            return
-        self._stopping.set()
-        self.log.say(f"{signal.Signals(number).name}: stopping")
+        if not self._stop.is_asked:
+            self._stop.ask()
+            self._end_worker()
+            self.log.say(f"{signal.Signals(number).name}: stopping")
+
+    def interrupt(self, number: int, _frame: FrameType | None = None) -> None:
+        """Ctrl-C in the slot's own terminal: only a second one soon after stops the worker, for
+        whoever came to look may mean to leave."""
+        now = time.monotonic()
+        if now - self._interrupted_at < INTERRUPT_SECONDS:
+            self.stop(number)
+        self._interrupted_at = now
+        self.log.say(
+            "Ctrl-C does not stop a worker (a second one does, and gives its job back); leave "
+            f"with Ctrl-b d, or `sweep stop {self.run_folder.name}`"
+        )
+
+    def _end_worker(self) -> None:
         worker = self._worker
         if worker is not None and worker.poll() is None:
             worker.terminate()
@@ -115,18 +147,20 @@ class Supervisor:
     def run(self, lock: int) -> int:
         """Run workers one after the other; returns the exit status of the slot."""
         deaths = 0
-        while not self._stopping.is_set():
+        while not self._stop.is_asked:
             done_before = self._jobs_done()
             status = self._run_worker(lock)
-            if status in (0, 2) or self._stopping.is_set():
+            if status in (0, 2) or self._stop.is_asked:
                 return 2 if status == 2 else 0
+            if status == OUTDATED:
+                continue
             deaths = 1 if self._jobs_done() > done_before else deaths + 1
             if deaths >= DEATHS_LIMIT:
                 self.log.say(f"{deaths} workers died in a row without a finished job; giving up")
                 return 1
             pause = min(2.0 ** (deaths - 1), 60.0)
             self.log.say(f"starting another worker in {pause:.0f} s")
-            self._stopping.wait(pause)
+            self._stop.wait(pause)
         return 0
 
     def _run_worker(self, lock: int) -> int:
@@ -140,6 +174,9 @@ class Supervisor:
             start_new_session=True,
             preexec_fn=die_with_parent,
         )
+        if self._stop.is_asked:
+            # The signal came before there was a worker to pass it on to.
+            self._end_worker()
         assert worker.stdout is not None
         copying = threading.Thread(target=self.log.copy, args=(worker.stdout,), daemon=True)
         copying.start()
@@ -180,31 +217,51 @@ def take_slot(path: Path) -> Iterator[int]:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SlotTaken(path.stem) from None
+        ends = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > ends:
+                    raise SlotTaken(path.stem) from None
+                time.sleep(0.05)
         os.ftruncate(descriptor, 0)
-        os.write(descriptor, json.dumps({"supervisor": os.getpid()}).encode())
+        os.write(descriptor, json.dumps(asdict(ProcessId.own())).encode())
         yield descriptor
     finally:
         os.close(descriptor)
 
 
-def supervisor_pid(lock: Path) -> int | None:
-    """The pid that the holder of a lock file wrote into it."""
+def supervisor(lock: Path) -> ProcessId | None:
+    """The process that wrote itself into a lock file."""
     try:
-        return int(json.loads(lock.read_bytes())["supervisor"])
-    except (OSError, ValueError, KeyError):
+        return ProcessId(**json.loads(lock.read_bytes()))
+    except (OSError, ValueError, TypeError):
         return None
 
 
+def ignore_stop_key() -> None:
+    """Have Ctrl-S no longer stop this terminal: it would stop the worker's output, and with
+    it the worker."""
+    with contextlib.suppress(termios.error, OSError):
+        attributes = termios.tcgetattr(sys.stdout.fileno())
+        attributes[0] &= ~termios.IXON
+        termios.tcsetattr(sys.stdout.fileno(), termios.TCSANOW, attributes)
+
+
 def worker_environment(slot: Slot, device: str, threads: int) -> dict[str, str]:
-    """The worker's environment: it sees its own GPU only, and its share of the cores."""
+    """The worker's environment: it sees its own GPU only, and its share of the cores.
+
+    Raises:
+        UserError: there is no such GPU.
+    """
     environment = dict(os.environ)
     if device == "cuda":
         gpus = {gpu.number: gpu.uuid for gpu in find_gpus()}
-        environment["CUDA_VISIBLE_DEVICES"] = gpus.get(slot.gpu, str(slot.gpu))
+        if slot.gpu not in gpus:
+            raise UserError(f"GPU {slot.gpu} is not there (this machine has {sorted(gpus)})")
+        environment["CUDA_VISIBLE_DEVICES"] = gpus[slot.gpu]
     else:
         environment["CUDA_VISIBLE_DEVICES"] = ""
     environment.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
@@ -232,14 +289,18 @@ def main() -> int:
         with take_slot(run.lock(slot)) as lock:
             environment = worker_environment(slot, device, arguments.threads)
             supervisor = Supervisor(run, slot, command, environment, log)
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-                signal.signal(number, supervisor.stop)
+            signal.signal(signal.SIGTERM, supervisor.stop)
+            signal.signal(signal.SIGHUP, supervisor.stop)
+            signal.signal(signal.SIGINT, supervisor.interrupt)
             log.say(f"supervisor started, pid {os.getpid()}")
             status = supervisor.run(lock)
             log.say(f"supervisor ended with status {status}")
             return status
     except SlotTaken:
         log.say("this slot is taken already; nothing was started")
+        return 2
+    except UserError as error:
+        log.say(str(error))
         return 2
     except Exception as error:
         log.say(f"supervisor failed: {type(error).__name__}: {error}")

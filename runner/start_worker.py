@@ -1,7 +1,8 @@
 """`python -m runner.start_worker`: the worker process of a slot, from arguments to exit status.
 
 Exit status 0 says that nothing is left to do (or a stop was asked for), 2 that the machine or
-the experiment is wrong, anything else that the worker failed and may be started again.
+the experiment is wrong, `OUTDATED` that the sweep was planned anew and wants a new worker, and
+anything else that the worker failed and may be started again.
 """
 
 from __future__ import annotations
@@ -10,11 +11,9 @@ import argparse
 import logging
 import os
 import platform
-import signal
 import socket
 import subprocess
 import sys
-import threading
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -26,13 +25,19 @@ from .backends import Machine
 from .claim_order import Taste
 from .errors import UserError
 from .experiment import Experiment, load_experiment
+from .fingerprint import Recipe
 from .gpus import find_gpus
 from .placement import Slot
+from .processes import Stop
+from .progress_view import tail
 from .queue import Claim, Queue
-from .run_folder import RunFolder
-from .worker import Worker
+from .run_folder import RunFolder, locked
+from .worker import Outdated, Worker
 
 log = logging.getLogger("sweep")
+
+OUTDATED = 75
+"""EX_TEMPFAIL of sysexits(3)."""
 
 PACKAGES = ("sweep-runner", "diffsynth", "torch", "transformers", "numpy", "imageio-ffmpeg")
 
@@ -47,16 +52,20 @@ class StepBar:
     def show(self, claim: Claim, step: int, steps: int) -> None:
         if self._bar is None or self._job != claim.token:
             self.close()
-            self._bar = tqdm(total=steps, desc=claim.job.output, leave=False, ncols=100)
+            name = tail(f"{claim.job.video}/{Path(claim.job.output).stem}", 36)
+            self._bar = tqdm(total=steps, desc=name, leave=False, ncols=78)
             self._job = claim.token
         self._bar.update(step - self._bar.n)
+        if step == steps:
+            self.close()
 
     def close(self) -> None:
         if self._bar is not None:
             self._bar.close()
+            self._bar = None
 
 
-def provenance(experiment: Experiment, device: str) -> dict[str, Any]:
+def provenance(experiment: Experiment, recipe: Recipe, device: str) -> dict[str, Any]:
     """What every sidecar of this worker says of software, machine and model."""
     versions = {"python": platform.python_version()}
     for package in PACKAGES:
@@ -68,7 +77,7 @@ def provenance(experiment: Experiment, device: str) -> dict[str, Any]:
     return {
         "backend": experiment.backend,
         "model": experiment.model.model_dump(mode="json"),
-        "model_identity": experiment.make_backend().identity(),
+        "model_identity": dict(recipe.model),
         "versions": versions,
         "host": socket.gethostname(),
         "device": gpus[0].name if gpus else platform.processor() or platform.machine(),
@@ -93,29 +102,39 @@ def git_commit(folder: Path) -> str | None:
 
 def work(arguments: argparse.Namespace) -> None:
     run = RunFolder(Path(arguments.run).absolute())
-    experiment = load_experiment(run.experiment)
+    with locked(run.plan_lock):
+        as_read = run.experiment.read_bytes()
+        experiment = load_experiment(run.experiment)
     slot = Slot(arguments.gpu, arguments.process)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda *_: stop.set())
+    stop = Stop()
+    stop.on_signals()
     log.info("%s: pid %d, %s threads", slot.name, os.getpid(), os.environ.get("OMP_NUM_THREADS"))
     bar = StepBar()
     queue = Queue(run.queue)
+    recipe = Recipe.of(experiment)
     worker = Worker(
         run=run,
         queue=queue,
         backend=experiment.make_backend(),
         machine=Machine(arguments.device, run.cache),
+        recipe=recipe,
         root=experiment.root,
         slot=slot,
-        quality=experiment.output.quality,
         taste=Taste(home=tuple(arguments.home), static=experiment.placement.balance == "static"),
         stop=stop,
-        record=provenance(experiment, arguments.device),
+        record=provenance(experiment, recipe, arguments.device),
         show_step=bar.show,
     )
     try:
         worker.run()
+    except Outdated:
+        with locked(run.plan_lock):
+            if run.experiment.read_bytes() != as_read:
+                raise
+        raise UserError(
+            f"{run.experiment}: settings or checkpoint are not those that were planned; run "
+            f"`sweep plan {run.experiment}`, then resume"
+        ) from None
     finally:
         bar.close()
         queue.close()
@@ -137,6 +156,9 @@ def main() -> int:
     with logging_redirect_tqdm():
         try:
             work(arguments)
+        except Outdated:
+            log.info("the sweep was planned anew with other settings; a new worker goes on")
+            return OUTDATED
         except UserError as error:
             log.error("%s", error)  # noqa: TRY400 - a person's mistake needs no traceback
             return 2

@@ -7,26 +7,35 @@ import os
 import signal
 import time
 
+from .errors import UserError
 from .placement import Slot
 from .queue import Queue
 from .run_folder import RunFolder
-from .slot import supervisor_pid
-from .sweep import live_slots, take_back
+from .slot import supervisor
+from .sweep import live_slots
 
 POLL_SECONDS = 0.1
 
 
-def stop_workers(run: RunFolder, queue: Queue, *, now: bool) -> list[Slot]:
-    """Ask every live slot to end: after its job, or `now`, giving its job back."""
+def stop_workers(run: RunFolder, *, now: bool) -> list[Slot]:
+    """Ask every live slot to end: after its job, or `now`, giving its job back.
+
+    Raises:
+        UserError: a slot's supervisor cannot be reached from here.
+    """
     slots = live_slots(run)
-    queue.drain(True)
+    if run.queue.exists():
+        Queue(run.queue).drain(True)
     if now:
         for slot in slots:
-            pid = supervisor_pid(run.lock(slot))
-            if pid is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGTERM)
-    take_back(run, queue)
+            process = supervisor(run.lock(slot))
+            if process is None or not process.is_here:
+                raise UserError(
+                    f"{slot.name}: runs in another container or host; stop it there, or "
+                    "without --now"
+                )
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGTERM)
     return slots
 
 

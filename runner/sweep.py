@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,9 +11,10 @@ from functools import partial
 from pathlib import Path
 
 from .attempts import Attempt, record_attempt
-from .dataset import read_dataset
+from .dataset import Dataset, read_dataset
 from .errors import UserError
 from .experiment import Experiment, load_experiment
+from .fingerprint import Recipe
 from .job import Outcome
 from .manifest import Manifest, read_manifest, write_manifest
 from .placement import Slot
@@ -57,11 +59,11 @@ def find_run(text: str) -> RunFolder:
         return run
     if (path / "experiment.yaml").exists():
         return RunFolder(path.absolute())
-    if path.is_dir():
-        raise UserError(f"{text}: is no run folder (it has no experiment.yaml)")
     for folder in _places():
         if "/" not in text and (folder / "results" / text / "experiment.yaml").exists():
             return RunFolder(folder / "results" / text)
+    if path.is_dir():
+        raise UserError(f"{text}: is no run folder (it has no experiment.yaml)")
     raise UserError(
         f"{text}: no such run; name an experiment file, a run folder, or a sweep in results/"
     )
@@ -99,23 +101,27 @@ def plan_sweep(
     key_changes: list[str] = []
     if run.experiment.exists():
         planned = load_experiment(run.experiment)
-        if planned.overrides and path.absolute() != run.experiment:
-            experiment = load_experiment(path, [*planned.overrides, *overrides])
+        if path.absolute() != run.experiment:
+            kept = planned.overrides
+            experiment = load_experiment(path, [*kept, *overrides])
+            foreign = load_experiment(path, kept).differences(planned)
+            if foreign and not take_changes:
+                raise UserError(
+                    f"{path}: differs from the run it has planned ({run.experiment}):\n"
+                    + "\n".join(f"  {change}" for change in foreign)
+                    + f"\n`sweep plan {shlex.quote(str(path))}` takes the changes in; "
+                    f"`sweep resume {run.name}` goes on as planned"
+                )
         key_changes = experiment.differences(planned)
-        if key_changes and not take_changes:
-            raise UserError(
-                f"{path}: differs from the run it has planned ({run.experiment}):\n"
-                + "\n".join(f"  {change}" for change in key_changes)
-                + f"\n`sweep plan {path}` takes the changes in; "
-                f"`sweep resume {run.name}` goes on as planned"
-            )
-    elif run.path.exists() and any(run.path.iterdir()):
+    elif has_content(run.path):
         raise UserError(f"{run.path}: is not empty and no run folder; change `name` or `results`")
     dataset = read_dataset(experiment, skip_invalid=skip_invalid)
-    backend = experiment.make_backend()
+    check_placement(experiment, dataset)
+    recipe = Recipe.of(experiment)
     with locked(run.plan_lock):
+        refuse_lost_queue(run)
         former = read_manifest(run.manifest) if run.manifest.exists() else Manifest(())
-        manifest = expand(experiment, dataset.clips, backend.identity(), backend.recipe, former)
+        manifest = expand(experiment, dataset.clips, recipe, former)
         known = {job.id for job in (*former.jobs, *former.retired)}
         if known and not known & {job.id for job in manifest.jobs}:
             raise UserError(
@@ -127,10 +133,36 @@ def plan_sweep(
             write_atomically(run.experiment, text.encode())
         if manifest != former:
             write_manifest(run.manifest, manifest)
-        _sync(Queue(run.queue, create=True), run, manifest)
+        queue = Queue(run.queue, create=True)
+        _sync(queue, run, manifest)
+        queue.close()
     return Planned(
         run, experiment, manifest, changes(former, manifest), dataset.left_out, tuple(key_changes)
     )
+
+
+def has_content(folder: Path) -> bool:
+    """Whether a folder holds more than what a plan that was cut short leaves behind."""
+    return folder.exists() and any(path.name != "work" for path in folder.iterdir())
+
+
+def check_placement(experiment: Experiment, dataset: Dataset) -> None:
+    """Raise UserError where `placement.assign` names a category that there is not."""
+    categories = dict.fromkeys(clip.category for clip in dataset.clips)
+    for category in experiment.placement.assign:
+        if category not in categories:
+            raise UserError(
+                f"{experiment.file}: placement.assign: no category is called {category!r} "
+                f"(there are: {', '.join(categories)})"
+            )
+
+
+def refuse_lost_queue(run: RunFolder) -> None:
+    """Raise UserError where the queue is missing while workers hold claims in it."""
+    if not run.queue.exists() and live_slots(run):
+        raise UserError(
+            f"{run.queue}: is gone while workers run; `sweep stop --now {run.name}`, then resume"
+        )
 
 
 def open_queue(run: RunFolder, *, look_at_disk: bool = False) -> Queue:
@@ -142,11 +174,8 @@ def open_queue(run: RunFolder, *, look_at_disk: bool = False) -> Queue:
     Raises:
         UserError: there is no manifest, or the queue is missing while workers run.
     """
+    refuse_lost_queue(run)
     missing = not run.queue.exists()
-    if missing and live_slots(run):
-        raise UserError(
-            f"{run.queue}: is gone while workers run; `sweep stop --now {run.name}`, then resume"
-        )
     if not run.manifest.exists():
         raise UserError(f"{run.path}: has no manifest; run `sweep plan` first")
     if not missing and not look_at_disk:

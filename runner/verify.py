@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from .job import Job
-from .publish import read_sidecar
+from .job import Job, JobState
+from .publish import read_sidecar, supersede
+from .queue import JobRow
 from .run_folder import RunFolder, sha256_file
 from .video import BrokenVideo, check_video
 
@@ -22,24 +23,45 @@ class Verdict:
 
 
 def verify(
-    run: RunFolder, jobs: Sequence[Job], on_verdict: Callable[[Verdict], object]
+    run: RunFolder, rows: Sequence[JobRow], on_verdict: Callable[[Verdict], object]
 ) -> list[Verdict]:
-    """Check the videos of these jobs, several at once; verdicts come in the jobs' order."""
+    """Check the videos of these jobs, several at once; verdicts come in the rows' order.
+
+    What is broken moves to `superseded/` at once, unless the job has been remade meanwhile.
+    """
+
+    def check(row: JobRow) -> Verdict:
+        stale = row.state is JobState.STALE
+        problem = find_problem(run, row.job, is_stale=stale)
+        if problem is not None:
+            # A second look: a worker may just have been replacing the video.
+            problem = find_problem(run, row.job, is_stale=stale)
+        if problem is not None:
+            supersede(run, row.job)
+        return Verdict(row.job, problem)
+
     verdicts = []
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        for verdict in pool.map(lambda job: Verdict(job, find_problem(run, job)), jobs):
+        for verdict in pool.map(check, rows):
             on_verdict(verdict)
             verdicts.append(verdict)
     return verdicts
 
 
-def find_problem(run: RunFolder, job: Job) -> str | None:
-    """What is wrong with a job's video or sidecar, in one line, or None."""
+def find_problem(run: RunFolder, job: Job, *, is_stale: bool = False) -> str | None:
+    """What is wrong with a job's video or sidecar, in one line, or None.
+
+    The fingerprint of a stale video is known to be another.
+    """
     video, sidecar = run.video(job), read_sidecar(run.sidecar(job))
     if not video.exists():
         return "the video is missing"
     if sidecar is None:
         return "the sidecar is missing or cannot be read"
+    if sidecar.get("job") != job.id:
+        return f"the sidecar is that of another job ({sidecar.get('job')})"
+    if sidecar.get("fingerprint") != job.fingerprint and not is_stale:
+        return "the sidecar's fingerprint is not the job's"
     record = sidecar["video"]
     try:
         size = video.stat().st_size

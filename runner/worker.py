@@ -15,14 +15,16 @@ from typing import Any
 from .attempts import Attempt, record_attempt
 from .backends import Backend, Group, Machine
 from .claim_order import Taste
-from .job import JobState, Outcome
+from .fingerprint import Recipe
+from .job import Job, JobState, Outcome
 from .placement import Slot
-from .processes import ProcessId
+from .processes import ProcessId, Stop
 from .publish import publish, state_on_disk
-from .queue import HEARTBEAT_SECONDS, Claim, Queue, WorkerState
-from .run_folder import RunFolder
+from .queue import HEARTBEAT_SECONDS, Claim, Queue
+from .run_folder import RunFolder, sha256_file
 from .sweep import take_back
 from .video import check_video
+from .worker_table import WorkerState
 
 log = logging.getLogger("sweep.worker")
 
@@ -40,6 +42,10 @@ class Interrupted(BaseException):
 
 class LostClaim(BaseException):
     """The claim is no longer the worker's own: nothing of the job may be published."""
+
+
+class Outdated(Exception):
+    """The sweep was planned anew with other settings than this worker has loaded."""
 
 
 @dataclass
@@ -64,8 +70,9 @@ class Worker:
     """One process in one slot. It is handed everything it works with.
 
     Args:
+        recipe: what its videos are made with; a job planned for another is not made.
         root: the project root, where the jobs' reference paths start.
-        stop: set from outside (a signal) to end the job in hand and give it back.
+        stop: asked from outside (a signal) to end the job in hand and give it back.
         record: what every sidecar says beside the job's own: host, versions, GPU.
         show_step: told of each step, for a progress bar.
     """
@@ -77,11 +84,11 @@ class Worker:
         queue: Queue,
         backend: Backend[Any],
         machine: Machine,
+        recipe: Recipe,
         root: Path,
         slot: Slot,
-        quality: float,
         taste: Taste,
-        stop: threading.Event,
+        stop: Stop,
         record: dict[str, Any],
         show_step: Callable[[Claim, int, int], None] = lambda *_: None,
     ) -> None:
@@ -89,9 +96,9 @@ class Worker:
         self.queue = queue
         self.backend = backend
         self.machine = machine
+        self.recipe = recipe
         self.root = root
         self.slot = slot
-        self.quality = quality
         self.taste = taste
         self.stop = stop
         self.record = record
@@ -100,14 +107,21 @@ class Worker:
         self._claim: Claim | None = None
         self._lost = threading.Event()
         self._group: str | None = None
+        self._prepared: tuple[object, ...] | None = None
         self._jobs_done = 0
         self._busy_seconds = 0.0
         self._next_report = 0.0
         self._next_log = 0.0
 
     def run(self) -> None:
-        """Load the model and work until nothing is left to claim, or a stop is asked for."""
-        self.queue.register(self.slot, self.process, time.time())
+        """Load the model and work until nothing is left to claim, or a stop is asked for.
+
+        Raises:
+            Outdated: the sweep was planned anew; a new worker would know how to go on.
+        """
+        self._jobs_done, self._busy_seconds = self.queue.workers.register(
+            self.slot, self.process, time.time()
+        )
         ended = threading.Event()
         heart = threading.Thread(target=self._beat, args=(ended,), daemon=True)
         heart.start()
@@ -123,7 +137,7 @@ class Worker:
             self.backend.close()
 
     def _work(self) -> None:
-        while not self.stop.is_set():
+        while not self.stop.is_asked:
             take_back(self.run_folder, self.queue)
             taste = Taste(self._group, self.taste.home, self.taste.static)
             claim = self.queue.claim(self.slot.name, self.process, taste, time.time())
@@ -132,6 +146,9 @@ class Worker:
                 if state_on_disk(self.run_folder, claim.job) is JobState.DONE:
                     self.queue.finish(claim, time.time(), measured=False)
                     log.info("%s: is on disk already", claim.job.id)
+                elif not self._is_current(claim.job):
+                    self.queue.give_back(claim)
+                    raise Outdated(claim.job.id)
                 else:
                     self._do(claim)
             elif self.queue.is_draining():
@@ -144,6 +161,12 @@ class Worker:
                     return
                 self._report(state=WorkerState.WAITING, job=None)
                 self.stop.wait(WAIT_SECONDS)
+
+    def _is_current(self, job: Job) -> bool:
+        """Whether what this worker would make is what was planned."""
+        return job.fingerprint == self.recipe.fingerprint(
+            job.prompt_text, job.reference.sha256, job.seed
+        )
 
     def _do(self, claim: Claim) -> None:
         """One attempt of a job, whose end is recorded whatever it is."""
@@ -175,7 +198,6 @@ class Worker:
             log.info("%s: %s (%s)", job.id, state.value if state else "published", stages)
         finally:
             self._claim = None
-            shutil.rmtree(self.run_folder.scratch(job), ignore_errors=True)
             self._report(jobs_done=self._jobs_done, busy_seconds=self._busy_seconds)
 
     def _make(self, claim: Claim, stages: Stages) -> None:
@@ -185,28 +207,41 @@ class Worker:
         scratch.mkdir(parents=True, exist_ok=True)
         for leftover in run.temporaries(job):
             leftover.unlink(missing_ok=True)
-        if job.group != self._group:
-            self._group = None
-            with stages.time("prepare"):
-                reference = self.root / job.reference.path
-                self.backend.prepare(Group(job.group, reference, job.parameters))
-            self._group = job.group
-        with stages.time("generate"):
-            pending = self.backend.generate(job, scratch, self._on_step)
+        self._prepare(job, stages)
         temporary = run.temporary(job)
         try:
+            with stages.time("generate"):
+                pending = self.backend.generate(job, scratch, self._on_step)
             with stages.time("finish"):
-                self.backend.finish(pending, temporary, self.quality)
+                self.backend.finish(pending, temporary, self.recipe.quality)
             expected = {
                 key: job.parameters[key] for key in ("width", "height", "num_frames", "fps")
             }
             with stages.time("check"):
                 check_video(temporary, **expected)
             if not self.queue.renew(claim, time.time()):
+                self._lost.set()
                 raise LostClaim
             publish(run, job, temporary, self._sidecar(claim, stages, expected))
         finally:
             temporary.unlink(missing_ok=True)
+            # While the claim is still held: whoever has the job next has this folder too.
+            if not self._lost.is_set():
+                shutil.rmtree(scratch, ignore_errors=True)
+
+    def _prepare(self, job: Job, stages: Stages) -> None:
+        """Have the backend take in the job's reference, unless it is the one it has."""
+        shape = [job.parameters[key] for key in ("width", "height", "num_frames", "fps")]
+        wanted = (job.group, job.reference.sha256, *shape)
+        if wanted == self._prepared:
+            return
+        self._prepared = None
+        with stages.time("prepare"):
+            path = self.root / job.reference.path
+            if sha256_file(path) != job.reference.sha256:
+                raise ValueError(f"{job.reference.path} has changed; run `sweep plan` again")
+            self.backend.prepare(Group(job.group, path, job.parameters))
+        self._prepared, self._group = wanted, job.group
 
     def _sidecar(self, claim: Claim, stages: Stages, video: dict[str, Any]) -> dict[str, Any]:
         job = claim.job
@@ -220,7 +255,7 @@ class Worker:
             "seed": job.seed,
             "reference": {"path": job.reference.path, "sha256": job.reference.sha256},
             "parameters": job.parameters,
-            "quality": self.quality,
+            "quality": self.recipe.quality,
             "video": video,
             "worker": self.slot.name,
             "attempt": claim.attempt,
@@ -234,7 +269,7 @@ class Worker:
     def _on_step(self, step: int, steps: int) -> None:
         claim = self._claim
         assert claim is not None
-        if self.stop.is_set():
+        if self.stop.is_asked:
             raise Interrupted
         if self._lost.is_set():
             raise LostClaim
@@ -248,7 +283,7 @@ class Worker:
             log.info("%s: step %d of %d", claim.job.id, step, steps)
 
     def _report(self, **values: object) -> None:
-        self.queue.report(self.slot, time.time(), **values)
+        self.queue.workers.report(self.slot, time.time(), **values)
 
     def _record(
         self, claim: Claim, outcome: Outcome, seconds: dict[str, float], error: str | None = None

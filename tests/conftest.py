@@ -113,7 +113,9 @@ class Finished:
 def project(tmp_path: Path) -> Iterator[Project]:
     """A project of two categories and six jobs on the fake backend, on a private tmux socket."""
     socket = f"sweep-test-{uuid.uuid4().hex[:8]}"
-    made = Project(tmp_path / "项目 'one'", {"SWEEP_TMUX_SOCKET": socket})
+    # What SQLite, tmux, rich and a shell would each read as something of their own.
+    name = "项目 'a?b' #{host}#(touch pwned) [b]$HOME"
+    made = Project(tmp_path / name, {"SWEEP_TMUX_SOCKET": socket})
     made.root.mkdir()
     made.add_clips(
         {

@@ -204,6 +204,55 @@ def test_a_folder_that_is_no_run_folder(project: Project, run: Run) -> None:
     refused(run, "plan", "experiments/x.yaml", says=["no run folder"])
 
 
+def test_a_plan_that_failed_does_not_spoil_the_run_folder(project: Project, run: Run) -> None:
+    """A checkpoint's name is corrected, and the same plan goes through."""
+    keys = ["backend=wan", "model={checkpoint: nosuch}", "generation.num_frames=9"]
+    refused(run, "plan", "experiments/x.yaml", *keys, says=["nosuch"], lines=3)
+    assert run("plan", "experiments/x.yaml")[0] == 0
+
+
+def test_an_override_is_kept_until_it_is_taken_back(project: Project, run: Run) -> None:
+    from runner.experiment import load_experiment
+
+    assert run("plan", "experiments/x.yaml", "output.quality=7")[0] == 0
+    assert run("plan", "experiments/x.yaml", "seeds=[1, 2]")[0] == 0
+    assert load_experiment(project.run_folder.experiment).output.quality == 7
+    assert run("plan", "experiments/x.yaml", "output.quality=")[0] == 0
+    planned = load_experiment(project.run_folder.experiment)
+    assert (planned.output.quality, planned.seeds) == (5, [1, 2])
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "seeds=2020-13-45",
+        f"seeds={'[' * 5000}",
+        f"name={'x' * 300}",
+        f"dataset.videos={'x' * 300}",
+        "results=prompts.json",
+        'results="a\\0b"',
+        'generation.negative_prompt="\\ud800"',
+        "placement.assign={nosuch: [0]}",
+        "placement.assign={camera_motion: [0, 0]}",
+        "generation.width=113",
+        "name=-x",
+    ],
+)
+def test_odd_values_are_refused_before_anything_is_written(
+    project: Project, run: Run, override: str
+) -> None:
+    status, error = run("plan", "experiments/x.yaml", override)
+    assert status == 2, error
+    assert "Traceback" not in error
+    assert not project.run_folder.experiment.exists()
+
+
+def test_yaml_merge_keys_are_not_repeats(project: Project, run: Run) -> None:
+    text = project.file.read_text()
+    assert run("plan", "experiments/x.yaml", "generation={<<: {num_frames: 9}, width: 64}")[0] == 0
+    assert project.file.read_text() == text
+
+
 def test_no_such_run(run: Run) -> None:
     refused(run, "progress", "nowhere", says=["nowhere", "no such run"])
     refused(run, "launch", "experiments", says=["experiments", "no run folder"])

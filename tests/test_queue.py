@@ -26,7 +26,7 @@ from runner.processes import ProcessId
 from runner.queue import DEATH_LIMIT, FAILURE_LIMIT, LEASE_SECONDS, Claim, Queue
 
 JOBS = [a_job(c, f"v{v}", p, s) for c in "ab" for v in range(2) for p in range(2) for s in (1, 2)]
-OTHER_HOST = ProcessId("another host", 1, 0.0)
+OTHER_HOST = ProcessId("another host", 1, 0)
 
 
 def pending(_job: Job) -> JobState:
@@ -108,6 +108,7 @@ def test_draining_gives_out_nothing(queue: Queue) -> None:
 
 def test_a_lost_claim_can_neither_finish_nor_fail_nor_renew(queue: Queue) -> None:
     """Whoever lost a job to another worker changes nothing of it."""
+    queue.hold_all_but({JOBS[0].id})
     lost = claim(queue, process=OTHER_HOST, now=0)
     assert [taken.token for taken in queue.reclaim(LEASE_SECONDS + 1)] == [lost.token]
     again = claim(queue, now=100)
@@ -142,6 +143,41 @@ def test_a_pid_used_again_is_another_process() -> None:
     own = ProcessId.own()
     assert not own.is_gone()
     assert ProcessId(own.host, own.pid, own.started - 100).is_gone()
+
+
+def test_a_job_that_killed_its_worker_comes_after_all_others(queue: Queue) -> None:
+    """One job that kills every worker cannot keep the rest from being made."""
+    poison = claim(queue, process=OTHER_HOST, now=0).job
+    queue.reclaim(LEASE_SECONDS + 1)
+    taken = []
+    while (found := queue.claim("w", ProcessId.own(), Taste(poison.group), 0)) is not None:
+        taken.append(found.job)
+    assert taken[-1] == poison
+    assert len(taken) == len(JOBS)
+
+
+def test_a_remake_asked_for_outlives_another_plan(tmp_path: Path) -> None:
+    """`resume --stale` is not undone by a plan, nor is a failed remake."""
+    made = Queue(tmp_path / "sweep.db", create=True)
+
+    def stale(_job: Job) -> JobState:
+        return JobState.STALE
+
+    made.sync(JOBS[:1], [], "m", stale)
+    assert made.retry([JobState.STALE]) == 1
+    made.sync(JOBS[:1], [], "m", stale)
+    assert states(made)[JOBS[0].id] is JobState.PENDING
+    for _ in range(FAILURE_LIMIT):
+        made.fail(claim(made), "broken", 1)
+    made.sync(JOBS[:1], [], "m", stale)
+    assert states(made)[JOBS[0].id] is JobState.FAILED
+
+
+@pytest.mark.parametrize("content", [b"", b"no database" * 999])
+def test_a_damaged_queue_is_said_to_be(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "sweep.db").write_bytes(content)
+    with pytest.raises(UserError, match="damaged; delete it"):
+        Queue(tmp_path / "sweep.db")
 
 
 def test_failures_and_deaths_have_limits_of_their_own(queue: Queue) -> None:
@@ -209,7 +245,7 @@ def contend(path: Path, name: str, out: multiprocessing.Queue[list[str]]) -> Non
     queue = Queue(path)
     done = []
     while (taken := queue.claim(name, ProcessId.own(), Taste(), time.time())) is not None:
-        queue.report(Slot(0, int(name)), time.time(), step=1)
+        queue.workers.report(Slot(0, int(name)), time.time(), step=1)
         done.append(taken.job.id)
         queue.finish(taken, time.time())
     out.put(done)

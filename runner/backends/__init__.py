@@ -33,14 +33,17 @@ OnStep = Callable[[int, int], None]
 class Section(BaseModel):
     """A section of the experiment file: unknown keys are errors, values never change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    # Defaults are validated too: a 5 that stands for 5.0 would have another fingerprint.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True
+    )
 
 
 class Generation(Section):
     """The `generation` section that every backend has; a backend may add keys of its own."""
 
-    width: int = Field(832, gt=0, description="pixels")
-    height: int = Field(480, gt=0, description="pixels")
+    width: int = Field(832, gt=0, multiple_of=2, description="pixels")
+    height: int = Field(480, gt=0, multiple_of=2, description="pixels")
     num_frames: int = Field(81, gt=0)
     fps: float = Field(15, gt=0, le=240, description="frames per second of video and reference")
     num_inference_steps: int = Field(50, gt=0)

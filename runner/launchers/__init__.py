@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import shlex
 import sys
 from abc import ABC, abstractmethod
@@ -20,15 +21,17 @@ NAMES = ("tmux", "local")
 
 @dataclass(frozen=True)
 class SlotCommand:
-    """What starts one slot: its session's name, its argument list and its folder.
+    """What starts one slot (or the view): its session's name and its argument list.
 
     `environment` is what it needs beyond the environment that a launcher gives by itself.
+    `lock` is held as long as the slot lives.
     """
 
+    run: Path
     session: str
     argv: tuple[str, ...]
-    folder: Path
     log: Path
+    lock: Path
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -40,8 +43,8 @@ class Launcher(ABC):
     """Starts slots so that they outlive the command that started them."""
 
     @abstractmethod
-    def check(self) -> None:
-        """Raise `UserError` where this machine lacks what the launcher needs."""
+    def check(self, commands: Sequence[SlotCommand]) -> None:
+        """Raise `UserError` where these cannot be started on this machine."""
 
     @abstractmethod
     def start(self, commands: Sequence[SlotCommand]) -> None:
@@ -51,9 +54,9 @@ class Launcher(ABC):
         """Start the live view of the sweep, where this launcher has a place for one."""
         return False
 
-    def view_hint(self, name: str) -> str:
+    def view_hint(self, run: RunFolder) -> str:
         """What a person types to watch the sweep."""
-        return f"sweep progress --watch {name}"
+        return f"sweep progress --watch {run.name}"
 
 
 def launcher(name: str) -> Launcher:
@@ -75,15 +78,28 @@ def slot_command(
     argv = [sys.executable, "-m", "runner.slot", str(run.path)]
     argv += [f"--gpu={slot.gpu}", f"--process={slot.process}", f"--device={device}"]
     argv += [f"--threads={threads}", *(f"--home={category}" for category in home)]
-    session = f"{run.name}_gpu{slot.gpu}_proc{slot.process}"
-    return SlotCommand(session, tuple(argv), run.path, run.log(slot), passed_environment())
+    session = f"{session_prefix(run)}_gpu{slot.gpu}_proc{slot.process}"
+    return SlotCommand(
+        run.path, session, tuple(argv), run.log(slot), run.lock(slot), passed_environment()
+    )
 
 
 def view_command(run: RunFolder) -> SlotCommand:
     """The command of the `_main` session: the live view, until the sweep ends."""
     argv = (sys.executable, "-m", "runner", "progress", "--watch", str(run.path))
-    session = f"{run.name}_main"
-    return SlotCommand(session, argv, run.path, run.logs / "main.log", passed_environment())
+    return SlotCommand(
+        run.path,
+        f"{session_prefix(run)}_main",
+        argv,
+        run.logs / "main.log",
+        run.locks / "main.lock",
+        passed_environment(),
+    )
+
+
+def session_prefix(run: RunFolder) -> str:
+    """The run's name as tmux would spell it: a copied run folder may have any name."""
+    return re.sub(r"[^A-Za-z0-9_-]", "_", run.name)
 
 
 PASSED = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_HOME", "HOME")

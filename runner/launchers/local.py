@@ -10,7 +10,7 @@ from . import Launcher, SlotCommand
 
 
 class LocalLauncher(Launcher):
-    def check(self) -> None:
+    def check(self, commands: Sequence[SlotCommand]) -> None:
         """Nothing but processes is needed."""
 
     def start(self, commands: Sequence[SlotCommand]) -> None:
@@ -20,7 +20,7 @@ class LocalLauncher(Launcher):
             with command.log.open("ab") as log:
                 subprocess.Popen(
                     [*command.argv, "--quiet"],
-                    cwd=command.folder,
+                    cwd=command.run,
                     env={**os.environ, **command.environment},
                     stdin=subprocess.DEVNULL,
                     stdout=log,

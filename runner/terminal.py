@@ -1,0 +1,92 @@
+"""What a person sees beside the answer itself: hints, progress lines, the live view."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from .progress import Snapshot
+    from .run_folder import RunFolder
+
+
+def say(text: str) -> None:
+    """Tell a person something that is not the answer itself, on standard error."""
+    click.echo(text, err=True)
+
+
+def print_json(value: Any) -> None:
+    """The answer as one JSON value, on standard output."""
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+
+
+def plural(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+class ChangedLines:
+    """Plain progress lines for a pipe or a log: one whenever the numbers change, at most one
+    every few seconds, and always the last."""
+
+    SECONDS = 5.0
+
+    def __init__(self) -> None:
+        self._said = ""
+        self._next = 0.0
+
+    def show(self, line: str) -> None:
+        now = time.monotonic()
+        if now >= self._next:
+            self.last(line)
+            self._next = now + self.SECONDS
+
+    def last(self, line: str) -> None:
+        if line != self._said:
+            say(line)
+            self._said = line
+
+
+def show_until_end(run: RunFolder, *, on_stdout: bool = False) -> Snapshot:
+    """Show where a sweep stands until no worker is left: in place on a terminal, else as lines.
+
+    Returns:
+        The last snapshot.
+    """
+    from rich.console import Console
+    from rich.live import Live
+
+    from .launch import wait
+    from .progress import one_line
+    from .progress_view import view
+
+    console = Console(stderr=not on_stdout)
+    if console.is_terminal:
+        with Live(console=console, auto_refresh=False) as live:
+            return wait(run, lambda snapshot: live.update(view(snapshot), refresh=True))
+    lines = ChangedLines()
+    snapshot = wait(run, lambda snapshot: lines.show(one_line(snapshot)))
+    lines.last(one_line(snapshot))
+    return snapshot
+
+
+def exit_with_failures(run: RunFolder, snapshot: Snapshot) -> None:
+    """Exit with status 1 where jobs have failed."""
+    failed = snapshot.counts.failed
+    if failed:
+        say(f"{run.name}: {plural(failed, 'job')} failed; `sweep logs {run.name}` says why")
+        sys.exit(1)
+
+
+def exit_at_end(run: RunFolder, snapshot: Snapshot) -> None:
+    """Exit with status 1 where jobs have failed, or no worker is left for what is undone."""
+    exit_with_failures(run, snapshot)
+    if not snapshot.has_ended:
+        say(
+            f"{run.name}: no worker is left, but the sweep has not ended; see "
+            f"`sweep logs {run.name}`, then `sweep resume {run.name}`"
+        )
+        sys.exit(1)

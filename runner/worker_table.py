@@ -1,0 +1,122 @@
+"""The `workers` table of `sweep.db`: what each worker last said of itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+import sqlalchemy as sa
+
+from .placement import Slot
+from .processes import ProcessId
+from .queue_tables import read, workers, write
+
+
+class WorkerState(str, Enum):
+    LOADING = "loading"
+    WORKING = "working"
+    WAITING = "waiting"
+    """Nothing to claim now, but a running job may yet come back."""
+    STOPPED = "stopped"
+    GONE = "gone"
+    """Its process no longer exists, and it did not say goodbye."""
+
+
+@dataclass(frozen=True)
+class WorkerRow:
+    """What a worker last said of itself."""
+
+    name: str
+    slot: Slot
+    process: ProcessId
+    state: WorkerState
+    job: str | None
+    step: int
+    steps: int
+    jobs_done: int
+    busy_seconds: float
+    started_at: float
+
+
+class WorkerTable:
+    """Reports of workers; every method is one transaction."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    def register(self, slot: Slot, process: ProcessId, now: float) -> tuple[int, float]:
+        """Enter a new worker of a slot.
+
+        Returns:
+            Jobs done and seconds spent on them by the slot's former workers of this launch.
+        """
+        same_slot = workers.c.name == slot.name
+        values: dict[str, object] = {
+            "name": slot.name,
+            "gpu": slot.gpu,
+            "process": slot.process,
+            "host": process.host,
+            "pid": process.pid,
+            "pid_started": process.started,
+            "state": WorkerState.LOADING.value,
+            "job": None,
+            "step": 0,
+            "steps": 0,
+            "jobs_done": 0,
+            "busy_seconds": 0.0,
+            "started_at": now,
+            "beat_at": now,
+        }
+        with write(self._engine) as connection:
+            former = connection.execute(sa.select(workers).where(same_slot)).one_or_none()
+            if former is not None:
+                values |= {"jobs_done": former.jobs_done, "busy_seconds": former.busy_seconds}
+            connection.execute(sa.delete(workers).where(same_slot))
+            connection.execute(sa.insert(workers).values(values))
+        return (former.jobs_done, former.busy_seconds) if former is not None else (0, 0.0)
+
+    def report(self, slot: Slot, now: float, **values: object) -> None:
+        """Note what a worker does: `state`, `job`, `step`, `steps`, `jobs_done`, ..."""
+        plain = {key: v.value if isinstance(v, Enum) else v for key, v in values.items()}
+        with write(self._engine) as connection:
+            connection.execute(
+                sa.update(workers).where(workers.c.name == slot.name).values(beat_at=now, **plain)
+            )
+
+    def rows(self) -> list[WorkerRow]:
+        """Every worker since the last launch, by slot."""
+        with read(self._engine) as connection:
+            rows = connection.execute(
+                sa.select(workers).order_by(workers.c.gpu, workers.c.process)
+            ).all()
+        result = []
+        for row in rows:
+            process = ProcessId(row.host, row.pid, row.pid_started)
+            state = WorkerState(row.state)
+            if state is not WorkerState.STOPPED and process.is_gone():
+                state = WorkerState.GONE
+            result.append(
+                WorkerRow(
+                    name=row.name,
+                    slot=Slot(row.gpu, row.process),
+                    process=process,
+                    state=state,
+                    job=row.job if state is WorkerState.WORKING else None,
+                    step=row.step,
+                    steps=row.steps,
+                    jobs_done=row.jobs_done,
+                    busy_seconds=row.busy_seconds,
+                    started_at=row.started_at,
+                )
+            )
+        return result
+
+    def forget_ended(self) -> None:
+        """Drop the rows of workers that have stopped or are gone."""
+        ended = [
+            worker.name
+            for worker in self.rows()
+            if worker.state in (WorkerState.STOPPED, WorkerState.GONE)
+        ]
+        with write(self._engine) as connection:
+            connection.execute(sa.delete(workers).where(workers.c.name.in_(ended)))
