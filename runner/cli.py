@@ -22,7 +22,7 @@ from .terminal import (
 )
 
 if TYPE_CHECKING:
-    from .launch import Part
+    from .launch import Narrowing, Part
     from .launchers import SlotCommand
     from .run_folder import RunFolder
 
@@ -33,6 +33,11 @@ on_option = click.option(
     "--on", default="tmux", show_default=True, help="Launcher: tmux, or local (detached)."
 )
 wait_option = click.option("--wait", "waits", is_flag=True, help="Stay until the sweep ends.")
+gpus_option = click.option("--gpus", metavar="0,1", help="These GPUs, not the experiment's.")
+exclude_option = click.option("--exclude-gpus", metavar="2,3", help="Leave these GPUs alone.")
+free_option = click.option(
+    "--min-free-gb", type=float, default=0.0, help="Only GPUs with so many GiB free."
+)
 dry_run_option = click.option("--dry-run", is_flag=True, help="Print what would be started.")
 skip_option = click.option(
     "--skip-invalid", is_flag=True, help="Leave out clips that cannot be used, and say which."
@@ -67,7 +72,7 @@ def plan(experiment: Path, overrides: tuple[str, ...], skip_invalid: bool, as_js
     sweep plan experiments/quickstart.yaml
     sweep plan experiments/quickstart.yaml seeds=[1,2,3] generation.num_inference_steps=20
     """
-    from .gpus import choose_gpus, find_gpus
+    from .gpus import Wish, choose_gpus, find_gpus
     from .plan import estimate
     from .plan_view import plan_json, print_plan
     from .sweep import plan_sweep
@@ -76,18 +81,21 @@ def plan(experiment: Path, overrides: tuple[str, ...], skip_invalid: bool, as_js
     gpus = find_gpus()
     placement = planned.experiment.placement
     # A sweep may be planned away from its GPUs: only `launch` insists that they are there.
-    numbers = choose_gpus(placement.gpus, [] if placement.gpus != "auto" else gpus, "")
+    wish = Wish(placement.gpus, f"{experiment}: placement.gpus")
+    choice = choose_gpus(wish, gpus if placement.gpus == "auto" else [])
     backend = planned.experiment.make_backend()
     result = estimate(
         planned.experiment,
         planned.manifest.jobs,
-        numbers,
+        choice.numbers,
         backend.peak_memory(planned.experiment.generation),
         min((gpu.memory_gib for gpu in gpus), default=None),
     )
     if as_json:
-        print_json(plan_json(planned, result))
+        print_json({**plan_json(planned, result), "gpus_left_out": list(choice.left_out)})
     else:
+        for line in choice.left_out:
+            say(f"left out: {line}")
         print_plan(planned, result)
 
 
@@ -96,6 +104,9 @@ def plan(experiment: Path, overrides: tuple[str, ...], skip_invalid: bool, as_js
 @click.argument("words", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--only", multiple=True, metavar="AXIS=VALUE", help="Run only these jobs.")
 @click.option("--sample", type=click.IntRange(min=1), help="Run so many jobs per category.")
+@gpus_option
+@exclude_option
+@free_option
 @on_option
 @wait_option
 @dry_run_option
@@ -106,6 +117,9 @@ def launch(
     words: tuple[str, ...],
     only: tuple[str, ...],
     sample: int | None,
+    gpus: str | None,
+    exclude_gpus: str | None,
+    min_free_gb: float,
     on: str,
     waits: bool,
     dry_run: bool,
@@ -122,6 +136,7 @@ def launch(
     from .sweep import find_run, is_experiment_file, plan_sweep
 
     overrides, part = split_words(words, only, sample)
+    narrowing = narrow(gpus, exclude_gpus, min_free_gb)
     if is_experiment_file(run):
         planned = plan_sweep(
             Path(run), overrides, skip_invalid=skip_invalid, take_changes=bool(overrides)
@@ -136,7 +151,9 @@ def launch(
                 f"`sweep plan FILE {overrides[0]}` takes one in"
             )
         folder = find_run(run)
-    start_workers(folder, part, on, waits=waits, dry_run=dry_run, as_json=as_json, retry=False)
+    start_workers(
+        folder, part, narrowing, on, waits=waits, dry_run=dry_run, as_json=as_json, retry=False
+    )
 
 
 @cli.command()
@@ -172,6 +189,9 @@ def progress(run: str, watch: bool, as_json: bool) -> None:
 @click.option("--only", multiple=True, metavar="AXIS=VALUE", help="Run only these jobs.")
 @click.argument("words", nargs=-1, metavar="[AXIS=VALUE]...")
 @click.option("--stale", is_flag=True, help="Also remake videos whose inputs have changed.")
+@gpus_option
+@exclude_option
+@free_option
 @on_option
 @wait_option
 @dry_run_option
@@ -181,6 +201,9 @@ def resume(
     only: tuple[str, ...],
     words: tuple[str, ...],
     stale: bool,
+    gpus: str | None,
+    exclude_gpus: str | None,
+    min_free_gb: float,
     on: str,
     waits: bool,
     dry_run: bool,
@@ -197,6 +220,7 @@ def resume(
     start_workers(
         find_run(run),
         part,
+        narrow(gpus, exclude_gpus, min_free_gb),
         on,
         waits=waits,
         dry_run=dry_run,
@@ -325,9 +349,28 @@ def split_words(
     return overrides, Part(values, sample)
 
 
+def narrow(gpus: str | None, exclude: str | None, min_free_gb: float) -> Narrowing:
+    from .launch import Narrowing
+
+    return Narrowing(
+        None if gpus is None else numbers("--gpus", gpus),
+        frozenset(numbers("--exclude-gpus", exclude or "")),
+        min_free_gb,
+    )
+
+
+def numbers(option: str, text: str) -> tuple[int, ...]:
+    """GPU numbers as written on the command line: 0,1 or 0 1."""
+    words = text.replace(",", " ").split()
+    if not all(word.isdecimal() for word in words):
+        raise UserError(f"{option} {text!r}: must be GPU numbers such as 0,1")
+    return tuple(dict.fromkeys(int(word) for word in words))
+
+
 def start_workers(
     folder: RunFolder,
     part: Part,
+    narrowing: Narrowing,
     on: str,
     *,
     waits: bool,
@@ -349,7 +392,9 @@ def start_workers(
     # One launch at a time: a second one sees what the first has started.
     with locked(folder.launch_lock):
         queue = open_queue(folder, look_at_disk=True)
-        launch = plan_launch(folder, queue, part, retry=states)
+        launch = plan_launch(folder, queue, part, narrowing, retry=states)
+        for line in launch.left_out:
+            say(f"left out: {line}")
         if dry_run:
             chosen.check(launch.commands)
             print_commands(name, launch.commands, as_json=as_json)

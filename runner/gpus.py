@@ -10,6 +10,9 @@ from .errors import UserError
 
 GIB = 1024**3
 
+BUSY_GIB = 2.0
+"""More than this in use on a GPU is a program of someone's; drivers keep less for themselves."""
+
 
 @dataclass(frozen=True)
 class Gpu:
@@ -22,13 +25,14 @@ class Gpu:
     memory_gib: float
     free_gib: float
 
+    @property
+    def used_gib(self) -> float:
+        return self.memory_gib - self.free_gib
 
-def find_gpus(visible: str | None = None) -> list[Gpu]:
-    """The GPUs that this process may use, by number; none where there is no NVIDIA driver.
 
-    Args:
-        visible: CUDA_VISIBLE_DEVICES, numbers or UUIDs; by default the environment's.
-    """
+def find_gpus() -> list[Gpu]:
+    """The GPUs that this process may use (CUDA_VISIBLE_DEVICES), by number; none where there
+    is no NVIDIA driver."""
     import pynvml
 
     try:
@@ -53,9 +57,7 @@ def find_gpus(visible: str | None = None) -> list[Gpu]:
         raise UserError(f"NVML: {error}; does nvidia-smi work on this machine?") from None
     finally:
         pynvml.nvmlShutdown()
-    if visible is None:
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return within(gpus, visible)
+    return within(gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
 
 
 def within(gpus: Sequence[Gpu], visible: str | None) -> list[Gpu]:
@@ -70,24 +72,71 @@ def within(gpus: Sequence[Gpu], visible: str | None) -> list[Gpu]:
     ]
 
 
-def choose_gpus(wanted: str | Sequence[int], gpus: Sequence[Gpu], source: str) -> list[int]:
-    """The GPU numbers to use: `wanted` is "auto" or numbers, `source` says who wants them.
+@dataclass(frozen=True)
+class Choice:
+    """The GPU numbers to use, and a line for each that was there and is left out."""
 
-    On a machine without GPUs numbers are just slots, and "auto" is slot 0.
+    numbers: tuple[int, ...]
+    left_out: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Wish:
+    """Which GPUs a person wants: `gpus` is "auto" or numbers, `source` is where that stands.
+
+    `exclude` and `min_free_gib` narrow the choice. `own` are the GPUs on which workers of this
+    sweep run already: what is in use there is their own.
+    """
+
+    gpus: str | Sequence[int]
+    source: str
+    exclude: frozenset[int] = frozenset()
+    min_free_gib: float = 0.0
+    own: frozenset[int] = frozenset()
+
+
+def choose_gpus(wish: Wish, gpus: Sequence[Gpu]) -> Choice:
+    """Choose among the GPUs of this machine.
+
+    "auto" takes all but those that someone else is using, which shows in their memory even
+    where a container hides the processes; a GPU asked for by number is taken all the same. On
+    a machine without GPUs numbers are just slots, and "auto" is slot 0.
 
     Raises:
-        UserError: a number that is not there, on a machine that has GPUs.
+        UserError: a number that is not there, on a machine that has GPUs; or none is left.
     """
-    if isinstance(wanted, str):
-        return [gpu.number for gpu in gpus] or [0]
-    there = {gpu.number for gpu in gpus}
+    automatic = isinstance(wish.gpus, str)
+    there = {gpu.number: gpu for gpu in gpus}
+    wanted = (list(there) or [0]) if isinstance(wish.gpus, str) else list(wish.gpus)
     missing = [number for number in wanted if number not in there]
     if gpus and missing:
         raise UserError(
-            f"{source}: GPU {', '.join(map(str, missing))} is not there (this machine has "
+            f"{wish.source}: GPU {', '.join(map(str, missing))} is not there (this machine has "
             f"{', '.join(map(str, sorted(there)))}); choose among these, or say auto"
         )
-    return list(wanted)
+    chosen, left_out = [], []
+    for number in wanted:
+        gpu = there.get(number)
+        if number in wish.exclude:
+            continue
+        if gpu is None or number in wish.own:
+            chosen.append(number)
+        elif gpu.free_gib < wish.min_free_gib:
+            left_out.append(
+                f"GPU {number}: {gpu.free_gib:.1f} GiB are free, --min-free-gb asks for "
+                f"{wish.min_free_gib:g}"
+            )
+        elif automatic and gpu.used_gib > BUSY_GIB:
+            left_out.append(
+                f"GPU {number}: someone else uses {gpu.used_gib:.1f} GiB of it; "
+                f"--gpus {number} takes it all the same"
+            )
+        else:
+            chosen.append(number)
+    if not chosen:
+        reasons = "; ".join(left_out) or "all are excluded"
+        raise UserError(f"{wish.source}: no GPU is left to use: {reasons}")
+    return Choice(tuple(chosen), tuple(left_out))
 
 
 def _text(value: str | bytes) -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from .errors import UserError
 from .experiment import Experiment, load_experiment
-from .gpus import choose_gpus, find_gpus
+from .gpus import Wish, choose_gpus, find_gpus
 from .job import JobState
 from .launchers import Launcher, SlotCommand, slot_command, view_command
 from .placement import Slot, home_categories, slots
@@ -42,10 +42,29 @@ class Launch:
     chosen: set[str] | None
     running: tuple[Slot, ...]
     commands: tuple[SlotCommand, ...]
+    left_out: tuple[str, ...]
 
 
-def plan_launch(run: RunFolder, queue: Queue, part: Part, *, retry: Sequence[JobState]) -> Launch:
+@dataclass(frozen=True)
+class Narrowing:
+    """What the command line says of GPUs: `gpus` in place of the experiment's, where given."""
+
+    gpus: tuple[int, ...] | None = None
+    exclude: frozenset[int] = frozenset()
+    min_free_gib: float = 0.0
+
+
+def plan_launch(
+    run: RunFolder,
+    queue: Queue,
+    part: Part,
+    narrowing: Narrowing,
+    *,
+    retry: Sequence[JobState],
+) -> Launch:
     """Work out what to start; nothing is started or changed.
+
+    Workers that run already go on, whatever GPUs are named now.
 
     Args:
         retry: states whose jobs get another chance.
@@ -57,7 +76,15 @@ def plan_launch(run: RunFolder, queue: Queue, part: Part, *, retry: Sequence[Job
     experiment = load_experiment(run.experiment)
     placement = experiment.placement
     gpus = find_gpus()
-    numbers = choose_gpus(placement.gpus, gpus, f"{run.experiment}: placement.gpus")
+    running = live_slots(run)
+    wish = Wish(
+        placement.gpus if narrowing.gpus is None else narrowing.gpus,
+        f"{run.experiment}: placement.gpus" if narrowing.gpus is None else "--gpus",
+        narrowing.exclude,
+        narrowing.min_free_gib,
+        frozenset(slot.gpu for slot in running),
+    )
+    choice = choose_gpus(wish, gpus)
     device = choose_device(experiment, bool(gpus))
     experiment.make_backend().check_launch(device, explicit=placement.device == device)
     rows = [row for row in queue.rows() if row.state is not JobState.RETIRED]
@@ -69,17 +96,12 @@ def plan_launch(run: RunFolder, queue: Queue, part: Part, *, retry: Sequence[Job
     for row in rows:
         if row.state in states and (chosen is None or row.job.id in chosen):
             left[row.job.category] = left.get(row.job.category, 0) + 1
-    home = home_categories(left, numbers, placement.assign)
+    # Beside GPUs that are at work already, new ones begin where these have most left.
+    in_use = sorted({*choice.numbers, *(slot.gpu for slot in running)})
+    home = home_categories(left, in_use, placement.assign)
     if placement.balance == "static":
-        for category in left:
-            if not any(category in own for own in home.values()):
-                raise UserError(
-                    f"{run.experiment}: placement: {category} is assigned to GPU "
-                    f"{placement.assign[category]}, which is not in this launch; with "
-                    "balance: static no other GPU takes its jobs"
-                )
-    running = live_slots(run)
-    wanted = slots(numbers, placement.processes_per_gpu)
+        refuse_homeless(experiment, left, home)
+    wanted = slots(choice.numbers, placement.processes_per_gpu)
     claimable = sum(left.values())
     if placement.balance == "steal":
         wanted = slots_needed(wanted, claimable)
@@ -90,7 +112,20 @@ def plan_launch(run: RunFolder, queue: Queue, part: Part, *, retry: Sequence[Job
         for slot in wanted
         if slot not in running and claimable and (placement.balance == "steal" or home[slot.gpu])
     )
-    return Launch(run, device, claimable, chosen, tuple(running), commands)
+    return Launch(run, device, claimable, chosen, tuple(running), commands, choice.left_out)
+
+
+def refuse_homeless(
+    experiment: Experiment, jobs: Iterable[str], home: Mapping[int, Sequence[str]]
+) -> None:
+    """Raise UserError for a category whose GPUs take no part: static, it would wait for ever."""
+    for category in jobs:
+        if not any(category in own for own in home.values()):
+            raise UserError(
+                f"{experiment.file}: placement.assign: {category} belongs to GPU "
+                f"{', '.join(map(str, experiment.placement.assign[category]))}, which takes no "
+                "part, and with balance: static no other takes its jobs"
+            )
 
 
 def choose_device(experiment: Experiment, has_gpus: bool) -> str:
