@@ -20,36 +20,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from dataset import ORIGINAL, make_dataset
 from measuring import table, write_section
 
 from runner.attempts import read_attempts
 from runner.run_folder import RunFolder
-from runner.video import write_video
 
 ROOT = Path(__file__).resolve().parents[1]
 TITLE = "680 jobs on the tiny checkpoint"
-SHAPE = {"camera_motion": 14, "single_object": 33, "multiple_objects": 13}
-SHAPE["complex_human_motion"] = 8
-PROMPTS = 5
-
-
-def make_dataset(folder: Path) -> None:
-    """Clips of noise with a moving block, and prompts, in the original sweep's numbers."""
-    prompts: dict[str, dict[str, list[str]]] = {}
-    for category, count in SHAPE.items():
-        for number in range(count):
-            name = f"ref_镜头_{number:02d}"
-            prompts.setdefault(category, {})[name] = [f"提示 {n} {name}" for n in range(PROMPTS)]
-            still = np.random.default_rng(number).integers(0, 255, (64, 112, 3), dtype=np.uint8)
-            frames = np.repeat(still[None], 9, axis=0)
-            for moment in range(9):
-                frames[moment, 20:40, 8 * moment : 8 * moment + 20] = 255
-            path = folder / "videos" / category / f"{name}.mp4"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_video(path, frames, fps=15, quality=5)
-    text = json.dumps(prompts, ensure_ascii=False)
-    (folder / "prompts.json").write_text(text, encoding="utf-8")
 
 
 def sweep(*words: str) -> subprocess.Popen[str]:
@@ -121,7 +99,7 @@ def main() -> None:
     rng = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        make_dataset(folder)
+        make_dataset(folder, ORIGINAL, prompts=5)
         seconds = [plan(folder, "whole"), plan(folder, "killed")]
         rows = [run(folder, "whole", 0, rng), run(folder, "killed", arguments.kills, rng)]
     head = ["sweep", "seconds", "seconds a job", "workers killed", "attempts done"]

@@ -22,17 +22,23 @@ from . import Backend, Generation, Group, Machine, OnStep, Section
 
 
 class FakeSettings(Section):
-    seconds: float = Field(0.2, ge=0, description="how long a job takes, its encoding left out")
+    seconds: float = Field(0.2, ge=0, description="how long a job takes, its encoding included")
+    spread: float = Field(0.0, ge=0, le=1, description="durations differ by up to this share")
     load_seconds: float = Field(0.0, ge=0, description="how long loading the model takes")
     fail: list[str] = Field(default_factory=list, description="videos whose jobs fail")
 
 
+DENOISING = 0.8
+"""The share of a job's duration before its encoding."""
+
+
 @dataclass(frozen=True)
 class Pending:
-    """A video yet to be drawn: what it depends on."""
+    """A video yet to be drawn: what it depends on, and when it shall be finished."""
 
     hue: float
     parameters: dict[str, Any]
+    ends_at: float
 
 
 class FakeBackend(Backend[FakeSettings]):
@@ -50,13 +56,16 @@ class FakeBackend(Backend[FakeSettings]):
             raise UserError(f"{group.reference}: no such reference clip")
 
     def generate(self, job: Job, scratch: Path, on_step: OnStep) -> Pending:
+        start = time.monotonic()
+        seconds = duration(self.settings, job)
         steps = int(job.parameters["num_inference_steps"])
         for step in range(1, steps + 1):
-            time.sleep(self.settings.seconds / steps)
+            until = start + DENOISING * seconds * step / steps
+            time.sleep(max(0.0, until - time.monotonic()))
             on_step(step, steps)
         if job.video in self.settings.fail:
             raise RuntimeError(f"asked to fail on {job.video}")
-        return Pending(int(job.fingerprint[:4], 16) / 0xFFFF, job.parameters)
+        return Pending(int(job.fingerprint[:4], 16) / 0xFFFF, job.parameters, start + seconds)
 
     def finish(self, pending: Pending, path: Path, quality: float) -> None:
         write_video(
@@ -65,6 +74,13 @@ class FakeBackend(Backend[FakeSettings]):
             fps=pending.parameters["fps"],
             quality=quality,
         )
+        time.sleep(max(0.0, pending.ends_at - time.monotonic()))
+
+
+def duration(settings: FakeSettings, job: Job) -> float:
+    """Seconds that a job takes, the same whoever makes it."""
+    share = int(job.fingerprint[4:12], 16) / 0xFFFFFFFF
+    return settings.seconds * (1 + settings.spread * (2 * share - 1))
 
 
 def draw(hue: float, size: Generation) -> np.ndarray[Any, np.dtype[np.uint8]]:
