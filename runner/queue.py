@@ -203,11 +203,11 @@ class Queue:
         with write(self._engine) as connection:
             return _update_claimed(connection, claim, {"lease_until": now + LEASE_SECONDS})
 
-    def finish(self, claim: Claim, now: float, *, measured: bool = True) -> JobState | None:
+    def finish(self, claim: Claim, now: float, seconds: float | None = None) -> JobState | None:
         """Record a published video.
 
         Args:
-            measured: whether the time since the claim is what making the video took.
+            seconds: what the video cost its worker, loading left out; None where not measured.
 
         Returns:
             The job's new state: `DONE`, or `STALE` where its inputs changed meanwhile; None
@@ -221,9 +221,7 @@ class Queue:
                 return None
             current = row.fingerprint == claim.job.fingerprint
             state = JobState.DONE if current else JobState.STALE
-            values: dict[str, Any] = {"state": state.value, "finished_at": now}
-            if measured:
-                values["seconds"] = now - claim.claimed_at
+            values = {"state": state.value, "finished_at": now, "seconds": seconds}
             _update_claimed(connection, claim, {**values, "error": None, **NO_CLAIM})
             return state
 

@@ -1,4 +1,8 @@
-"""A worker: claim -> prepare -> generate -> check -> publish -> record, with one loaded model."""
+"""A worker: claim -> prepare -> generate -> finish -> check -> publish -> record.
+
+One model serves many jobs. While one job is generated on the GPU, the one before it is decoded,
+encoded, checked and published on another thread; the worker then holds both claims.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,6 +71,19 @@ class Stages:
         return ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in self.seconds.items())
 
 
+@dataclass(eq=False)
+class Making:
+    """One attempt of a job in the making. `is_lost` once its claim is another's."""
+
+    claim: Claim
+    stages: Stages = field(default_factory=Stages)
+    is_lost: bool = False
+
+    @property
+    def job(self) -> Job:
+        return self.claim.job
+
+
 class Worker:
     """One process in one slot. It is handed everything it works with.
 
@@ -104,8 +122,11 @@ class Worker:
         self.record = record
         self.show_step = show_step
         self.process = ProcessId.own()
-        self._claim: Claim | None = None
-        self._lost = threading.Event()
+        self._held: set[Making] = set()
+        self._generating: Making | None = None
+        self._finisher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="finish")
+        self._finishing: Future[None] | None = None
+        self._last_done_at = 0.0
         self._group: str | None = None
         self._prepared: tuple[object, ...] | None = None
         self._jobs_done = 0
@@ -131,6 +152,9 @@ class Worker:
             log.info("model loaded in %.1f s on %s", time.monotonic() - start, self.machine.device)
             self._work()
         finally:
+            # With the heart still beating: the last video's claim must outlast its encoding.
+            self._settle()
+            self._finisher.shutdown()
             ended.set()
             heart.join()
             self._report(state=WorkerState.STOPPED, job=None)
@@ -144,13 +168,16 @@ class Worker:
             if claim is not None:
                 # A worker may have been killed between publishing and recording it.
                 if state_on_disk(self.run_folder, claim.job) is JobState.DONE:
-                    self.queue.finish(claim, time.time(), measured=False)
+                    self.queue.finish(claim, time.time(), None)
                     log.info("%s: is on disk already", claim.job.id)
                 elif not self._is_current(claim.job):
                     self.queue.give_back(claim)
                     raise Outdated(claim.job.id)
                 else:
                     self._do(claim)
+            elif self._finishing is not None:
+                # Should it fail, there is a job to claim again.
+                self._settle()
             elif self.queue.is_draining():
                 log.info("asked to stop: no further job is claimed")
                 return
@@ -169,49 +196,53 @@ class Worker:
         )
 
     def _do(self, claim: Claim) -> None:
-        """One attempt of a job, whose end is recorded whatever it is."""
-        job = claim.job
-        stages = Stages()
-        self._claim = claim
-        self._lost.clear()
-        log.info("%s: claimed (%s, attempt %d)", job.id, job.output, claim.attempt)
-        self._report(state=WorkerState.WORKING, job=job.id, step=0, steps=0)
+        """Generate a job, and hand it on to be finished beside the next one."""
+        making = Making(claim)
+        self._held.add(making)
+        log.info("%s: claimed (%s, attempt %d)", claim.job.id, claim.job.output, claim.attempt)
+        self._report(state=WorkerState.WORKING, job=claim.job.id, step=0, steps=0)
         try:
-            self._make(claim, stages)
-        except Interrupted:
-            self.queue.give_back(claim)
-            self._record(claim, Outcome.INTERRUPTED, stages.seconds)
-            log.info("%s: given back, since this worker was asked to stop", job.id)
-        except LostClaim:
-            self._record(claim, Outcome.LOST_CLAIM, stages.seconds)
-            log.warning("%s: the claim was lost; nothing was published", job.id)
-        except Exception as error:  # a failed generation becomes a record, and the sweep goes on
-            message = f"{type(error).__name__}: {error}".strip()
-            state = self.queue.fail(claim, message, time.time())
-            self._record(claim, Outcome.FAILED, stages.seconds, message)
-            log.exception("%s: failed, now %s", job.id, state.value if state else "not ours")
+            pending = self._generate(making)
+        except (Interrupted, LostClaim, Exception) as error:
+            self._end(making, error)
         else:
-            state = self.queue.finish(claim, time.time())
-            self._jobs_done += 1
-            self._busy_seconds += time.time() - claim.claimed_at
-            self._record(claim, Outcome.DONE, stages.seconds)
-            log.info("%s: %s (%s)", job.id, state.value if state else "published", stages)
-        finally:
-            self._claim = None
-            self._report(jobs_done=self._jobs_done, busy_seconds=self._busy_seconds)
+            # One video at a time is finished, so that no more than two are ever in memory.
+            self._settle()
+            self._finishing = self._finisher.submit(self._finish, making, pending)
 
-    def _make(self, claim: Claim, stages: Stages) -> None:
-        job, run = claim.job, self.run_folder
-        video, scratch = run.video(job), run.scratch(job)
-        video.parent.mkdir(parents=True, exist_ok=True)
+    def _settle(self) -> None:
+        """Wait until the video being finished is published, or its end recorded."""
+        if self._finishing is not None:
+            finishing, self._finishing = self._finishing, None
+            finishing.result()
+
+    def _generate(self, making: Making) -> Any:
+        job, run = making.job, self.run_folder
+        scratch = run.scratch(job)
+        run.video(job).parent.mkdir(parents=True, exist_ok=True)
         scratch.mkdir(parents=True, exist_ok=True)
         for leftover in run.temporaries(job):
             leftover.unlink(missing_ok=True)
-        self._prepare(job, stages)
-        temporary = run.temporary(job)
+        self._prepare(job, making.stages)
+        self._generating = making
         try:
-            with stages.time("generate"):
-                pending = self.backend.generate(job, scratch, self._on_step)
+            with making.stages.time("generate"):
+                return self.backend.generate(job, scratch, self._on_step)
+        finally:
+            self._generating = None
+
+    def _finish(self, making: Making, pending: Any) -> None:
+        try:
+            self._publish(making, pending)
+        except (LostClaim, Exception) as error:
+            self._end(making, error)
+        else:
+            self._end(making, None)
+
+    def _publish(self, making: Making, pending: Any) -> None:
+        job, stages = making.job, making.stages
+        temporary = self.run_folder.temporary(job)
+        try:
             with stages.time("finish"):
                 self.backend.finish(pending, temporary, self.recipe.quality)
             expected = {
@@ -219,15 +250,42 @@ class Worker:
             }
             with stages.time("check"):
                 check_video(temporary, **expected)
-            if not self.queue.renew(claim, time.time()):
-                self._lost.set()
+            if not self.queue.renew(making.claim, time.time()):
                 raise LostClaim
-            publish(run, job, temporary, self._sidecar(claim, stages, expected))
+            sidecar = self._sidecar(making.claim, stages, expected)
+            publish(self.run_folder, job, temporary, sidecar)
         finally:
             temporary.unlink(missing_ok=True)
+
+    def _end(self, making: Making, error: BaseException | None) -> None:
+        """Record the end of an attempt, whatever it is: the sweep goes on."""
+        claim, job, now = making.claim, making.job, time.time()
+        self._held.discard(making)
+        if not isinstance(error, LostClaim):
             # While the claim is still held: whoever has the job next has this folder too.
-            if not self._lost.is_set():
-                shutil.rmtree(scratch, ignore_errors=True)
+            shutil.rmtree(self.run_folder.scratch(job), ignore_errors=True)
+        if error is None:
+            seconds = now - max(claim.claimed_at, self._last_done_at)
+            self._last_done_at = now
+            state = self.queue.finish(claim, now, seconds)
+            self._record(making, Outcome.DONE)
+            log.info("%s: %s (%s)", job.id, state.value if state else "published", making.stages)
+            self._jobs_done += 1
+            self._busy_seconds += seconds
+            self._report(jobs_done=self._jobs_done, busy_seconds=self._busy_seconds)
+        elif isinstance(error, Interrupted):
+            self.queue.give_back(claim)
+            self._record(making, Outcome.INTERRUPTED)
+            log.info("%s: given back, since this worker was asked to stop", job.id)
+        elif isinstance(error, LostClaim):
+            self._record(making, Outcome.LOST_CLAIM)
+            log.warning("%s: the claim was lost; nothing was published", job.id)
+        else:
+            message = f"{type(error).__name__}: {error}".strip()
+            state = self.queue.fail(claim, message, now)
+            self._record(making, Outcome.FAILED, message)
+            now_is = state.value if state else "not ours"
+            log.error("%s: failed, now %s", job.id, now_is, exc_info=error)
 
     def _prepare(self, job: Job, stages: Stages) -> None:
         """Have the backend take in the job's reference, unless it is the one it has."""
@@ -267,47 +325,44 @@ class Worker:
         }
 
     def _on_step(self, step: int, steps: int) -> None:
-        claim = self._claim
-        assert claim is not None
+        making = self._generating
+        assert making is not None
         if self.stop.is_asked:
             raise Interrupted
-        if self._lost.is_set():
+        if making.is_lost:
             raise LostClaim
-        self.show_step(claim, step, steps)
+        self.show_step(making.claim, step, steps)
         now = time.monotonic()
         if now >= self._next_report or step == steps:
             self._next_report = now + REPORT_SECONDS
             self._report(step=step, steps=steps)
         if now >= self._next_log:
             self._next_log = now + LOG_STEPS_SECONDS
-            log.info("%s: step %d of %d", claim.job.id, step, steps)
+            log.info("%s: step %d of %d", making.job.id, step, steps)
 
     def _report(self, **values: object) -> None:
         self.queue.workers.report(self.slot, time.time(), **values)
 
-    def _record(
-        self, claim: Claim, outcome: Outcome, seconds: dict[str, float], error: str | None = None
-    ) -> None:
+    def _record(self, making: Making, outcome: Outcome, error: str | None = None) -> None:
         attempt = Attempt(
-            job=claim.job.id,
-            worker=claim.worker,
+            job=making.job.id,
+            worker=self.slot.name,
             outcome=outcome,
-            started_at=claim.claimed_at,
+            started_at=making.claim.claimed_at,
             ended_at=time.time(),
             error=error,
-            seconds=seconds,
+            seconds=making.stages.seconds,
         )
         record_attempt(self.run_folder.attempts, attempt)
 
     def _beat(self, ended: threading.Event) -> None:
-        """Keep the lease alive beside the work, and notice when it is lost."""
+        """Keep the leases alive beside the work, and notice when one is lost."""
         while not ended.wait(HEARTBEAT_SECONDS):
-            claim = self._claim
             try:
                 self._report()
-                renewed = claim is None or self.queue.renew(claim, time.time())
-                if not renewed and claim is self._claim:
-                    self._lost.set()
+                for making in list(self._held):
+                    renewed = self.queue.renew(making.claim, time.time())
+                    making.is_lost = not renewed and making in self._held
             except Exception:
                 # The lease bounds the harm: without a heartbeat the job goes to another worker.
                 log.exception("heartbeat failed")

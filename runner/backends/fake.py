@@ -22,23 +22,18 @@ from . import Backend, Generation, Group, Machine, OnStep, Section
 
 
 class FakeSettings(Section):
-    seconds: float = Field(0.2, ge=0, description="how long a job takes, its encoding included")
+    seconds: float = Field(0.2, ge=0, description="how long a job takes its worker")
     spread: float = Field(0.0, ge=0, le=1, description="durations differ by up to this share")
     load_seconds: float = Field(0.0, ge=0, description="how long loading the model takes")
     fail: list[str] = Field(default_factory=list, description="videos whose jobs fail")
 
 
-DENOISING = 0.8
-"""The share of a job's duration before its encoding."""
-
-
 @dataclass(frozen=True)
 class Pending:
-    """A video yet to be drawn: what it depends on, and when it shall be finished."""
+    """A video yet to be drawn: what it depends on."""
 
     hue: float
     parameters: dict[str, Any]
-    ends_at: float
 
 
 class FakeBackend(Backend[FakeSettings]):
@@ -60,12 +55,12 @@ class FakeBackend(Backend[FakeSettings]):
         seconds = duration(self.settings, job)
         steps = int(job.parameters["num_inference_steps"])
         for step in range(1, steps + 1):
-            until = start + DENOISING * seconds * step / steps
+            until = start + seconds * step / steps
             time.sleep(max(0.0, until - time.monotonic()))
             on_step(step, steps)
         if job.video in self.settings.fail:
             raise RuntimeError(f"asked to fail on {job.video}")
-        return Pending(int(job.fingerprint[:4], 16) / 0xFFFF, job.parameters, start + seconds)
+        return Pending(int(job.fingerprint[:4], 16) / 0xFFFF, job.parameters)
 
     def finish(self, pending: Pending, path: Path, quality: float) -> None:
         write_video(
@@ -74,7 +69,6 @@ class FakeBackend(Backend[FakeSettings]):
             fps=pending.parameters["fps"],
             quality=quality,
         )
-        time.sleep(max(0.0, pending.ends_at - time.monotonic()))
 
 
 def duration(settings: FakeSettings, job: Job) -> float:
