@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -48,12 +49,26 @@ class Worker:
 
 
 @dataclass(frozen=True)
+class Makespan:
+    """From the first claim to the last publication of this launch's workers, in seconds, and
+    the ideal: their work spread evenly, with no device ever waiting."""
+
+    seconds: float
+    ideal_seconds: float
+
+    @property
+    def ratio(self) -> float:
+        return self.seconds / self.ideal_seconds if self.ideal_seconds else 1.0
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """A sweep at one moment.
 
     `held` counts the pending jobs outside the part that is being run. `eta_seconds` is the
     remaining time by the measured seconds per job and the workers now alive, None while
-    either is unknown.
+    either is unknown. `busy` is, for each GPU, the share of time in which its processes had it
+    at work, from 0 to 1.
     """
 
     sweep: str
@@ -63,6 +78,8 @@ class Snapshot:
     seconds_per_job: float | None
     categories: dict[str, Counts]
     workers: tuple[Worker, ...]
+    busy: dict[int, float]
+    makespan: Makespan | None
     draining: bool
 
     @property
@@ -83,6 +100,10 @@ class Snapshot:
             "eta_seconds": self.eta_seconds,
             "seconds_per_job": self.seconds_per_job,
             "draining": self.draining,
+            "busy": {str(gpu): share for gpu, share in self.busy.items()},
+            "makespan": None
+            if self.makespan is None
+            else {**asdict(self.makespan), "ratio": round(self.makespan.ratio, 4)},
             "categories": {name: asdict(counts) for name, counts in self.categories.items()},
             "workers": [asdict(worker) for worker in self.workers],
         }
@@ -96,7 +117,7 @@ def take_snapshot(name: str, queue: Queue) -> Snapshot:
         for state, number in states.items():
             totals[state] = totals.get(state, 0) + number
     running = {row.job.id: row.job.output for row in queue.rows(JobState.RUNNING)}
-    workers = tuple(_worker(row, running) for row in queue.workers.rows())
+    rows = queue.workers.rows()
     counts, held, mean = Counts.of(totals), queue.held(), queue.mean_seconds()
     snapshot = Snapshot(
         sweep=name,
@@ -109,7 +130,9 @@ def take_snapshot(name: str, queue: Queue) -> Snapshot:
             for category, states in per_category.items()
             if set(states) - {JobState.RETIRED}
         },
-        workers=workers,
+        workers=tuple(_worker(row, running) for row in rows),
+        busy=_busy(rows),
+        makespan=_makespan(rows),
         draining=queue.is_draining(),
     )
     return _with_eta(snapshot, queue)
@@ -128,6 +151,24 @@ def _with_eta(snapshot: Snapshot, queue: Queue) -> Snapshot:
     return replace(snapshot, eta_seconds=eta)
 
 
+def _busy(rows: Sequence[WorkerRow]) -> dict[int, float]:
+    shares: dict[int, list[float]] = {}
+    for row in rows:
+        if row.first_claim_at is not None and row.last_end_at is not None:
+            seconds = row.last_end_at - row.first_claim_at
+            shares.setdefault(row.slot.gpu, []).append(row.busy_seconds / seconds)
+    return {gpu: round(min(sum(own) / len(own), 1.0), 4) for gpu, own in shares.items()}
+
+
+def _makespan(rows: Sequence[WorkerRow]) -> Makespan | None:
+    starts = [row.first_claim_at for row in rows if row.first_claim_at is not None]
+    ends = [row.last_end_at for row in rows if row.last_end_at is not None]
+    if not starts or not ends:
+        return None
+    ideal = sum(row.busy_seconds for row in rows) / len(starts)
+    return Makespan(round(max(ends) - min(starts), 3), round(ideal, 3))
+
+
 def _worker(row: WorkerRow, running: dict[str, str]) -> Worker:
     return Worker(
         name=row.name,
@@ -140,7 +181,7 @@ def _worker(row: WorkerRow, running: dict[str, str]) -> Worker:
         step=row.step,
         steps=row.steps,
         jobs_done=row.jobs_done,
-        seconds_per_job=round(row.busy_seconds / row.jobs_done, 3) if row.jobs_done else None,
+        seconds_per_job=round(row.job_seconds / row.jobs_done, 3) if row.jobs_done else None,
     )
 
 

@@ -17,6 +17,8 @@ def view(snapshot: Snapshot) -> Group:
     parts: list[Table | Text] = [Text(one_line(snapshot), style="bold"), categories(snapshot)]
     if snapshot.workers:
         parts.append(workers(snapshot))
+    if snapshot.busy:
+        parts.append(Text(effort(snapshot), style="dim"))
     if snapshot.draining and snapshot.alive:
         parts.append(Text("stopping: each worker ends after its job", style="yellow"))
     if not snapshot.alive and not snapshot.has_ended:
@@ -24,6 +26,19 @@ def view(snapshot: Snapshot) -> Group:
     if snapshot.counts.failed:
         parts.append(Text("see failed jobs: sweep logs; once more: sweep resume", style="red"))
     return Group(*parts)
+
+
+def effort(snapshot: Snapshot) -> str:
+    """Seconds per job, how busy each GPU is, and the makespan against the ideal."""
+    parts = []
+    if snapshot.seconds_per_job is not None:
+        parts.append(f"{duration(snapshot.seconds_per_job)} a job")
+    shares = ", ".join(f"{gpu}: {100 * share:.0f} %" for gpu, share in snapshot.busy.items())
+    parts.append(f"GPUs busy {shares}")
+    makespan = snapshot.makespan
+    if makespan is not None and makespan.ideal_seconds:
+        parts.append(f"makespan {duration(makespan.seconds)}, {makespan.ratio:.2f} x the ideal")
+    return "; ".join(parts)
 
 
 def categories(snapshot: Snapshot) -> Table:
@@ -90,5 +105,3 @@ def tail(text: str, cells: int) -> str:
 
 def print_view(snapshot: Snapshot, console: Console) -> None:
     console.print(view(snapshot))
-    if snapshot.seconds_per_job is not None:
-        console.print(f"{duration(snapshot.seconds_per_job)} a job", style="dim")

@@ -54,7 +54,10 @@ workers = sa.Table(
     sa.Column("step", sa.Integer, nullable=False, default=0),
     sa.Column("steps", sa.Integer, nullable=False, default=0),
     sa.Column("jobs_done", sa.Integer, nullable=False, default=0),
+    sa.Column("job_seconds", sa.Float, nullable=False, default=0.0),
     sa.Column("busy_seconds", sa.Float, nullable=False, default=0.0),
+    sa.Column("first_claim_at", sa.Float),
+    sa.Column("last_end_at", sa.Float),
     sa.Column("started_at", sa.Float, nullable=False),
     sa.Column("beat_at", sa.Float, nullable=False),
 )

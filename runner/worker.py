@@ -130,7 +130,6 @@ class Worker:
         self._group: str | None = None
         self._prepared: tuple[object, ...] | None = None
         self._jobs_done = 0
-        self._busy_seconds = 0.0
         self._next_report = 0.0
         self._next_log = 0.0
 
@@ -140,9 +139,7 @@ class Worker:
         Raises:
             Outdated: the sweep was planned anew; a new worker would know how to go on.
         """
-        self._jobs_done, self._busy_seconds = self.queue.workers.register(
-            self.slot, self.process, time.time()
-        )
+        self.queue.workers.register(self.slot, self.process, time.time())
         ended = threading.Event()
         heart = threading.Thread(target=self._beat, args=(ended,), daemon=True)
         heart.start()
@@ -164,7 +161,9 @@ class Worker:
         while not self.stop.is_asked:
             take_back(self.run_folder, self.queue)
             taste = Taste(self._group, self.taste.home, self.taste.static)
+            asked_at = time.monotonic()
             claim = self.queue.claim(self.slot.name, self.process, taste, time.time())
+            claiming = time.monotonic() - asked_at
             if claim is not None:
                 # A worker may have been killed between publishing and recording it.
                 if state_on_disk(self.run_folder, claim.job) is JobState.DONE:
@@ -174,7 +173,7 @@ class Worker:
                     self.queue.give_back(claim)
                     raise Outdated(claim.job.id)
                 else:
-                    self._do(claim)
+                    self._do(claim, claiming)
             elif self._finishing is not None:
                 # Should it fail, there is a job to claim again.
                 self._settle()
@@ -195,9 +194,10 @@ class Worker:
             job.prompt_text, job.reference.sha256, job.seed
         )
 
-    def _do(self, claim: Claim) -> None:
+    def _do(self, claim: Claim, claiming: float) -> None:
         """Generate a job, and hand it on to be finished beside the next one."""
         making = Making(claim)
+        making.stages.seconds["claim"] = round(claiming, 4)
         self._held.add(making)
         log.info("%s: claimed (%s, attempt %d)", claim.job.id, claim.job.output, claim.attempt)
         self._report(state=WorkerState.WORKING, job=claim.job.id, step=0, steps=0)
@@ -253,7 +253,8 @@ class Worker:
             if not self.queue.renew(making.claim, time.time()):
                 raise LostClaim
             sidecar = self._sidecar(making.claim, stages, expected)
-            publish(self.run_folder, job, temporary, sidecar)
+            with stages.time("publish"):
+                publish(self.run_folder, job, temporary, sidecar)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -271,8 +272,8 @@ class Worker:
             self._record(making, Outcome.DONE)
             log.info("%s: %s (%s)", job.id, state.value if state else "published", making.stages)
             self._jobs_done += 1
-            self._busy_seconds += seconds
-            self._report(jobs_done=self._jobs_done, busy_seconds=self._busy_seconds)
+            busy = sum(making.stages.seconds.get(stage, 0.0) for stage in ("prepare", "generate"))
+            self.queue.workers.count(self.slot, now, claim.claimed_at, seconds, busy)
         elif isinstance(error, Interrupted):
             self.queue.give_back(claim)
             self._record(making, Outcome.INTERRUPTED)

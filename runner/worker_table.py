@@ -11,6 +11,8 @@ from .placement import Slot
 from .processes import ProcessId
 from .queue_tables import read, workers, write
 
+CARRIED = ("jobs_done", "job_seconds", "busy_seconds", "first_claim_at", "last_end_at")
+
 
 class WorkerState(str, Enum):
     LOADING = "loading"
@@ -24,7 +26,11 @@ class WorkerState(str, Enum):
 
 @dataclass(frozen=True)
 class WorkerRow:
-    """What a worker last said of itself."""
+    """What a slot's workers of this launch last said of themselves.
+
+    `job_seconds` is what their videos took from one publication to the next, `busy_seconds` the
+    part in which the device was at work (prepare and generate), both since `first_claim_at`.
+    """
 
     name: str
     slot: Slot
@@ -34,8 +40,10 @@ class WorkerRow:
     step: int
     steps: int
     jobs_done: int
+    job_seconds: float
     busy_seconds: float
-    started_at: float
+    first_claim_at: float | None
+    last_end_at: float | None
 
 
 class WorkerTable:
@@ -44,12 +52,9 @@ class WorkerTable:
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
 
-    def register(self, slot: Slot, process: ProcessId, now: float) -> tuple[int, float]:
-        """Enter a new worker of a slot.
-
-        Returns:
-            Jobs done and seconds spent on them by the slot's former workers of this launch.
-        """
+    def register(self, slot: Slot, process: ProcessId, now: float) -> None:
+        """Enter a new worker of a slot; what the slot's former workers of this launch have
+        done is carried on."""
         same_slot = workers.c.name == slot.name
         values: dict[str, object] = {
             "name": slot.name,
@@ -63,20 +68,39 @@ class WorkerTable:
             "step": 0,
             "steps": 0,
             "jobs_done": 0,
-            "busy_seconds": 0.0,
+            **dict.fromkeys(("job_seconds", "busy_seconds"), 0.0),
+            **dict.fromkeys(("first_claim_at", "last_end_at")),
             "started_at": now,
             "beat_at": now,
         }
         with write(self._engine) as connection:
             former = connection.execute(sa.select(workers).where(same_slot)).one_or_none()
             if former is not None:
-                values |= {"jobs_done": former.jobs_done, "busy_seconds": former.busy_seconds}
+                values |= {name: getattr(former, name) for name in CARRIED}
             connection.execute(sa.delete(workers).where(same_slot))
             connection.execute(sa.insert(workers).values(values))
-        return (former.jobs_done, former.busy_seconds) if former is not None else (0, 0.0)
+
+    def count(
+        self, slot: Slot, now: float, claimed_at: float, job_seconds: float, busy_seconds: float
+    ) -> None:
+        """Add a job done to a slot's sums."""
+        first = sa.func.coalesce(workers.c.first_claim_at, claimed_at)
+        with write(self._engine) as connection:
+            connection.execute(
+                sa.update(workers)
+                .where(workers.c.name == slot.name)
+                .values(
+                    jobs_done=workers.c.jobs_done + 1,
+                    job_seconds=workers.c.job_seconds + job_seconds,
+                    busy_seconds=workers.c.busy_seconds + busy_seconds,
+                    first_claim_at=first,
+                    last_end_at=now,
+                    beat_at=now,
+                )
+            )
 
     def report(self, slot: Slot, now: float, **values: object) -> None:
-        """Note what a worker does: `state`, `job`, `step`, `steps`, `jobs_done`, ..."""
+        """Note what a worker does: `state`, `job`, `step`, `steps`, ..."""
         plain = {key: v.value if isinstance(v, Enum) else v for key, v in values.items()}
         with write(self._engine) as connection:
             connection.execute(
@@ -105,8 +129,10 @@ class WorkerTable:
                     step=row.step,
                     steps=row.steps,
                     jobs_done=row.jobs_done,
+                    job_seconds=row.job_seconds,
                     busy_seconds=row.busy_seconds,
-                    started_at=row.started_at,
+                    first_claim_at=row.first_claim_at,
+                    last_end_at=row.last_end_at,
                 )
             )
         return result

@@ -140,6 +140,18 @@ def test_progress_counts_jobs_and_names_workers(project: Project) -> None:
     os.kill(worker["pid"], 0)
 
 
+def test_progress_says_how_busy_each_gpu_was(project: Project) -> None:
+    """Busy share per GPU, and the makespan against work that is spread evenly."""
+    project.write(model={"seconds": 0.4}, placement={"gpus": [0, 1], "processes_per_gpu": 1})
+    assert project.sweep("launch", "experiments/x.yaml", "--on", "local", "--wait").status == 0
+    answer = project.progress()
+    assert set(answer["busy"]) == {"0", "1"}
+    assert all(0.3 < share <= 1 for share in answer["busy"].values())
+    assert answer["makespan"]["ideal_seconds"] > 1.2
+    assert 1 <= answer["makespan"]["ratio"] < 3
+    assert "GPUs busy 0: " in project.sweep("progress", "x").out
+
+
 def test_kill_9_of_a_worker_in_the_middle_of_a_job(project: Project) -> None:
     """The supervisor starts another worker, and the sweep ends whole."""
     project.write(model={"seconds": 1.5}, placement={"gpus": [0], "processes_per_gpu": 1})
