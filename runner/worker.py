@@ -1,7 +1,7 @@
 """A worker: claim -> prepare -> generate -> finish -> check -> publish -> record.
 
-One model serves many jobs. While one job is generated on the GPU, the one before it is decoded,
-encoded, checked and published on another thread; the worker then holds both claims.
+One model serves many jobs. While one job is generated on the GPU, the one before it is encoded,
+checked and published on another thread; the worker then holds both claims.
 """
 
 from __future__ import annotations

@@ -141,7 +141,7 @@ class Backend(ABC, Generic[SettingsT]):
 
     @abstractmethod
     def generate(self, job: Job, scratch: Path, on_step: OnStep) -> Any:
-        """Run a job on the device and return what `finish` needs: the pending video.
+        """Do all that a job needs of the device; returns what `finish` needs: the pending video.
 
         `scratch` is the job's own folder for files in the making. `on_step` is called after
         every step; what it raises must pass through, with the backend fit for the next job.
@@ -149,7 +149,10 @@ class Backend(ABC, Generic[SettingsT]):
 
     @abstractmethod
     def finish(self, pending: Any, path: Path, quality: float) -> None:
-        """Decode and encode a pending video into a new file `path` (`quality` is imageio's)."""
+        """Encode a pending video into a new file `path` (`quality` is imageio's).
+
+        It runs on another thread, beside the next job's `generate`.
+        """
 
     def peak_gpu_memory_gib(self) -> float | None:
         """Peak GPU memory since `load` or the last call, in GiB; None where there is no GPU."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import threading
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,9 +21,9 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Pending:
-    """A denoised video: its latents, and what `finish` must know."""
+    """A video to be encoded: uint8 frames (num_frames, height, width, 3) in host memory."""
 
-    latents: Any
+    frames: Any
     fps: float
 
 
@@ -43,9 +41,6 @@ class WanBackend(Backend[WanSettings]):
         self._reference: Any = None
         self._tiled = settings.vae_tiling == "on"
         self._cuda = False
-        # The VAE keeps state while it encodes or decodes, and a managed pipe moves models as
-        # it goes, so neither serves two threads at once.
-        self._vae = threading.RLock()
 
     def identity(self) -> dict[str, Any]:
         """The weights by digest or given name, and the settings that change pixels."""
@@ -114,11 +109,10 @@ class WanBackend(Backend[WanSettings]):
             num_frames=wanted.num_frames,
             fps=wanted.fps,
         )
-        with self._vae:
-            self._reference = encode_reference(self._pipe, frames, tiled=self._tiled)
+        self._reference = encode_reference(self._pipe, frames, tiled=self._tiled)
 
     def generate(self, job: Job, scratch: Path, on_step: OnStep) -> Pending:
-        from .denoise import Request, denoise
+        from .denoise import Request, decode, denoise
 
         wanted = WanGeneration.model_validate(job.parameters)
         request = Request(
@@ -133,18 +127,17 @@ class WanBackend(Backend[WanSettings]):
             denoising_strength=wanted.denoising_strength,
             sigma_shift=wanted.sigma_shift,
         )
-        with self._alone():
-            latents = denoise(self._pipe, request, self._reference, on_step)
-        return Pending(latents, wanted.fps)
+        latents = denoise(self._pipe, request, self._reference, on_step)
+        # Here and not in `finish`: beside the next job's denoising, the decoding's many small
+        # transfers each wait for a whole step, and it lasts as long as that job.
+        return Pending(decode(self._pipe, latents, tiled=self._tiled), wanted.fps)
 
     def finish(self, pending: Pending, path: Path, quality: float) -> None:
         from ...video import write_video
-        from .denoise import decode, stage
+        from .denoise import stage
 
-        with self._vae:
-            frames = decode(self._pipe, pending.latents, tiled=self._tiled)
         with stage("write"):
-            write_video(path, frames, fps=pending.fps, quality=quality)
+            write_video(path, pending.frames, fps=pending.fps, quality=quality)
 
     def peak_gpu_memory_gib(self) -> float | None:
         """Peak of the memory that this process held on its GPU, used or kept for reuse."""
@@ -173,9 +166,6 @@ class WanBackend(Backend[WanSettings]):
     @property
     def _folder(self) -> Checkpoint:
         return Checkpoint(self.root / self.settings.checkpoint)
-
-    def _alone(self) -> AbstractContextManager[Any]:
-        return self._vae if self.settings.vram == "managed" else nullcontext()
 
     def _weights_identity(self) -> str:
         given = self.settings.identity

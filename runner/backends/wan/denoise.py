@@ -2,7 +2,7 @@
 
 Run one after the other with the same inputs, the parts give the frames of diffsynth's
 `WanVideoPipeline.__call__` bit for bit. They are apart so that a reference is encoded once
-for all its jobs, and one job's decoding can run beside the next job's denoising.
+for all its jobs.
 """
 
 from __future__ import annotations
