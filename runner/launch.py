@@ -60,15 +60,12 @@ def plan_launch(run: RunFolder, queue: Queue, part: Part, *, retry: Sequence[Job
     numbers = choose_gpus(placement.gpus, gpus, f"{run.experiment}: placement.gpus")
     device = choose_device(experiment, bool(gpus))
     experiment.make_backend().check_launch(device, explicit=placement.device == device)
-    rows = [row for row in queue.rows() if row.state is not JobState.RETIRED]
-    chosen = select([row.job for row in rows], part.only, part.sample)
-    if chosen is not None and not chosen:
-        raise UserError(f"{run.name}: no job matches {describe_part(part)}")
-    states = {JobState.PENDING, JobState.RUNNING, *retry}
-    left: dict[str, int] = {}
-    for row in rows:
-        if row.state in states and (chosen is None or row.job.id in chosen):
-            left[row.job.category] = left.get(row.job.category, 0) + 1
+    chosen = None
+    if part.only or part.sample is not None:
+        chosen = select(queue.points(), part.only, part.sample)
+        if not chosen:
+            raise UserError(f"{run.name}: no job matches {describe_part(part)}")
+    left = queue.left({JobState.PENDING, JobState.RUNNING, *retry}, chosen)
     home = home_categories(left, numbers, placement.assign)
     if placement.balance == "static":
         for category in left:

@@ -19,7 +19,7 @@ from .fingerprint import Recipe
 from .job import Job, JobState, Outcome
 from .placement import Slot
 from .processes import ProcessId, Stop
-from .publish import publish, state_on_disk
+from .publish import files_of, publish, state_on_disk
 from .queue import HEARTBEAT_SECONDS, Claim, Queue
 from .run_folder import RunFolder, sha256_file
 from .sweep import take_back
@@ -140,18 +140,19 @@ class Worker:
         while not self.stop.is_asked:
             take_back(self.run_folder, self.queue)
             taste = Taste(self._group, self.taste.home, self.taste.static)
-            claim = self.queue.claim(self.slot.name, self.process, taste, time.time())
+            claim = self.queue.claim(self.slot, self.process, taste, time.time())
             if claim is not None:
                 # A worker may have been killed between publishing and recording it.
                 if state_on_disk(self.run_folder, claim.job) is JobState.DONE:
-                    self.queue.finish(claim, time.time(), measured=False)
+                    files = files_of(str(self.run_folder.video(claim.job)))
+                    self.queue.finish(claim, time.time(), measured=False, files=files)
                     log.info("%s: is on disk already", claim.job.id)
                 elif not self._is_current(claim.job):
                     self.queue.give_back(claim)
                     raise Outdated(claim.job.id)
                 else:
                     self._do(claim)
-            elif self.queue.is_draining():
+            elif self.queue.is_draining(self.slot.gpu):
                 log.info("asked to stop: no further job is claimed")
                 return
             else:
@@ -191,7 +192,8 @@ class Worker:
             self._record(claim, Outcome.FAILED, stages.seconds, message)
             log.exception("%s: failed, now %s", job.id, state.value if state else "not ours")
         else:
-            state = self.queue.finish(claim, time.time())
+            files = files_of(str(self.run_folder.video(job)))
+            state = self.queue.finish(claim, time.time(), files=files)
             self._jobs_done += 1
             self._busy_seconds += time.time() - claim.claimed_at
             self._record(claim, Outcome.DONE, stages.seconds)

@@ -15,7 +15,7 @@ LAYERS = [
     {"errors", "job", "processes", "video", "gpus", "placement"},
     {"run_folder"},
     {"attempts", "publish", "manifest", "backends", "queue_tables", "logs"},
-    {"claim_order", "experiment", "worker_table"},
+    {"claim_counts", "claim_order", "experiment", "queue_sync", "worker_table"},
     {"dataset", "queue", "fingerprint"},
     {"plan", "progress", "verify", "launchers"},
     {"sweep", "progress_view"},
