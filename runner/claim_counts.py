@@ -21,30 +21,35 @@ def count(connection: sa.Connection, row: Any, *, added: bool) -> None:
         row: the job's `category`, `group_key`, `position`, `priority` and, as they are when it
             is claimable, `tries`.
     """
-    level = {"priority": row.priority, "tried": row.tries > 0, "category": row.category}
-    group = {**level, "group_key": row.group_key}
-    _count(connection, claimable_groups, group, {"position": row.position}, added=added)
-    _count(connection, claimable_categories, level, {}, added=added)
+    key = {"priority": row.priority, "tried": row.tries > 0, "category": row.category}
+    key = {f"own_{name}": value for name, value in key.items()}
+    for counter, more in (
+        (_GROUPS, {"own_group_key": row.group_key, "position": row.position}),
+        (_CATEGORIES, {}),
+    ):
+        values = {**key, **more}
+        if added:
+            if not connection.execute(counter.up, values).rowcount:
+                plain = {name.removeprefix("own_"): value for name, value in values.items()}
+                connection.execute(counter.start, {**plain, "left": 1})
+        elif not connection.execute(counter.down, values).rowcount:
+            connection.execute(counter.end, values)
 
 
-def _count(
-    connection: sa.Connection,
-    table: sa.Table,
-    key: dict[str, Any],
-    more: dict[str, Any],
-    *,
-    added: bool,
-) -> None:
-    own = sa.and_(*(table.c[name] == value for name, value in key.items()))
-    left = table.c.left
-    if added:
-        changed = connection.execute(sa.update(table).where(own).values(left=left + 1))
-        if not changed.rowcount:
-            connection.execute(sa.insert(table).values(**key, **more, left=1))
-    else:
-        changed = connection.execute(sa.update(table).where(own, left > 1).values(left=left - 1))
-        if not changed.rowcount:
-            connection.execute(sa.delete(table).where(own))
+class _Counter:
+    """The statements on one table of counters, made once: making them costs more than running."""
+
+    def __init__(self, table: sa.Table, *key: str) -> None:
+        own = sa.and_(*(table.c[name] == sa.bindparam(f"own_{name}") for name in key))
+        left = table.c.left
+        self.up = sa.update(table).where(own).values(left=left + 1)
+        self.down = sa.update(table).where(own, left > 1).values(left=left - 1)
+        self.start = sa.insert(table)
+        self.end = sa.delete(table).where(own)
+
+
+_CATEGORIES = _Counter(claimable_categories, "priority", "tried", "category")
+_GROUPS = _Counter(claimable_groups, "group_key", "priority", "tried")
 
 
 def recount(connection: sa.Connection) -> None:

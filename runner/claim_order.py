@@ -41,73 +41,88 @@ class Taste:
     static: bool = False
 
 
+_groups, _categories = claimable_groups.c, claimable_categories.c
+
+# Statements are made once: making them costs more than running them.
+_LEVEL = (
+    sa.select(_categories.priority, _categories.tried)
+    .order_by(_categories.priority, _categories.tried)
+    .limit(1)
+)
+_OWN_LEVEL = _LEVEL.where(_categories.category.in_(sa.bindparam("home", expanding=True)))
+_FIRST_JOB = (
+    whole_jobs.where(
+        claimable,
+        jobs.c.group_key == sa.bindparam("group"),
+        jobs.c.priority == sa.bindparam("priority"),
+    )
+    .order_by(jobs.c.tries, jobs.c.position)
+    .limit(1)
+)
+_FIRST_FRESH, _FIRST_TRIED = _FIRST_JOB.where(jobs.c.tries == 0), _FIRST_JOB.where(jobs.c.tries > 0)
+_LEFT = sa.select(_categories.category, _categories.left).where(
+    _categories.priority == sa.bindparam("priority"), _categories.tried == sa.bindparam("tried")
+)
+_RUNNING = sa.select(jobs.c.group_key, jobs.c.category).where(
+    jobs.c.state == JobState.RUNNING.value
+)
+_FIRST_GROUP = (
+    sa.select(_groups.group_key, _groups.position)
+    .where(
+        _groups.priority == sa.bindparam("priority"),
+        _groups.tried == sa.bindparam("tried"),
+        _groups.category == sa.bindparam("category"),
+    )
+    .order_by(_groups.position)
+    .limit(1)
+)
+_started: sa.BindParameter[str] = sa.bindparam("started", expanding=True)
+_FIRST_UNSTARTED = _FIRST_GROUP.where(_groups.group_key.not_in(_started))
+_FIRST_STARTED = _FIRST_GROUP.where(_groups.group_key.in_(_started))
+
+
 def choose(connection: sa.Connection, taste: Taste) -> Any:
     """The row (of `whole_jobs`) that such a worker should take next, or None."""
-    level = _level(connection, taste)
-    if level is None:
+    kept_in = taste.home if taste.static else ()
+    row = connection.execute(
+        _OWN_LEVEL if kept_in else _LEVEL, {"home": kept_in} if kept_in else {}
+    ).one_or_none()
+    if row is None:
         return None
+    level = {"priority": row.priority, "tried": row.tried}
+    first = _FIRST_TRIED if row.tried else _FIRST_FRESH
     if taste.group is not None:
-        row = _first_job(connection, level, taste.group, taste)
-        if row is not None:
+        row = connection.execute(first, {**level, "group": taste.group}).one_or_none()
+        if row is not None and (not kept_in or row.category in kept_in):
             return row
-    group = _choose_group(connection, level, taste)
-    return None if group is None else _first_job(connection, level, group, taste)
+    group = _choose_group(connection, level, taste.home, kept_in)
+    if group is None:
+        return None
+    return connection.execute(first, {**level, "group": group}).one_or_none()
 
 
-def _own(taste: Taste, category: sa.Column[str]) -> sa.ColumnElement[bool]:
-    """What a worker of such taste may claim at all."""
-    return category.in_(taste.home) if taste.static and taste.home else sa.true()
-
-
-def _level(connection: sa.Connection, taste: Taste) -> Any:
-    """The foremost (priority, tried) at which there is anything to claim, or None."""
-    table = claimable_categories.c
-    return connection.execute(
-        sa.select(table.priority, table.tried)
-        .where(_own(taste, table.category))
-        .order_by(table.priority, table.tried)
-        .limit(1)
-    ).one_or_none()
-
-
-def _first_job(connection: sa.Connection, level: Any, group: str, taste: Taste) -> Any:
-    tried = jobs.c.tries > 0 if level.tried else jobs.c.tries == 0
-    return connection.execute(
-        whole_jobs.where(
-            claimable,
-            jobs.c.group_key == group,
-            jobs.c.priority == level.priority,
-            tried,
-            _own(taste, jobs.c.category),
-        )
-        .order_by(jobs.c.tries, jobs.c.position)
-        .limit(1)
-    ).one_or_none()
-
-
-def _choose_group(connection: sa.Connection, level: Any, taste: Taste) -> str | None:
-    table = claimable_categories.c
+def _choose_group(
+    connection: sa.Connection,
+    level: dict[str, Any],
+    home: tuple[str, ...],
+    kept_in: tuple[str, ...],
+) -> str | None:
     left: dict[str, int] = {
         category: number
-        for category, number in connection.execute(
-            sa.select(table.category, table.left).where(
-                table.priority == level.priority,
-                table.tried == level.tried,
-                _own(taste, table.category),
-            )
-        )
+        for category, number in connection.execute(_LEFT, level)
+        if not kept_in or category in kept_in
     }
-    running = connection.execute(
-        sa.select(jobs.c.group_key, jobs.c.category).where(jobs.c.state == JobState.RUNNING.value)
-    ).all()
+    running = connection.execute(_RUNNING).all()
     started = sorted({row.group_key for row in running})
-    order = list(_categories_in_order(left, Counter(row.category for row in running), taste.home))
-    for condition in (
-        claimable_groups.c.group_key.not_in(started),
-        claimable_groups.c.group_key.in_(started),
-    ):
+    order = list(_categories_in_order(left, Counter(row.category for row in running), home))
+    for first in (_FIRST_UNSTARTED, _FIRST_STARTED):
         for tied in order:
-            found = (_first_group(connection, level, category, condition) for category in tied)
+            found = (
+                connection.execute(
+                    first, {**level, "category": category, "started": started}
+                ).one_or_none()
+                for category in tied
+            )
             groups = [group for group in found if group is not None]
             if groups:
                 key: str = min(groups, key=lambda group: group.position).group_key
@@ -126,20 +141,3 @@ def _categories_in_order(
     share = {c: left[c] / (1 + workers[c]) for c in left if c not in home}
     for _, tied in groupby(sorted(share, key=lambda c: -share[c]), key=lambda c: share[c]):
         yield list(tied)
-
-
-def _first_group(
-    connection: sa.Connection, level: Any, category: str, condition: sa.ColumnElement[bool]
-) -> Any:
-    table = claimable_groups.c
-    return connection.execute(
-        sa.select(table.group_key, table.position)
-        .where(
-            table.priority == level.priority,
-            table.tried == level.tried,
-            table.category == category,
-            condition,
-        )
-        .order_by(table.position)
-        .limit(1)
-    ).one_or_none()

@@ -58,6 +58,8 @@ def supersede(run: RunFolder, job: Job) -> None:
 
     The sidecar goes first: from then on the video counts for nothing.
     """
+    if not run.sidecar(job).exists() and not run.video(job).exists():
+        return
     stamp = time.strftime("%Y%m%d-%H%M%S") + f"-{time.time_ns() % 1_000_000_000:09d}"
     target = run.superseded(job, stamp)
     for former, place in (

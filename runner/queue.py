@@ -22,6 +22,7 @@ from .errors import UserError
 from .job import Job, JobState
 from .placement import Slot
 from .processes import ProcessId
+from .queue_questions import Questions
 from .queue_sync import Files, OnDisk, follow_disk, follow_manifest
 from .queue_tables import (
     CLEAN_SLATE,
@@ -39,10 +40,11 @@ from .queue_tables import (
     whole_jobs,
     write,
 )
-from .worker_table import WorkerTable
+from .worker_table import WorkerState, WorkerTable
 
 HEARTBEAT_SECONDS = 10.0
 LEASE_SECONDS = 60.0
+RENEWED_SECONDS = 5.0
 FAILURE_LIMIT = 2
 """So many failed attempts make a job failed."""
 DEATH_LIMIT = 10
@@ -60,33 +62,7 @@ class Claim:
     claimed_at: float
 
 
-@dataclass(frozen=True)
-class JobRow:
-    """A job as the queue knows it."""
-
-    job: Job
-    state: JobState
-    held: bool
-    failures: int
-    deaths: int
-    error: str | None
-    seconds: float | None
-    worker: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class PointRow:
-    """Where in the grid a job stands: what it takes to choose a part of a sweep."""
-
-    id: str
-    category: str
-    video: str
-    prompt: int
-    seed: int
-    group: str
-
-
-class Queue:
+class Queue(Questions):
     """The queue of one sweep. Safe to use from many processes and threads at once."""
 
     def __init__(self, path: Path, *, create: bool = False) -> None:
@@ -94,7 +70,7 @@ class Queue:
             raise UserError(f"{path}: there is no queue; `sweep resume` makes it anew")
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self._engine = open_database(path)
+        super().__init__(open_database(path))
         self.workers = WorkerTable(self._engine)
         try:
             if create:
@@ -228,35 +204,41 @@ class Queue:
     def claim(self, slot: Slot, process: ProcessId, taste: Taste, now: float) -> Claim | None:
         """Take a pending job, or None where there is none that this worker may take.
 
-        Also None once `drain` was asked for of the slot's GPU.
+        Also None once `drain` was asked for of the slot's GPU. The worker's row says from then
+        on that it works on the job.
         """
         token = uuid.uuid4().hex
+        # Chosen before the lock is held, and again under it only where another was faster.
+        with read(self._engine) as connection:
+            row = choose(connection, taste)
         with write(self._engine) as connection:
             if _is_draining(connection, slot.gpu):
                 return None
-            row = choose(connection, taste)
+            if row is None or not connection.execute(_IS_AS_READ, _as_read(row)).scalar():
+                row = choose(connection, taste)
             if row is None:
                 return None
-            connection.execute(
-                sa.update(jobs)
-                .where(jobs.c.id == row.id)
-                .values(
-                    state=JobState.RUNNING.value,
-                    token=token,
-                    worker=slot.name,
-                    host=process.host,
-                    pid=process.pid,
-                    pid_started=process.started,
-                    claimed_at=now,
-                    lease_until=now + LEASE_SECONDS,
-                )
-            )
+            values: dict[str, Any] = {"state": JobState.RUNNING.value, "token": token}
+            values |= {"worker": slot.name}
+            values |= {"host": process.host, "pid": process.pid, "pid_started": process.started}
+            values |= {"claimed_at": now, "lease_until": now + LEASE_SECONDS}
+            connection.execute(_CLAIM, {"of": row.id, **values})
             count(connection, row, added=False)
+            now_working = {"state": WorkerState.WORKING, "job": row.id, "step": 0, "steps": 0}
+            self.workers.note(connection, slot.name, now, **now_working)
         return Claim(job_of(row), token, slot.name, row.tries + 1, now)
 
     def renew(self, claim: Claim, now: float) -> bool:
-        """Extend a lease; False where the claim is no longer the worker's own."""
-        with write(self._engine) as connection:
+        """Extend a lease; False where the claim is no longer the worker's own.
+
+        One that was extended less than `RENEWED_SECONDS` ago stays as it is.
+        """
+        with read(self._engine) as connection:
+            row = _claimed(connection, claim)
+            if row is None or row.lease_until > now + LEASE_SECONDS - RENEWED_SECONDS:
+                return row is not None
+        # Not durable: a power cut ends the worker too.
+        with write(self._engine, durable=False) as connection:
             return _update_claimed(connection, claim, {"lease_until": now + LEASE_SECONDS})
 
     def finish(
@@ -267,16 +249,16 @@ class Queue:
         Args:
             files: size and time of its files, so that no later look at the disk has to read
                 its sidecar.
-            measured: whether the time since the claim is what making the video took.
+            measured: whether the time since the claim is what making the video took; it is
+                then added to what the worker has done.
 
         Returns:
             The job's new state: `DONE`, or `STALE` where its inputs changed meanwhile; None
             where the claim was lost.
         """
-        with write(self._engine) as connection:
-            row = connection.execute(
-                sa.select(jobs.c.fingerprint).where(_is_claim(claim))
-            ).one_or_none()
+        # Not durable: the sidecar is, and a queue that forgot it learns it from the disk.
+        with write(self._engine, durable=False) as connection:
+            row = _claimed(connection, claim)
             if row is None:
                 return None
             current = row.fingerprint == claim.job.fingerprint
@@ -285,6 +267,8 @@ class Queue:
             if measured:
                 values["seconds"] = now - claim.claimed_at
             _update_claimed(connection, claim, {**values, "error": None, **NO_CLAIM})
+            if measured:
+                self.workers.note_done(connection, claim.worker, now - claim.claimed_at)
             return state
 
     def fail(self, claim: Claim, error: str, now: float) -> JobState | None:
@@ -294,7 +278,7 @@ class Queue:
     def give_back(self, claim: Claim) -> bool:
         """Return a job unharmed; False where the claim was lost."""
         with write(self._engine) as connection:
-            row = connection.execute(sa.select(jobs).where(_is_claim(claim))).one_or_none()
+            row = _claimed(connection, claim)
             if row is None:
                 return False
             if not row.held:
@@ -309,9 +293,7 @@ class Queue:
         limit of its own.
         """
         with read(self._engine) as connection:
-            running = connection.execute(
-                whole_jobs.where(jobs.c.state == JobState.RUNNING.value)
-            ).all()
+            running = connection.execute(_RUNNING).all()
         taken = []
         for row in running:
             process = ProcessId(row.host, row.pid, row.pid_started)
@@ -327,7 +309,7 @@ class Queue:
         self, claim: Claim, counter: str, limit: int, error: str, now: float
     ) -> JobState | None:
         with write(self._engine) as connection:
-            row = connection.execute(sa.select(jobs).where(_is_claim(claim))).one_or_none()
+            row = _claimed(connection, claim)
             if row is None:
                 return None
             number, tries = getattr(row, counter) + 1, row.tries + 1
@@ -363,123 +345,34 @@ class Queue:
         with read(self._engine) as connection:
             return _is_draining(connection, gpu)
 
-    # Questions.
 
-    def counts(self) -> dict[str, dict[JobState, int]]:
-        """Number of jobs per category and state, categories in the manifest's order."""
-        with read(self._engine) as connection:
-            rows = connection.execute(
-                sa.select(jobs.c.category, jobs.c.state, sa.func.count())
-                .group_by(jobs.c.category, jobs.c.state)
-                .order_by(sa.func.min(jobs.c.position))
-            ).all()
-        counts: dict[str, dict[JobState, int]] = {}
-        for category, state, number in rows:
-            counts.setdefault(category, {})[JobState(state)] = number
-        return counts
-
-    def held(self) -> int:
-        """Number of pending jobs outside the part of the sweep that is being run."""
-        with read(self._engine) as connection:
-            return int(
-                connection.execute(
-                    sa.select(sa.func.count()).where(
-                        jobs.c.state == JobState.PENDING.value, jobs.c.held == sa.true()
-                    )
-                ).scalar_one()
-            )
-
-    def open_jobs(self, taste: Taste) -> tuple[int, int]:
-        """How many jobs such a worker may claim now, and how many run that may come back."""
-        own = jobs.c.category.in_(taste.home) if taste.static and taste.home else sa.true()
-        running = jobs.c.state == JobState.RUNNING.value
-        number = sa.select(sa.func.count()).select_from(jobs)
-        with read(self._engine) as connection:
-            pending: int = connection.execute(number.where(claimable, own)).scalar_one()
-            may_return: int = connection.execute(
-                number.where(running, jobs.c.held == sa.false(), own)
-            ).scalar_one()
-        return pending, may_return
-
-    def mean_seconds(self, last: int = 200) -> float | None:
-        """Mean seconds of the jobs done last, from claim to publication; loading is not in it."""
-        with read(self._engine) as connection:
-            recent = (
-                sa.select(jobs.c.seconds)
-                .where(jobs.c.seconds.is_not(None))
-                .order_by(jobs.c.finished_at.desc())
-                .limit(last)
-                .subquery()
-            )
-            mean = connection.execute(sa.select(sa.func.avg(recent.c.seconds))).scalar_one()
-        return None if mean is None else float(mean)
-
-    def claim_times(self) -> list[float]:
-        """Since when each running job runs."""
-        with read(self._engine) as connection:
-            rows = connection.execute(
-                sa.select(jobs.c.claimed_at).where(jobs.c.state == JobState.RUNNING.value)
-            ).all()
-        return [row.claimed_at for row in rows]
-
-    def left(
-        self, states: Collection[JobState], chosen: Collection[str] | None = None
-    ) -> dict[str, int]:
-        """Number of jobs of these states (of those `chosen`) per category, in order."""
-        if chosen is None:
-            counts = self.counts()
-            found = {c: sum(own.get(state, 0) for state in states) for c, own in counts.items()}
-            return {category: number for category, number in found.items() if number}
-        query = (
-            sa.select(jobs.c.id, jobs.c.category)
-            .where(jobs.c.state.in_([state.value for state in states]))
-            .order_by(jobs.c.position)
-        )
-        numbers: dict[str, int] = {}
-        with read(self._engine) as connection:
-            for job_id, category in connection.execute(query):
-                if job_id in chosen:
-                    numbers[category] = numbers.get(category, 0) + 1
-        return numbers
-
-    def points(self) -> list[PointRow]:
-        """Where every job of the manifest stands in the grid, in its order."""
-        columns = (jobs.c.id, jobs.c.category, jobs.c.video, jobs.c.prompt, jobs.c.seed)
-        query = (
-            sa.select(*columns, jobs.c.group_key)
-            .where(jobs.c.state != JobState.RETIRED.value)
-            .order_by(jobs.c.position)
-        )
-        with read(self._engine) as connection:
-            return [PointRow(*row) for row in connection.execute(query)]
-
-    def rows(self, *states: JobState) -> list[JobRow]:
-        """Jobs of these states (of all, where none is given), in the manifest's order."""
-        query = whole_jobs.order_by(jobs.c.position)
-        if states:
-            query = query.where(jobs.c.state.in_([state.value for state in states]))
-        with read(self._engine) as connection:
-            return [
-                JobRow(
-                    job=job_of(row),
-                    state=JobState(row.state),
-                    held=row.held,
-                    failures=row.failures,
-                    deaths=row.deaths,
-                    error=row.error,
-                    seconds=row.seconds,
-                    worker=row.worker,
-                )
-                for row in connection.execute(query)
-            ]
+# Statements of every job are made once: making them costs more than running them.
+_CLAIM = sa.update(jobs).where(jobs.c.id == sa.bindparam("of"))
+_IS_AS_READ = sa.select(sa.literal(1)).where(
+    claimable,
+    jobs.c.id == sa.bindparam("of"),
+    jobs.c.priority == sa.bindparam("at"),
+    jobs.c.tries == sa.bindparam("after"),
+    jobs.c.fingerprint == sa.bindparam("planned"),
+)
+_IS_CLAIM = (jobs.c.id == sa.bindparam("of")) & (jobs.c.token == sa.bindparam("by"))
+_CLAIMED, _UPDATE_CLAIMED = sa.select(jobs).where(_IS_CLAIM), sa.update(jobs).where(_IS_CLAIM)
+_RUNNING = whole_jobs.where(jobs.c.state == JobState.RUNNING.value)
 
 
-def _is_claim(claim: Claim) -> sa.ColumnElement[bool]:
-    return (jobs.c.id == claim.job.id) & (jobs.c.token == claim.token)
+def _as_read(row: Any) -> dict[str, Any]:
+    """What must still hold of a row chosen earlier."""
+    return {"of": row.id, "at": row.priority, "after": row.tries, "planned": row.fingerprint}
+
+
+def _claimed(connection: sa.Connection, claim: Claim) -> Any:
+    """The row of a job if it is still claimed so, or None."""
+    return connection.execute(_CLAIMED, {"of": claim.job.id, "by": claim.token}).one_or_none()
 
 
 def _update_claimed(connection: sa.Connection, claim: Claim, values: dict[str, Any]) -> bool:
-    return bool(connection.execute(sa.update(jobs).where(_is_claim(claim)).values(values)).rowcount)
+    of = {"of": claim.job.id, "by": claim.token}
+    return bool(connection.execute(_UPDATE_CLAIMED, {**of, **values}).rowcount)
 
 
 def _draining(connection: sa.Connection) -> tuple[bool, set[int]]:

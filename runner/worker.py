@@ -109,7 +109,6 @@ class Worker:
         self._group: str | None = None
         self._prepared: tuple[object, ...] | None = None
         self._jobs_done = 0
-        self._busy_seconds = 0.0
         self._next_report = 0.0
         self._next_log = 0.0
 
@@ -119,9 +118,7 @@ class Worker:
         Raises:
             Outdated: the sweep was planned anew; a new worker would know how to go on.
         """
-        self._jobs_done, self._busy_seconds = self.queue.workers.register(
-            self.slot, self.process, time.time()
-        )
+        self._jobs_done, _ = self.queue.workers.register(self.slot, self.process, time.time())
         ended = threading.Event()
         heart = threading.Thread(target=self._beat, args=(ended,), daemon=True)
         heart.start()
@@ -176,7 +173,6 @@ class Worker:
         self._claim = claim
         self._lost.clear()
         log.info("%s: claimed (%s, attempt %d)", job.id, job.output, claim.attempt)
-        self._report(state=WorkerState.WORKING, job=job.id, step=0, steps=0)
         try:
             self._make(claim, stages)
         except Interrupted:
@@ -195,12 +191,10 @@ class Worker:
             files = files_of(str(self.run_folder.video(job)))
             state = self.queue.finish(claim, time.time(), files=files)
             self._jobs_done += 1
-            self._busy_seconds += time.time() - claim.claimed_at
             self._record(claim, Outcome.DONE, stages.seconds)
             log.info("%s: %s (%s)", job.id, state.value if state else "published", stages)
         finally:
             self._claim = None
-            self._report(jobs_done=self._jobs_done, busy_seconds=self._busy_seconds)
 
     def _make(self, claim: Claim, stages: Stages) -> None:
         job, run = claim.job, self.run_folder

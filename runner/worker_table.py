@@ -38,6 +38,13 @@ class WorkerRow:
     started_at: float
 
 
+_REPORT = sa.update(workers).where(workers.c.name == sa.bindparam("of"))
+_DONE = _REPORT.values(
+    jobs_done=workers.c.jobs_done + 1,
+    busy_seconds=workers.c.busy_seconds + sa.bindparam("took", type_=sa.Float),
+)
+
+
 class WorkerTable:
     """Reports of workers; every method is one transaction."""
 
@@ -77,11 +84,18 @@ class WorkerTable:
 
     def report(self, slot: Slot, now: float, **values: object) -> None:
         """Note what a worker does: `state`, `job`, `step`, `steps`, `jobs_done`, ..."""
+        # Not durable: a power cut ends the worker too.
+        with write(self._engine, durable=False) as connection:
+            self.note(connection, slot.name, now, **values)
+
+    def note(self, connection: sa.Connection, name: str, now: float, **values: object) -> None:
+        """A report within a transaction that is there already."""
         plain = {key: v.value if isinstance(v, Enum) else v for key, v in values.items()}
-        with write(self._engine) as connection:
-            connection.execute(
-                sa.update(workers).where(workers.c.name == slot.name).values(beat_at=now, **plain)
-            )
+        connection.execute(_REPORT, {"of": name, "beat_at": now, **plain})
+
+    def note_done(self, connection: sa.Connection, name: str, seconds: float) -> None:
+        """Count one more job, which took so long, within a transaction that is there already."""
+        connection.execute(_DONE, {"of": name, "took": seconds})
 
     def rows(self) -> list[WorkerRow]:
         """Every worker since the last launch, by slot."""

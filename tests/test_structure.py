@@ -16,6 +16,7 @@ LAYERS = [
     {"run_folder"},
     {"attempts", "publish", "manifest", "backends", "queue_tables", "logs"},
     {"claim_counts", "claim_order", "experiment", "queue_sync", "worker_table"},
+    {"queue_questions"},
     {"dataset", "queue", "fingerprint"},
     {"plan", "progress", "verify", "launchers"},
     {"sweep", "progress_view"},
