@@ -98,7 +98,10 @@ class Point(Protocol):
 
 def canonical_json(value: Any) -> str:
     """The one text form of a value: sorted keys, no spaces, non-ASCII kept as it is."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _encode(value)
+
+
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
 
 
 def sha256_of(value: Any) -> str:
