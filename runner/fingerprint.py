@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from .experiment import Experiment
-from .job import sha256_of
+from .job import sha256_of_each
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,19 @@ class Recipe:
 
     def fingerprint(self, prompt_text: str, reference_sha256: str, seed: int) -> str:
         """64 hex digits; two jobs share them exactly if they make the same video."""
-        return sha256_of(
-            {
-                "backend": self.backend,
-                "recipe": self.recipe,
-                "model": dict(self.model),
-                "parameters": dict(self.parameters),
-                "prompt": prompt_text,
-                "reference": reference_sha256,
-                "seed": seed,
-                "quality": self.quality,
-            }
-        )
+        return next(self.fingerprints(prompt_text, reference_sha256, [seed]))
+
+    def fingerprints(
+        self, prompt_text: str, reference_sha256: str, seeds: Sequence[int]
+    ) -> Iterator[str]:
+        """The fingerprints of videos that differ in nothing but the seed."""
+        common = {
+            "backend": self.backend,
+            "recipe": self.recipe,
+            "model": dict(self.model),
+            "parameters": dict(self.parameters),
+            "prompt": prompt_text,
+            "reference": reference_sha256,
+            "quality": self.quality,
+        }
+        return sha256_of_each(common, "seed", seeds)

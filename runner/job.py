@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
 from enum import Enum
-from typing import Any
+from typing import Any, Protocol
 
 
 class JobState(str, Enum):
@@ -35,7 +36,7 @@ class Outcome(str, Enum):
     """The claim was no longer the worker's own, so nothing was published."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Reference:
     """A reference clip: its path relative to the project root, and what is in it."""
 
@@ -43,12 +44,13 @@ class Reference:
     sha256: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Job:
     """One point of the grid: immutable inputs, parameters, seed and output path.
 
     `output` is the video's path relative to the run folder, with forward slashes;
-    `parameters` is the experiment's `generation` section as the backend resolved it.
+    `parameters` is the experiment's `generation` section as the backend resolved it; jobs share
+    one such dict, so nobody changes it.
     """
 
     id: str
@@ -68,16 +70,38 @@ class Job:
         return f"{self.category}/{self.video}"
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        record = {field.name: getattr(self, field.name) for field in fields(self)}
+        reference = {"path": self.reference.path, "sha256": self.reference.sha256}
+        return {**record, "reference": reference}
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> Job:
         return cls(**{**record, "reference": Reference(**record["reference"])})
 
 
+class Point(Protocol):
+    """Where in the grid something stands: a job, or the little of one that a choice needs."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def category(self) -> str: ...
+    @property
+    def video(self) -> str: ...
+    @property
+    def prompt(self) -> int: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def group(self) -> str: ...
+
+
 def canonical_json(value: Any) -> str:
     """The one text form of a value: sorted keys, no spaces, non-ASCII kept as it is."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _encode(value)
+
+
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
 
 
 def sha256_of(value: Any) -> str:
@@ -87,5 +111,28 @@ def sha256_of(value: Any) -> str:
 
 def job_id(category: str, video: str, prompt: int, seed: int) -> str:
     """A job's id: 16 hex digits that stay the same whatever else the experiment gains."""
-    point = {"category": category, "video": video, "prompt": prompt, "seed": seed}
-    return sha256_of(point)[:16]
+    return next(job_ids(category, video, prompt, [seed]))
+
+
+def job_ids(category: str, video: str, prompt: int, seeds: Sequence[int]) -> Iterator[str]:
+    """The ids of the jobs that differ in nothing but the seed.
+
+    Each is of the canonical JSON of {category, prompt, seed, video}; what stands before the
+    seed is hashed once.
+    """
+    point = {"category": category, "video": video, "prompt": prompt}
+    return (digest[:16] for digest in sha256_of_each(point, "seed", seeds))
+
+
+def sha256_of_each(common: dict[str, Any], key: str, values: Sequence[int]) -> Iterator[str]:
+    """`sha256_of({**common, key: value})` for each value, hashing the common beginning once."""
+    before = canonical_json({k: v for k, v in common.items() if k < key})
+    after = canonical_json({k: v for k, v in common.items() if k > key})
+    comma = "," if before != "{}" else ""
+    head = f"{before[:-1]}{comma}{json.dumps(key)}:".encode("utf-8", "surrogatepass")
+    tail = (f",{after[1:]}" if after != "{}" else "}").encode("utf-8", "surrogatepass")
+    prefix = hashlib.sha256(head)
+    for value in values:
+        digest = prefix.copy()
+        digest.update(b"%d" % value + tail)
+        yield digest.hexdigest()

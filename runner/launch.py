@@ -87,15 +87,12 @@ def plan_launch(
     choice = choose_gpus(wish, gpus)
     device = choose_device(experiment, bool(gpus))
     experiment.make_backend().check_launch(device, explicit=placement.device == device)
-    rows = [row for row in queue.rows() if row.state is not JobState.RETIRED]
-    chosen = select([row.job for row in rows], part.only, part.sample)
-    if chosen is not None and not chosen:
-        raise UserError(f"{run.name}: no job matches {describe_part(part)}")
-    states = {JobState.PENDING, JobState.RUNNING, *retry}
-    left: dict[str, int] = {}
-    for row in rows:
-        if row.state in states and (chosen is None or row.job.id in chosen):
-            left[row.job.category] = left.get(row.job.category, 0) + 1
+    chosen = None
+    if part.only or part.sample is not None:
+        chosen = select(queue.points(), part.only, part.sample)
+        if not chosen:
+            raise UserError(f"{run.name}: no job matches {describe_part(part)}")
+    left = queue.left({JobState.PENDING, JobState.RUNNING, *retry}, chosen)
     # Beside GPUs that are at work already, new ones begin where these have most left.
     in_use = sorted({*choice.numbers, *(slot.gpu for slot in running)})
     home = home_categories(left, in_use, placement.assign)

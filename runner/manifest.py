@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from .errors import UserError
-from .job import Job, canonical_json
+from .job import Job, Reference, canonical_json
 from .run_folder import write_atomically
 
 SCHEMA = 1
@@ -21,21 +24,49 @@ class Manifest:
     jobs: tuple[Job, ...]
     retired: tuple[Job, ...] = ()
 
-    def to_bytes(self) -> bytes:
-        lines = [
-            canonical_json({"schema": SCHEMA, "retired": retired, **job.to_json()})
-            for jobs, retired in ((self.jobs, False), (self.retired, True))
-            for job in jobs
-        ]
-        return "".join(f"{line}\n" for line in lines).encode()
 
-    @property
-    def sha256(self) -> str:
-        return hashlib.sha256(self.to_bytes()).hexdigest()
+def write_manifest(path: Path, manifest: Manifest) -> str:
+    """Write a manifest line by line; returns the hex sha256 of the file."""
+    digest = hashlib.sha256()
+
+    def chunks() -> Iterator[bytes]:
+        for chunk in _in_chunks(_lines(manifest)):
+            digest.update(chunk)
+            yield chunk
+
+    write_atomically(path, chunks())
+    return digest.hexdigest()
 
 
-def write_manifest(path: Path, manifest: Manifest) -> None:
-    write_atomically(path, manifest.to_bytes())
+def _lines(manifest: Manifest) -> Iterator[str]:
+    """Each job as the canonical JSON of its record, its schema and whether it is retired.
+
+    What neighbouring jobs share is put into JSON once: most of a line is parameters.
+    """
+    last: list[object] = [None] * 5
+    start = middle = end = video = ""
+    for jobs, retired in ((manifest.jobs, "false"), (manifest.retired, "true")):
+        for job in jobs:
+            shared = [job.category, job.video, job.prompt_text, job.reference, job.parameters]
+            if any(one is not other for one, other in zip(shared, last, strict=True)):
+                last = shared
+                start = f'{{"category":{canonical_json(job.category)},"fingerprint":"'
+                middle = f',"parameters":{canonical_json(job.parameters)},"prompt":'
+                reference = {"path": job.reference.path, "sha256": job.reference.sha256}
+                end = (
+                    f',"prompt_text":{canonical_json(job.prompt_text)},'
+                    f'"reference":{canonical_json(reference)},"retired":'
+                )
+                video = f',"video":{canonical_json(job.video)}}}\n'
+            yield (
+                f'{start}{job.fingerprint}","id":"{job.id}","output":{canonical_json(job.output)}'
+                f'{middle}{job.prompt}{end}{retired},"schema":{SCHEMA},"seed":{job.seed}{video}'
+            )
+
+
+def _in_chunks(lines: Iterator[str], size: int = 2000) -> Iterator[bytes]:
+    while chunk := "".join(islice(lines, size)):
+        yield chunk.encode()
 
 
 def read_manifest(path: Path) -> Manifest:
@@ -46,20 +77,36 @@ def read_manifest(path: Path) -> Manifest:
     """
     jobs: list[Job] = []
     retired: list[Job] = []
+    shared: dict[Any, Any] = {}
     try:
-        lines = path.read_bytes().splitlines()
+        file = path.open("rb")
     except FileNotFoundError:
         raise UserError(f"{path}: there is no manifest; run `sweep plan` first") from None
-    for number, line in enumerate(lines, start=1):
-        try:
-            record = json.loads(line)
-            schema, is_retired = record.pop("schema"), record.pop("retired")
-            job = Job.from_json(record)
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise UserError(
-                f"{path}:{number}: is not a job; move the file away, and `sweep plan` makes it anew"
-            ) from None
-        if schema != SCHEMA:
-            raise UserError(f"{path}:{number}: has schema {schema}, this version knows {SCHEMA}")
-        (retired if is_retired else jobs).append(job)
+    with file:
+        for number, line in enumerate(file, start=1):
+            try:
+                record = json.loads(line)
+                schema, is_retired = record.pop("schema"), record.pop("retired")
+                job = _job(record, shared)
+            except (ValueError, KeyError, TypeError, AttributeError):
+                raise UserError(
+                    f"{path}:{number}: is not a job; move the file away, and `sweep plan` makes "
+                    "it anew"
+                ) from None
+            if schema != SCHEMA:
+                raise UserError(
+                    f"{path}:{number}: has schema {schema}, this version knows {SCHEMA}"
+                )
+            (retired if is_retired else jobs).append(job)
     return Manifest(tuple(jobs), tuple(retired))
+
+
+def _job(record: dict[str, Any], shared: dict[Any, Any]) -> Job:
+    """A line's job; what it has in common with earlier ones is held in memory once."""
+    if record["parameters"] == shared.get("parameters"):
+        record["parameters"] = shared["parameters"]
+    shared["parameters"] = record["parameters"]
+    record["reference"] = Reference(**record["reference"])
+    for name in ("category", "video", "prompt_text", "reference"):
+        record[name] = shared.setdefault((name, record[name]), record[name])
+    return Job(**record)

@@ -10,7 +10,7 @@ from .backends import PeakMemory
 from .dataset import Clip
 from .experiment import Experiment
 from .fingerprint import Recipe
-from .job import Job, Reference, job_id
+from .job import Job, Point, Reference, job_ids
 from .manifest import Manifest
 from .placement import Slot, home_categories, slots
 
@@ -89,27 +89,31 @@ def expand(
     for job in (*former.retired, *former.jobs):
         numbers.setdefault((job.category, job.video), {})[job.prompt] = job.prompt_text
     parameters = dict(recipe.parameters)
+    seeds = experiment.seeds
     jobs: list[Job] = []
     for clip in clips:
+        reference = Reference(clip.path, clip.sha256)
         prompt_numbers = number_prompts(numbers.get((clip.category, clip.video), {}), clip.prompts)
         for number, text in sorted(zip(prompt_numbers, clip.prompts, strict=True)):
+            ids = job_ids(clip.category, clip.video, number, seeds)
+            fingerprints = recipe.fingerprints(text, clip.sha256, seeds)
             jobs.extend(
                 Job(
-                    id=job_id(clip.category, clip.video, number, seed),
+                    id=own_id,
                     category=clip.category,
                     video=clip.video,
                     prompt=number,
                     seed=seed,
                     prompt_text=text,
-                    reference=Reference(clip.path, clip.sha256),
+                    reference=reference,
                     parameters=parameters,
-                    fingerprint=recipe.fingerprint(text, clip.sha256, seed),
+                    fingerprint=fingerprint,
                     output=f"{clip.category}/{clip.video}/seed_{seed}_prompt_{number}.mp4",
                 )
-                for seed in experiment.seeds
+                for seed, own_id, fingerprint in zip(seeds, ids, fingerprints, strict=True)
             )
-    ids = {job.id for job in jobs}
-    gone = {job.id: job for job in (*former.retired, *former.jobs) if job.id not in ids}
+    planned = {job.id for job in jobs}
+    gone = {job.id: job for job in (*former.retired, *former.jobs) if job.id not in planned}
     return Manifest(tuple(jobs), tuple(gone.values()))
 
 
@@ -180,7 +184,7 @@ def estimate(
 
 
 def select(
-    jobs: Sequence[Job], only: Mapping[str, Sequence[str]], sample: int | None
+    jobs: Sequence[Point], only: Mapping[str, Sequence[str]], sample: int | None
 ) -> set[str] | None:
     """The ids of a part of a sweep, or None for all of it.
 
@@ -197,7 +201,7 @@ def select(
     ]
     if sample is not None:
         place_in_group: Counter[str] = Counter()
-        ranked: dict[str, list[tuple[int, int, Job]]] = {}
+        ranked: dict[str, list[tuple[int, int, Point]]] = {}
         for position, job in enumerate(chosen):
             ranked.setdefault(job.category, []).append((place_in_group[job.group], position, job))
             place_in_group[job.group] += 1

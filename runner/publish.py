@@ -6,7 +6,9 @@ video it vouches for. A video without its sidecar, or unlike it, counts for noth
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -56,6 +58,8 @@ def supersede(run: RunFolder, job: Job) -> None:
 
     The sidecar goes first: from then on the video counts for nothing.
     """
+    if not run.sidecar(job).exists() and not run.video(job).exists():
+        return
     stamp = time.strftime("%Y%m%d-%H%M%S") + f"-{time.time_ns() % 1_000_000_000:09d}"
     target = run.superseded(job, stamp)
     for former, place in (
@@ -102,3 +106,36 @@ def state_on_disk(run: RunFolder, job: Job) -> JobState:
     if status.st_mtime_ns > committed and sha256_file(video) != record.get("sha256"):
         return JobState.PENDING
     return JobState.DONE if sidecar.get("fingerprint") == job.fingerprint else JobState.STALE
+
+
+class Disk:
+    """What the files of a run are by size and time, at two calls of the system per video.
+
+    A folder is listed once, for outputs come folder by folder and most of them may be absent.
+    """
+
+    def __init__(self, run: RunFolder) -> None:
+        self._root = str(run.path)
+        self._folder: str | None = None
+        self._names: frozenset[str] = frozenset()
+
+    def files(self, output: str) -> str:
+        """Size and time (ns) of an output's video and sidecar; "" where either is absent."""
+        stem = output.rpartition(".")[0]
+        folder, _, name = stem.rpartition("/")
+        if folder != self._folder:
+            self._folder, self._names = folder, frozenset()
+            with contextlib.suppress(OSError):
+                # Path objects would cost more than the calls, at two hundred thousand files.
+                self._names = frozenset(os.listdir(f"{self._root}/{folder}"))  # noqa: PTH208
+        return files_of(f"{self._root}/{output}") if f"{name}.json" in self._names else ""
+
+
+def files_of(video: str) -> str:
+    """Size and time (ns) of a video and its sidecar; "" where either is absent."""
+    try:
+        one = os.stat(video)  # noqa: PTH116 - see Disk.files
+        two = os.stat(f"{video.rpartition('.')[0]}.json")  # noqa: PTH116
+    except OSError:
+        return ""
+    return f"{one.st_size} {one.st_mtime_ns} {two.st_size} {two.st_mtime_ns}"

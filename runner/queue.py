@@ -9,32 +9,42 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import sqlalchemy as sa
 
+from .claim_counts import count, recount
 from .claim_order import Taste, choose
 from .errors import UserError
 from .job import Job, JobState
+from .placement import Slot
 from .processes import ProcessId
+from .queue_questions import Questions
+from .queue_sync import Files, OnDisk, follow_disk, follow_manifest
 from .queue_tables import (
     CLEAN_SLATE,
     NO_CLAIM,
+    SCHEMA,
+    claimable,
+    get_meta,
+    job_of,
     jobs,
     meta,
     metadata,
     open_database,
-    planned_values,
     read,
+    set_meta,
+    whole_jobs,
     write,
 )
-from .worker_table import WorkerTable
+from .worker_table import WorkerState, WorkerTable
 
 HEARTBEAT_SECONDS = 10.0
 LEASE_SECONDS = 60.0
+RENEWED_SECONDS = 5.0
 FAILURE_LIMIT = 2
 """So many failed attempts make a job failed."""
 DEATH_LIMIT = 10
@@ -52,21 +62,7 @@ class Claim:
     claimed_at: float
 
 
-@dataclass(frozen=True)
-class JobRow:
-    """A job as the queue knows it."""
-
-    job: Job
-    state: JobState
-    held: bool
-    failures: int
-    deaths: int
-    error: str | None
-    seconds: float | None
-    worker: str | None
-
-
-class Queue:
+class Queue(Questions):
     """The queue of one sweep. Safe to use from many processes and threads at once."""
 
     def __init__(self, path: Path, *, create: bool = False) -> None:
@@ -74,19 +70,29 @@ class Queue:
             raise UserError(f"{path}: there is no queue; `sweep resume` makes it anew")
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self._engine = open_database(path)
+        super().__init__(open_database(path))
         self.workers = WorkerTable(self._engine)
         try:
             if create:
                 with write(self._engine) as connection:
-                    metadata.create_all(connection)
-            self.manifest_sha256()
+                    # The tables of another version stay as they are, to be refused below.
+                    if not sa.inspect(connection).has_table(meta.name):
+                        metadata.create_all(connection)
+                        set_meta(connection, "schema", SCHEMA)
+            with read(self._engine) as connection:
+                schema = get_meta(connection, "schema")
         except sa.exc.DatabaseError:
             self.close()
             raise UserError(
                 f"{path}: is damaged; delete it (and its -wal and -shm), and `sweep resume` "
                 "makes it anew from the manifest and the videos"
             ) from None
+        if schema != SCHEMA:
+            self.close()
+            raise UserError(
+                f"{path}: is of another version; delete it (and its -wal and -shm), and `sweep "
+                "resume` makes it anew from the manifest and the videos"
+            )
 
     def close(self) -> None:
         self._engine.dispose()
@@ -98,131 +104,179 @@ class Queue:
         planned: Sequence[Job],
         retired: Sequence[Job],
         manifest_sha256: str,
-        on_disk: Callable[[Job], JobState],
+        on_disk: OnDisk,
+        files: Files | None = None,
+        manifest_stamp: str = "",
     ) -> None:
         """Bring every row in line with the manifest and with what the disk proves.
 
         Running jobs stay with their workers. `on_disk` is asked before the transaction and
         again, inside it, for a job of which the two accounts differ, since a worker may have
         published meanwhile.
+
+        Args:
+            files: size and time of the files at an output's path; where they are those by
+                which a row was last judged, `on_disk` is not asked. None asks it for each job.
+            manifest_stamp: size and time of the manifest.
         """
-        proven = {job.id: on_disk(job) for job in planned}
-        with write(self._engine) as connection:
-            known = {row.id: row for row in connection.execute(sa.select(jobs))}
-            # While a part of the sweep is being run, new jobs are not in it.
-            held = any(row.held for row in known.values())
-            new = []
-            for position, job in enumerate((*planned, *retired)):
-                row = known.get(job.id)
-                values = planned_values(job, position)
-                if job.id not in proven:
-                    values |= {"state": JobState.RETIRED.value, **NO_CLAIM}
-                elif row is None:
-                    values["state"] = proven[job.id].value
-                elif row.state != JobState.RUNNING:
-                    state = proven[job.id]
-                    if state != row.state:
-                        state = on_disk(job)
-                    if row.fingerprint != job.fingerprint:
-                        values |= CLEAN_SLATE
-                    elif state is not JobState.DONE and row.state == JobState.FAILED:
-                        state = JobState.FAILED
-                    elif state is JobState.STALE and row.state == JobState.PENDING:
-                        # Its remake was asked for.
-                        state = JobState.PENDING
-                    values["state"] = state.value
-                if row is None:
-                    new.append({**values, **CLEAN_SLATE, "held": held})
-                elif any(getattr(row, key) != value for key, value in values.items()):
-                    connection.execute(sa.update(jobs).where(jobs.c.id == job.id).values(values))
-            if new:
-                connection.execute(sa.insert(jobs), new)
-            for job_id in known.keys() - {job.id for job in (*planned, *retired)}:
-                connection.execute(
-                    sa.update(jobs)
-                    .where(jobs.c.id == job_id)
-                    .values(state=JobState.RETIRED.value, **NO_CLAIM)
-                )
-            _set_meta(connection, "manifest_sha256", manifest_sha256)
+        with read(self._engine) as connection:
+            axis, order = _priorities(connection)
+        rank = {value: place for place, value in enumerate(order)}
+
+        def priority(job: Job) -> int:
+            return rank.get(getattr(job, axis), len(rank)) if axis else 0
+
+        def note(connection: sa.Connection) -> None:
+            set_meta(connection, "manifest_sha256", manifest_sha256)
+            set_meta(connection, "manifest_stamp", manifest_stamp)
+
+        follow_manifest(self._engine, planned, retired, on_disk, files, priority, note)
+
+    def sync_files(self, on_disk: OnDisk, files: Files) -> None:
+        """Bring every row in line with the disk, without the manifest; as `sync` does."""
+        follow_disk(self._engine, on_disk, files)
 
     def manifest_sha256(self) -> str | None:
         """The hash of the manifest that the rows were last brought in line with."""
         with read(self._engine) as connection:
-            return _get_meta(connection, "manifest_sha256")
+            return get_meta(connection, "manifest_sha256")
 
-    def hold_all_but(self, chosen: set[str] | None) -> None:
+    def manifest_stamp(self) -> str | None:
+        """Size and time that this manifest had."""
+        with read(self._engine) as connection:
+            return get_meta(connection, "manifest_stamp")
+
+    def hold_all_but(self, chosen: Collection[str] | None) -> None:
         """Let workers claim only these jobs; None lets them claim every job."""
         with write(self._engine) as connection:
-            connection.execute(sa.update(jobs).values(held=chosen is not None))
-            for job_id in chosen or ():
-                connection.execute(sa.update(jobs).where(jobs.c.id == job_id).values(held=False))
-
-    def retry(self, states: Iterable[JobState], job_ids: Iterable[str] | None = None) -> int:
-        """Make jobs of these states pending again with a clean slate; returns how many."""
-        condition: sa.ColumnElement[bool] = jobs.c.state.in_([state.value for state in states])
-        if job_ids is not None:
-            condition &= jobs.c.id.in_(list(job_ids))
-        with write(self._engine) as connection:
-            return connection.execute(
-                sa.update(jobs).where(condition).values(state=JobState.PENDING.value, **CLEAN_SLATE)
+            wanted = chosen is not None
+            # One statement for all would rewrite a million rows that are right already.
+            changed = connection.execute(
+                sa.update(jobs).where(jobs.c.held != wanted).values(held=wanted)
             ).rowcount
+            if chosen:
+                connection.execute(
+                    sa.update(jobs).where(jobs.c.id == sa.bindparam("of")).values(held=False),
+                    [{"of": job_id} for job_id in chosen],
+                )
+            if changed or chosen:
+                recount(connection)
+
+    def retry(self, states: Iterable[JobState], job_ids: Collection[str] | None = None) -> int:
+        """Make jobs of these states pending again with a clean slate; returns how many."""
+        condition = jobs.c.state.in_([state.value for state in states])
+        values = {"state": JobState.PENDING.value, **CLEAN_SLATE}
+        with write(self._engine) as connection:
+            found = connection.execute(sa.select(jobs.c.id).where(condition)).scalars().all()
+            ids = [job_id for job_id in found if job_ids is None or job_id in job_ids]
+            if ids:
+                connection.execute(
+                    sa.update(jobs).where(jobs.c.id == sa.bindparam("of")).values(values),
+                    [{"of": job_id} for job_id in ids],
+                )
+                recount(connection)
+        return len(ids)
+
+    def prioritise(
+        self, axis: Literal["category", "seed"] | None, order: Sequence[str | int] = ()
+    ) -> None:
+        """Have the jobs of the first value claimed before those of the second, and so on.
+
+        Values that `order` does not name come last; so do those of later plans. With None no
+        job comes before another.
+        """
+        place: sa.ColumnElement[int] = sa.literal(0)
+        if axis is None or not order:
+            axis, order = None, ()
+        else:
+            rank = {value: place for place, value in enumerate(order)}
+            place = sa.case(rank, value=jobs.c[axis], else_=len(rank))
+        with write(self._engine) as connection:
+            set_meta(connection, "priorities", json.dumps([axis, list(order)]))
+            changed = connection.execute(
+                sa.update(jobs).where(jobs.c.priority != place).values(priority=place)
+            )
+            if changed.rowcount:
+                recount(connection)
 
     # Claims.
 
-    def claim(self, worker: str, process: ProcessId, taste: Taste, now: float) -> Claim | None:
+    def claim(self, slot: Slot, process: ProcessId, taste: Taste, now: float) -> Claim | None:
         """Take a pending job, or None where there is none that this worker may take.
 
-        Also None once `drain` was asked for.
+        Also None once `drain` was asked for of the slot's GPU. The worker's row says from then
+        on that it works on the job.
         """
         token = uuid.uuid4().hex
-        with write(self._engine) as connection:
-            if _get_meta(connection, "draining"):
-                return None
+        # Chosen before the lock is held, and again under it only where another was faster.
+        with read(self._engine) as connection:
             row = choose(connection, taste)
+        with write(self._engine) as connection:
+            if _is_draining(connection, slot.gpu):
+                return None
+            if row is None or not connection.execute(_IS_AS_READ, _as_read(row)).scalar():
+                row = choose(connection, taste)
             if row is None:
                 return None
-            connection.execute(
-                sa.update(jobs)
-                .where(jobs.c.id == row.id)
-                .values(
-                    state=JobState.RUNNING.value,
-                    token=token,
-                    worker=worker,
-                    host=process.host,
-                    pid=process.pid,
-                    pid_started=process.started,
-                    claimed_at=now,
-                    lease_until=now + LEASE_SECONDS,
-                )
-            )
-        job = Job.from_json(json.loads(row.job))
-        return Claim(job, token, worker, row.failures + row.deaths + 1, now)
+            values: dict[str, Any] = {"state": JobState.RUNNING.value, "token": token}
+            values |= {"worker": slot.name}
+            values |= {"host": process.host, "pid": process.pid, "pid_started": process.started}
+            values |= {"claimed_at": now, "lease_until": now + LEASE_SECONDS}
+            connection.execute(_CLAIM, {"of": row.id, **values})
+            count(connection, row, added=False)
+            now_working = {"state": WorkerState.WORKING, "job": row.id, "step": 0, "steps": 0}
+            self.workers.note(connection, slot.name, now, **now_working)
+        return Claim(job_of(row), token, slot.name, row.tries + 1, now)
 
     def renew(self, claim: Claim, now: float) -> bool:
-        """Extend a lease; False where the claim is no longer the worker's own."""
-        with write(self._engine) as connection:
+        """Extend a lease; False where the claim is no longer the worker's own.
+
+        One that was extended less than `RENEWED_SECONDS` ago stays as it is.
+        """
+        with read(self._engine) as connection:
+            row = _claimed(connection, claim)
+            if row is None or row.lease_until > now + LEASE_SECONDS - RENEWED_SECONDS:
+                return row is not None
+        # Not durable: a power cut ends the worker too.
+        with write(self._engine, durable=False) as connection:
             return _update_claimed(connection, claim, {"lease_until": now + LEASE_SECONDS})
 
-    def finish(self, claim: Claim, now: float, seconds: float | None = None) -> JobState | None:
+    def finish(
+        self,
+        claim: Claim,
+        now: float,
+        *,
+        seconds: float | None = None,
+        busy_seconds: float = 0.0,
+        files: str | None = None,
+    ) -> JobState | None:
         """Record a published video.
 
         Args:
-            seconds: what the video cost its worker, loading left out; None where not measured.
+            seconds: what the video cost its worker, loading left out, to be added to what the
+                worker has done; None where that was not measured.
+            busy_seconds: the part of it in which the device was at work.
+            files: size and time of its files, so that no later look at the disk has to read
+                its sidecar.
 
         Returns:
             The job's new state: `DONE`, or `STALE` where its inputs changed meanwhile; None
             where the claim was lost.
         """
-        with write(self._engine) as connection:
-            row = connection.execute(
-                sa.select(jobs.c.fingerprint).where(_is_claim(claim))
-            ).one_or_none()
+        # Not durable: the sidecar is, and a queue that forgot it learns it from the disk.
+        with write(self._engine, durable=False) as connection:
+            row = _claimed(connection, claim)
             if row is None:
                 return None
             current = row.fingerprint == claim.job.fingerprint
             state = JobState.DONE if current else JobState.STALE
-            values = {"state": state.value, "finished_at": now, "seconds": seconds}
+            values: dict[str, Any] = {"state": state.value, "finished_at": now, "files": files}
+            values["seconds"] = seconds
             _update_claimed(connection, claim, {**values, "error": None, **NO_CLAIM})
+            if seconds is not None:
+                self.workers.note_done(
+                    connection, claim.worker, claim.claimed_at, now, seconds, busy_seconds
+                )
             return state
 
     def fail(self, claim: Claim, error: str, now: float) -> JobState | None:
@@ -232,6 +286,11 @@ class Queue:
     def give_back(self, claim: Claim) -> bool:
         """Return a job unharmed; False where the claim was lost."""
         with write(self._engine) as connection:
+            row = _claimed(connection, claim)
+            if row is None:
+                return False
+            if not row.held:
+                count(connection, row, added=True)
             return _update_claimed(connection, claim, {"state": JobState.PENDING.value, **NO_CLAIM})
 
     def reclaim(self, now: float) -> list[Claim]:
@@ -242,17 +301,13 @@ class Queue:
         limit of its own.
         """
         with read(self._engine) as connection:
-            running = connection.execute(
-                sa.select(jobs).where(jobs.c.state == JobState.RUNNING.value)
-            ).all()
+            running = connection.execute(_RUNNING).all()
         taken = []
         for row in running:
             process = ProcessId(row.host, row.pid, row.pid_started)
             if not (process.is_gone() if process.is_here else row.lease_until < now):
                 continue
-            job = Job.from_json(json.loads(row.job))
-            attempt = row.failures + row.deaths + 1
-            claim = Claim(job, row.token, row.worker, attempt, row.claimed_at)
+            claim = Claim(job_of(row), row.token, row.worker, row.tries + 1, row.claimed_at)
             error = f"the worker {row.worker} (pid {row.pid}) died or fell silent"
             if self._end(claim, "deaths", DEATH_LIMIT, error, now) is not None:
                 taken.append(claim)
@@ -262,122 +317,84 @@ class Queue:
         self, claim: Claim, counter: str, limit: int, error: str, now: float
     ) -> JobState | None:
         with write(self._engine) as connection:
-            row = connection.execute(sa.select(jobs).where(_is_claim(claim))).one_or_none()
+            row = _claimed(connection, claim)
             if row is None:
                 return None
-            count = getattr(row, counter) + 1
-            state = JobState.FAILED if count >= limit else JobState.PENDING
-            values = {counter: count, "state": state.value, "error": error, "finished_at": now}
+            number, tries = getattr(row, counter) + 1, row.tries + 1
+            state = JobState.FAILED if number >= limit else JobState.PENDING
+            values = {counter: number, "tries": tries, "state": state.value}
+            values |= {"error": error, "finished_at": now}
             _update_claimed(connection, claim, {**values, **NO_CLAIM})
+            if state is JobState.PENDING and not row.held:
+                tried = connection.execute(sa.select(jobs).where(jobs.c.id == row.id)).one()
+                count(connection, tried, added=True)
             return state
 
     # Stopping.
 
-    def drain(self, wanted: bool) -> None:
-        """Have workers end after their job (True), or claim on (False)."""
+    def drain(self, wanted: bool, gpus: Sequence[int] | None = None) -> None:
+        """Have workers end after their job (True), or claim on (False).
+
+        Args:
+            gpus: those whose workers are meant; None means all, also of later launches.
+        """
         with write(self._engine) as connection:
-            _set_meta(connection, "draining", "yes" if wanted else "")
+            everywhere, apart = _draining(connection)
+            if gpus is None:
+                everywhere, apart = wanted, set()
+            elif wanted == everywhere:
+                apart -= set(gpus)
+            else:
+                apart |= set(gpus)
+            set_meta(connection, "draining", json.dumps([everywhere, sorted(apart)]))
 
-    def is_draining(self) -> bool:
+    def is_draining(self, gpu: int | None = None) -> bool:
+        """Whether this GPU's workers are to end, or with None those of every GPU."""
         with read(self._engine) as connection:
-            return bool(_get_meta(connection, "draining"))
-
-    # Questions.
-
-    def counts(self) -> dict[str, dict[JobState, int]]:
-        """Number of jobs per category and state, categories in the manifest's order."""
-        with read(self._engine) as connection:
-            rows = connection.execute(
-                sa.select(jobs.c.category, jobs.c.state, sa.func.count())
-                .group_by(jobs.c.category, jobs.c.state)
-                .order_by(sa.func.min(jobs.c.position))
-            ).all()
-        counts: dict[str, dict[JobState, int]] = {}
-        for category, state, number in rows:
-            counts.setdefault(category, {})[JobState(state)] = number
-        return counts
-
-    def held(self) -> int:
-        """Number of pending jobs outside the part of the sweep that is being run."""
-        with read(self._engine) as connection:
-            return int(
-                connection.execute(
-                    sa.select(sa.func.count()).where(
-                        jobs.c.state == JobState.PENDING.value, jobs.c.held
-                    )
-                ).scalar_one()
-            )
-
-    def open_jobs(self, taste: Taste) -> tuple[int, int]:
-        """How many jobs such a worker may claim now, and how many run that may come back."""
-        conditions = [~jobs.c.held]
-        if taste.static and taste.home:
-            conditions.append(jobs.c.category.in_(taste.home))
-        with read(self._engine) as connection:
-            rows = connection.execute(
-                sa.select(jobs.c.state, sa.func.count()).where(*conditions).group_by(jobs.c.state)
-            ).all()
-        numbers: dict[str, int] = {state: number for state, number in rows}
-        return numbers.get(JobState.PENDING.value, 0), numbers.get(JobState.RUNNING.value, 0)
-
-    def mean_seconds(self, last: int = 200) -> float | None:
-        """Mean seconds of the jobs done last, from claim to publication; loading is not in it."""
-        with read(self._engine) as connection:
-            recent = (
-                sa.select(jobs.c.seconds)
-                .where(jobs.c.seconds.is_not(None))
-                .order_by(jobs.c.finished_at.desc())
-                .limit(last)
-                .subquery()
-            )
-            mean = connection.execute(sa.select(sa.func.avg(recent.c.seconds))).scalar_one()
-        return None if mean is None else float(mean)
-
-    def claim_times(self) -> list[float]:
-        """Since when each running job runs."""
-        with read(self._engine) as connection:
-            rows = connection.execute(
-                sa.select(jobs.c.claimed_at).where(jobs.c.state == JobState.RUNNING.value)
-            ).all()
-        return [row.claimed_at for row in rows]
-
-    def rows(self, *states: JobState) -> list[JobRow]:
-        """Jobs of these states (of all, where none is given), in the manifest's order."""
-        query = sa.select(jobs).order_by(jobs.c.position)
-        if states:
-            query = query.where(jobs.c.state.in_([state.value for state in states]))
-        with read(self._engine) as connection:
-            rows = connection.execute(query).all()
-        return [
-            JobRow(
-                job=Job.from_json(json.loads(row.job)),
-                state=JobState(row.state),
-                held=row.held,
-                failures=row.failures,
-                deaths=row.deaths,
-                error=row.error,
-                seconds=row.seconds,
-                worker=row.worker,
-            )
-            for row in rows
-        ]
+            return _is_draining(connection, gpu)
 
 
-def _is_claim(claim: Claim) -> sa.ColumnElement[bool]:
-    return (jobs.c.id == claim.job.id) & (jobs.c.token == claim.token)
+# Statements of every job are made once: making them costs more than running them.
+_CLAIM = sa.update(jobs).where(jobs.c.id == sa.bindparam("of"))
+_IS_AS_READ = sa.select(sa.literal(1)).where(
+    claimable,
+    jobs.c.id == sa.bindparam("of"),
+    jobs.c.priority == sa.bindparam("at"),
+    jobs.c.tries == sa.bindparam("after"),
+    jobs.c.fingerprint == sa.bindparam("planned"),
+)
+_IS_CLAIM = (jobs.c.id == sa.bindparam("of")) & (jobs.c.token == sa.bindparam("by"))
+_CLAIMED, _UPDATE_CLAIMED = sa.select(jobs).where(_IS_CLAIM), sa.update(jobs).where(_IS_CLAIM)
+_RUNNING = whole_jobs.where(jobs.c.state == JobState.RUNNING.value)
+
+
+def _as_read(row: Any) -> dict[str, Any]:
+    """What must still hold of a row chosen earlier."""
+    return {"of": row.id, "at": row.priority, "after": row.tries, "planned": row.fingerprint}
+
+
+def _claimed(connection: sa.Connection, claim: Claim) -> Any:
+    """The row of a job if it is still claimed so, or None."""
+    return connection.execute(_CLAIMED, {"of": claim.job.id, "by": claim.token}).one_or_none()
 
 
 def _update_claimed(connection: sa.Connection, claim: Claim, values: dict[str, Any]) -> bool:
-    return bool(connection.execute(sa.update(jobs).where(_is_claim(claim)).values(values)).rowcount)
+    of = {"of": claim.job.id, "by": claim.token}
+    return bool(connection.execute(_UPDATE_CLAIMED, {**of, **values}).rowcount)
 
 
-def _get_meta(connection: sa.Connection, key: str) -> str | None:
-    value: str | None = connection.execute(
-        sa.select(meta.c.value).where(meta.c.key == key)
-    ).scalar_one_or_none()
-    return value
+def _draining(connection: sa.Connection) -> tuple[bool, set[int]]:
+    """Whether every GPU drains, and the GPUs of which the opposite holds."""
+    everywhere, apart = json.loads(get_meta(connection, "draining") or "[false, []]")
+    return everywhere, set(apart)
 
 
-def _set_meta(connection: sa.Connection, key: str, value: str) -> None:
-    connection.execute(sa.delete(meta).where(meta.c.key == key))
-    connection.execute(sa.insert(meta).values(key=key, value=value))
+def _is_draining(connection: sa.Connection, gpu: int | None) -> bool:
+    everywhere, apart = _draining(connection)
+    return (everywhere and not apart) if gpu is None else (gpu in apart) != everywhere
+
+
+def _priorities(connection: sa.Connection) -> tuple[str | None, list[str | int]]:
+    """The axis by which jobs come one before another, and its values in their order."""
+    axis, order = json.loads(get_meta(connection, "priorities") or "[null, []]")
+    return axis, order

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
+import json
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
-from .job import Job, canonical_json
+from .job import Job, JobState, Reference, canonical_json
+
+SCHEMA = "2"
+"""Of the tables; a queue of another one is made anew."""
 
 metadata = sa.MetaData()
 
@@ -20,15 +28,25 @@ jobs = sa.Table(
     sa.Column("position", sa.Integer, nullable=False),
     sa.Column("category", sa.String, nullable=False),
     sa.Column("group_key", sa.String, nullable=False),
+    sa.Column("video", sa.String, nullable=False),
+    sa.Column("prompt", sa.Integer, nullable=False),
+    sa.Column("seed", sa.BigInteger, nullable=False),
+    sa.Column("priority", sa.Integer, nullable=False, server_default="0"),
     sa.Column("fingerprint", sa.String, nullable=False),
-    sa.Column("job", sa.Text, nullable=False),
+    sa.Column("output", sa.String, nullable=False),
+    # What many jobs share stands in `shared` once.
+    sa.Column("text", sa.BigInteger, nullable=False),
+    sa.Column("parameters", sa.BigInteger, nullable=False),
     sa.Column("state", sa.String, nullable=False),
-    sa.Column("held", sa.Boolean, nullable=False, default=False),
-    sa.Column("failures", sa.Integer, nullable=False, default=0),
-    sa.Column("deaths", sa.Integer, nullable=False, default=0),
+    sa.Column("held", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("tries", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("failures", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("deaths", sa.Integer, nullable=False, server_default="0"),
     sa.Column("error", sa.Text),
     sa.Column("seconds", sa.Float),
     sa.Column("finished_at", sa.Float),
+    # Size and time of the files by which the state was last judged; see `publish.Disk`.
+    sa.Column("files", sa.String),
     # The claim, while the job runs.
     sa.Column("token", sa.String),
     sa.Column("worker", sa.String),
@@ -37,8 +55,42 @@ jobs = sa.Table(
     sa.Column("pid_started", sa.Integer),
     sa.Column("claimed_at", sa.Float),
     sa.Column("lease_until", sa.Float),
-    sa.Index("jobs_by_state", "state", "held", "group_key", "position"),
+    sa.Index("jobs_to_claim", "state", "held", "group_key", "priority", "tries", "position"),
+    sa.Index("jobs_by_category", "category", "state", "position"),
 )
+sa.Index("jobs_by_end", jobs.c.finished_at, sqlite_where=jobs.c.seconds.is_not(None))
+
+shared = sa.Table(
+    "shared",
+    metadata,
+    sa.Column("key", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("value", sa.Text, nullable=False),
+)
+"""JSON of prompt and reference, and of parameters, each once; the key is a hash of it."""
+
+claimable_groups = sa.Table(
+    "claimable_groups",
+    metadata,
+    sa.Column("group_key", sa.String, primary_key=True),
+    sa.Column("priority", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("tried", sa.Boolean, primary_key=True),
+    sa.Column("category", sa.String, nullable=False),
+    # Of one of its jobs, for a group's jobs stand next to each other.
+    sa.Column("position", sa.Integer, nullable=False),
+    sa.Column("left", sa.Integer, nullable=False),
+    sa.Index("groups_in_order", "priority", "tried", "category", "position"),
+)
+"""How many jobs of each group may be claimed; a group without any has no row."""
+
+claimable_categories = sa.Table(
+    "claimable_categories",
+    metadata,
+    sa.Column("priority", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("tried", sa.Boolean, primary_key=True),
+    sa.Column("category", sa.String, primary_key=True),
+    sa.Column("left", sa.Integer, nullable=False),
+)
+"""The same of each category."""
 
 workers = sa.Table(
     "workers",
@@ -73,36 +125,117 @@ NO_CLAIM: dict[str, Any] = dict.fromkeys(
     ("token", "worker", "host", "pid", "pid_started", "claimed_at", "lease_until")
 )
 
-CLEAN_SLATE: dict[str, Any] = {"failures": 0, "deaths": 0, "error": None}
+CLEAN_SLATE: dict[str, Any] = {"tries": 0, "failures": 0, "deaths": 0, "error": None}
+
+_text, _parameters = shared.alias(), shared.alias()
+
+whole_jobs = (
+    sa.select(jobs, _text.c.value.label("text_json"), _parameters.c.value.label("parameters_json"))
+    .join(_text, _text.c.key == jobs.c.text)
+    .join(_parameters, _parameters.c.key == jobs.c.parameters)
+)
+"""Rows of which `job_of` can make jobs."""
+
+claimable = (jobs.c.state == JobState.PENDING.value) & (jobs.c.held == sa.false())
 
 
-def planned_values(job: Job, position: int) -> dict[str, Any]:
-    """The columns of a job's row that its plan decides."""
-    return {
-        "id": job.id,
-        "position": position,
-        "category": job.category,
-        "group_key": job.group,
-        "fingerprint": job.fingerprint,
-        "job": canonical_json(job.to_json()),
-    }
+class SharedValues:
+    """Puts what jobs share under keys, in the order of jobs that share it next to each other."""
+
+    def __init__(self) -> None:
+        self.new: dict[int, str] = {}
+        self._last: list[tuple[Any, Any, int]] = [(None, None, 0), (None, None, 0)]
+
+    def keys(self, job: Job) -> tuple[int, int]:
+        """The keys of the job's prompt and reference, and of its parameters."""
+        text, reference, text_key = self._last[0]
+        if text is not job.prompt_text or reference is not job.reference:
+            value = [job.prompt_text, job.reference.path, job.reference.sha256]
+            text_key = self._key(value)
+            self._last[0] = (job.prompt_text, job.reference, text_key)
+        parameters, _, parameters_key = self._last[1]
+        if parameters is not job.parameters:
+            parameters_key = self._key(job.parameters)
+            self._last[1] = (job.parameters, None, parameters_key)
+        return text_key, parameters_key
+
+    def _key(self, value: Any) -> int:
+        text = canonical_json(value)
+        digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+        key = int.from_bytes(digest[:8], "big") >> 1
+        self.new[key] = text
+        return key
+
+
+def job_of(row: Any) -> Job:
+    """The job of a row of `whole_jobs`; jobs share their parameters."""
+    prompt_text, path, sha256 = json.loads(row.text_json)
+    return Job(
+        id=row.id,
+        category=row.category,
+        video=row.video,
+        prompt=row.prompt,
+        seed=row.seed,
+        prompt_text=prompt_text,
+        reference=Reference(path, sha256),
+        parameters=_parsed(row.parameters_json),
+        fingerprint=row.fingerprint,
+        output=row.output,
+    )
+
+
+@lru_cache(maxsize=64)
+def _parsed(text: str) -> Any:
+    return json.loads(text)
+
+
+_GET_META = sa.select(meta.c.value).where(meta.c.key == sa.bindparam("of"))
+
+
+def get_meta(connection: sa.Connection, key: str) -> str | None:
+    value: str | None = connection.execute(_GET_META, {"of": key}).scalar_one_or_none()
+    return value
+
+
+def set_meta(connection: sa.Connection, key: str, value: str) -> None:
+    connection.execute(sa.delete(meta).where(meta.c.key == key))
+    connection.execute(sa.insert(meta).values(key=key, value=value))
 
 
 def open_database(path: Path) -> sa.Engine:
     """An engine on a SQLite file in WAL mode, for many processes and threads at once."""
     url = sa.URL.create("sqlite", database=str(path))
     engine = sa.create_engine(url, connect_args={"timeout": 60, "isolation_level": None})
-    sa.event.listen(engine, "connect", _configure)
+    sa.event.listen(engine, "connect", partial(_configure, f"{path}-line"))
+    sa.event.listen(engine, "close", _close)
     sa.event.listen(engine, "begin", _begin)
     return engine
 
 
 @contextmanager
-def write(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """A transaction that holds the write lock from its start."""
+def write(engine: sa.Engine, *, durable: bool = True) -> Iterator[sa.Connection]:
+    """A transaction that holds the write lock from its start.
+
+    Those who wait stand in line at a lock file beside the database: SQLite itself has them
+    sleep and try again, of which some wait for seconds where 16 workers contend.
+
+    Args:
+        durable: whether it must survive a power cut once it has ended; all survive a crash of
+            the process.
+    """
     options = {"sweep_begin": "BEGIN IMMEDIATE"}
-    with engine.connect().execution_options(**options) as connection, connection.begin():
-        yield connection
+    with engine.connect().execution_options(**options) as connection:
+        line = connection.info["line"]
+        fcntl.flock(line, fcntl.LOCK_EX)
+        try:
+            if not durable:
+                connection.connection.execute("PRAGMA synchronous=NORMAL")
+            with connection.begin():
+                yield connection
+        finally:
+            if not durable:
+                connection.connection.execute("PRAGMA synchronous=FULL")
+            fcntl.flock(line, fcntl.LOCK_UN)
 
 
 @contextmanager
@@ -112,12 +245,19 @@ def read(engine: sa.Engine) -> Iterator[sa.Connection]:
         yield connection
 
 
-def _configure(connection: Any, _record: object) -> None:
+def _configure(line: str, connection: Any, record: Any) -> None:
+    record.info["line"] = os.open(line, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")
     # A claim must survive a power cut: a job run by two workers costs more than a flush.
     cursor.execute("PRAGMA synchronous=FULL")
+    # In KiB: the indexes of a million jobs, so that planning them does not write pages twice.
+    cursor.execute("PRAGMA cache_size=-65536")
     cursor.close()
+
+
+def _close(_connection: Any, record: Any) -> None:
+    os.close(record.info.pop("line"))
 
 
 def _begin(connection: sa.Connection) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shlex
 import time
 from collections.abc import Iterator, Sequence
@@ -19,9 +18,9 @@ from .job import Outcome
 from .manifest import Manifest, read_manifest, write_manifest
 from .placement import Slot
 from .plan import Changes, changes, expand
-from .publish import state_on_disk
+from .publish import Disk, state_on_disk
 from .queue import Queue
-from .run_folder import RunFolder, is_locked, locked, write_atomically
+from .run_folder import RunFolder, is_locked, locked, sha256_file, write_atomically
 
 
 @dataclass(frozen=True)
@@ -132,9 +131,11 @@ def plan_sweep(
         if not run.experiment.exists() or run.experiment.read_text(encoding="utf-8") != text:
             write_atomically(run.experiment, text.encode())
         if manifest != former:
-            write_manifest(run.manifest, manifest)
+            sha256 = write_manifest(run.manifest, manifest)
+        else:
+            sha256 = sha256_file(run.manifest)
         queue = Queue(run.queue, create=True)
-        _sync(queue, run, manifest)
+        _sync(queue, run, manifest, sha256)
         queue.close()
     return Planned(
         run, experiment, manifest, changes(former, manifest), dataset.left_out, tuple(key_changes)
@@ -178,19 +179,40 @@ def open_queue(run: RunFolder, *, look_at_disk: bool = False) -> Queue:
     missing = not run.queue.exists()
     if not run.manifest.exists():
         raise UserError(f"{run.path}: has no manifest; run `sweep plan` first")
-    if not missing and not look_at_disk:
+    if not missing:
         queue = Queue(run.queue)
-        if queue.manifest_sha256() == hashlib.sha256(run.manifest.read_bytes()).hexdigest():
+        if _knows_manifest(queue, run):
+            if look_at_disk:
+                queue.sync_files(partial(state_on_disk, run), Disk(run).files)
             return queue
         queue.close()
     with locked(run.plan_lock):
         queue = Queue(run.queue, create=True)
-        _sync(queue, run, read_manifest(run.manifest))
+        _sync(queue, run, read_manifest(run.manifest), sha256_file(run.manifest))
     return queue
 
 
-def _sync(queue: Queue, run: RunFolder, manifest: Manifest) -> None:
-    queue.sync(manifest.jobs, manifest.retired, manifest.sha256, partial(state_on_disk, run))
+def _knows_manifest(queue: Queue, run: RunFolder) -> bool:
+    """Whether the queue is in line with the manifest, which is read only if it was touched."""
+    return queue.manifest_stamp() == _manifest_stamp(run) or queue.manifest_sha256() == sha256_file(
+        run.manifest
+    )
+
+
+def _manifest_stamp(run: RunFolder) -> str:
+    status = run.manifest.stat()
+    return f"{status.st_size} {status.st_mtime_ns}"
+
+
+def _sync(queue: Queue, run: RunFolder, manifest: Manifest, sha256: str) -> None:
+    queue.sync(
+        manifest.jobs,
+        manifest.retired,
+        sha256,
+        partial(state_on_disk, run),
+        Disk(run).files,
+        _manifest_stamp(run),
+    )
 
 
 def take_back(run: RunFolder, queue: Queue) -> None:

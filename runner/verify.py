@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from .job import Job, JobState
 from .publish import read_sidecar, supersede
-from .queue import JobRow
+from .queue_questions import JobRow
 from .run_folder import RunFolder, sha256_file
 from .video import BrokenVideo, check_video
 

@@ -24,7 +24,7 @@ from .fingerprint import Recipe
 from .job import Job, JobState, Outcome
 from .placement import Slot
 from .processes import ProcessId, Stop
-from .publish import publish, state_on_disk
+from .publish import files_of, publish, state_on_disk
 from .queue import HEARTBEAT_SECONDS, Claim, Queue
 from .run_folder import RunFolder, sha256_file
 from .sweep import take_back
@@ -162,12 +162,13 @@ class Worker:
             take_back(self.run_folder, self.queue)
             taste = Taste(self._group, self.taste.home, self.taste.static)
             asked_at = time.monotonic()
-            claim = self.queue.claim(self.slot.name, self.process, taste, time.time())
+            claim = self.queue.claim(self.slot, self.process, taste, time.time())
             claiming = time.monotonic() - asked_at
             if claim is not None:
                 # A worker may have been killed between publishing and recording it.
                 if state_on_disk(self.run_folder, claim.job) is JobState.DONE:
-                    self.queue.finish(claim, time.time(), None)
+                    files = files_of(str(self.run_folder.video(claim.job)))
+                    self.queue.finish(claim, time.time(), files=files)
                     log.info("%s: is on disk already", claim.job.id)
                 elif not self._is_current(claim.job):
                     self.queue.give_back(claim)
@@ -177,7 +178,7 @@ class Worker:
             elif self._finishing is not None:
                 # Should it fail, there is a job to claim again.
                 self._settle()
-            elif self.queue.is_draining():
+            elif self.queue.is_draining(self.slot.gpu):
                 log.info("asked to stop: no further job is claimed")
                 return
             else:
@@ -200,7 +201,6 @@ class Worker:
         making.stages.seconds["claim"] = round(claiming, 4)
         self._held.add(making)
         log.info("%s: claimed (%s, attempt %d)", claim.job.id, claim.job.output, claim.attempt)
-        self._report(state=WorkerState.WORKING, job=claim.job.id, step=0, steps=0)
         try:
             pending = self._generate(making)
         except (Interrupted, LostClaim, Exception) as error:
@@ -268,12 +268,12 @@ class Worker:
         if error is None:
             seconds = now - max(claim.claimed_at, self._last_done_at)
             self._last_done_at = now
-            state = self.queue.finish(claim, now, seconds)
+            busy = sum(making.stages.seconds.get(stage, 0.0) for stage in ("prepare", "generate"))
+            files = files_of(str(self.run_folder.video(job)))
+            state = self.queue.finish(claim, now, seconds=seconds, busy_seconds=busy, files=files)
             self._record(making, Outcome.DONE)
             log.info("%s: %s (%s)", job.id, state.value if state else "published", making.stages)
             self._jobs_done += 1
-            busy = sum(making.stages.seconds.get(stage, 0.0) for stage in ("prepare", "generate"))
-            self.queue.workers.count(self.slot, now, claim.claimed_at, seconds, busy)
         elif isinstance(error, Interrupted):
             self.queue.give_back(claim)
             self._record(making, Outcome.INTERRUPTED)

@@ -46,6 +46,16 @@ class WorkerRow:
     last_end_at: float | None
 
 
+_REPORT = sa.update(workers).where(workers.c.name == sa.bindparam("of"))
+_DONE = _REPORT.values(
+    jobs_done=workers.c.jobs_done + 1,
+    job_seconds=workers.c.job_seconds + sa.bindparam("took", type_=sa.Float),
+    busy_seconds=workers.c.busy_seconds + sa.bindparam("busy", type_=sa.Float),
+    first_claim_at=sa.func.coalesce(workers.c.first_claim_at, sa.bindparam("claimed_at")),
+    last_end_at=sa.bindparam("now"),
+)
+
+
 class WorkerTable:
     """Reports of workers; every method is one transaction."""
 
@@ -80,32 +90,29 @@ class WorkerTable:
             connection.execute(sa.delete(workers).where(same_slot))
             connection.execute(sa.insert(workers).values(values))
 
-    def count(
-        self, slot: Slot, now: float, claimed_at: float, job_seconds: float, busy_seconds: float
-    ) -> None:
-        """Add a job done to a slot's sums."""
-        first = sa.func.coalesce(workers.c.first_claim_at, claimed_at)
-        with write(self._engine) as connection:
-            connection.execute(
-                sa.update(workers)
-                .where(workers.c.name == slot.name)
-                .values(
-                    jobs_done=workers.c.jobs_done + 1,
-                    job_seconds=workers.c.job_seconds + job_seconds,
-                    busy_seconds=workers.c.busy_seconds + busy_seconds,
-                    first_claim_at=first,
-                    last_end_at=now,
-                    beat_at=now,
-                )
-            )
-
     def report(self, slot: Slot, now: float, **values: object) -> None:
         """Note what a worker does: `state`, `job`, `step`, `steps`, ..."""
+        # Not durable: a power cut ends the worker too.
+        with write(self._engine, durable=False) as connection:
+            self.note(connection, slot.name, now, **values)
+
+    def note(self, connection: sa.Connection, name: str, now: float, **values: object) -> None:
+        """A report within a transaction that is there already."""
         plain = {key: v.value if isinstance(v, Enum) else v for key, v in values.items()}
-        with write(self._engine) as connection:
-            connection.execute(
-                sa.update(workers).where(workers.c.name == slot.name).values(beat_at=now, **plain)
-            )
+        connection.execute(_REPORT, {"of": name, "beat_at": now, **plain})
+
+    def note_done(
+        self,
+        connection: sa.Connection,
+        name: str,
+        claimed_at: float,
+        now: float,
+        seconds: float,
+        busy_seconds: float,
+    ) -> None:
+        """Add a job done to a slot's sums, within a transaction that is there already."""
+        values = {"took": seconds, "busy": busy_seconds, "claimed_at": claimed_at, "now": now}
+        connection.execute(_DONE, {"of": name, **values})
 
     def rows(self) -> list[WorkerRow]:
         """Every worker since the last launch, by slot."""

@@ -12,7 +12,8 @@ from conftest import Project, write_clip
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.job import Job, Reference, job_id
+from runner.fingerprint import Recipe
+from runner.job import Job, Reference, canonical_json, job_id, sha256_of
 from runner.manifest import Manifest, read_manifest, write_manifest
 from runner.placement import home_categories
 from runner.plan import number_prompts, select
@@ -38,6 +39,19 @@ def a_job(category: str = "c", video: str = "v", prompt: int = 0, seed: int = 1)
 def test_ids_are_a_contract() -> None:
     """An id is 16 hex digits of the sha256 of canonical JSON, the same for ever."""
     assert job_id("camera_motion", "ref_镜头", 0, 42) == "d47bc4e7d089109d"
+
+
+@given(st.text(), st.text(), st.integers(0, 9), st.integers(0, 2**63 - 1))
+def test_hashing_by_parts_gives_the_documented_hash(
+    category: str, text: str, prompt: int, seed: int
+) -> None:
+    """Ids and fingerprints are those of the whole canonical JSON."""
+    point = {"category": category, "video": text, "prompt": prompt, "seed": seed}
+    assert job_id(category, text, prompt, seed) == sha256_of(point)[:16]
+    recipe = Recipe("fake", 1, {"a": text}, {"width": 1, "z": [text]}, 5.0)
+    whole = {"backend": "fake", "recipe": 1, "model": {"a": text}, "quality": 5.0, "seed": seed}
+    whole |= {"parameters": {"width": 1, "z": [text]}, "prompt": text, "reference": category}
+    assert recipe.fingerprint(text, category, seed) == sha256_of(whole)
 
 
 def test_the_original_sweep_is_680_jobs(tmp_path: Path) -> None:
@@ -222,6 +236,12 @@ def test_a_manifest_reads_back_as_written(
     path = tmp_path_factory.mktemp("m") / "manifest.jsonl"
     write_manifest(path, manifest)
     assert read_manifest(path) == manifest
+    lines = [
+        canonical_json({"schema": 1, "retired": retired, **job.to_json()})
+        for jobs, retired in ((manifest.jobs, False), (manifest.retired, True))
+        for job in jobs
+    ]
+    assert path.read_text(encoding="utf-8") == "".join(f"{line}\n" for line in lines)
 
 
 def test_prompts_may_be_several_files(project: Project) -> None:

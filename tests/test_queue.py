@@ -9,8 +9,10 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections import Counter
 from itertools import pairwise
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 from hypothesis import settings
@@ -26,6 +28,7 @@ from runner.processes import ProcessId
 from runner.queue import DEATH_LIMIT, FAILURE_LIMIT, LEASE_SECONDS, Claim, Queue
 
 JOBS = [a_job(c, f"v{v}", p, s) for c in "ab" for v in range(2) for p in range(2) for s in (1, 2)]
+SLOT = Slot(0, 0)
 OTHER_HOST = ProcessId("another host", 1, 0)
 
 
@@ -43,7 +46,7 @@ def queue(tmp_path: Path) -> Queue:
 def claim(
     queue: Queue, taste: Taste | None = None, *, process: ProcessId | None = None, now: float = 0
 ) -> Claim:
-    taken = queue.claim("w", process or ProcessId.own(), taste or Taste(), now)
+    taken = queue.claim(SLOT, process or ProcessId.own(), taste or Taste(), now)
     assert taken is not None
     return taken
 
@@ -56,7 +59,7 @@ def test_a_worker_uses_up_each_group_and_ends(queue: Queue) -> None:
     """Each job is claimed once, group after group, and then there is nothing left."""
     group: str | None = None
     seen = []
-    while (taken := queue.claim("w", ProcessId.own(), Taste(group), 0)) is not None:
+    while (taken := queue.claim(SLOT, ProcessId.own(), Taste(group), 0)) is not None:
         group = taken.job.group
         seen.append(taken.job)
         assert queue.finish(taken, 1) is JobState.DONE
@@ -86,7 +89,7 @@ def test_static_claims_nothing_outside_home(queue: Queue) -> None:
     taste = Taste(home=("b",), static=True)
     taken = [claim(queue, taste).job.category for _ in range(8)]
     assert taken == ["b"] * 8
-    assert queue.claim("w", ProcessId.own(), taste, 0) is None
+    assert queue.claim(SLOT, ProcessId.own(), taste, 0) is None
 
 
 def test_held_jobs_are_not_claimed(queue: Queue) -> None:
@@ -94,16 +97,95 @@ def test_held_jobs_are_not_claimed(queue: Queue) -> None:
     queue.hold_all_but({chosen.id})
     assert queue.held() == len(JOBS) - 1
     assert claim(queue).job == chosen
-    assert queue.claim("w", ProcessId.own(), Taste(), 0) is None
+    assert queue.claim(SLOT, ProcessId.own(), Taste(), 0) is None
     queue.hold_all_but(None)
     assert claim(queue).job != chosen
 
 
 def test_draining_gives_out_nothing(queue: Queue) -> None:
     queue.drain(True)
-    assert queue.claim("w", ProcessId.own(), Taste(), 0) is None
+    assert queue.claim(SLOT, ProcessId.own(), Taste(), 0) is None
     queue.drain(False)
     claim(queue)
+
+
+def test_one_gpu_drains_while_the_others_go_on(queue: Queue) -> None:
+    """Giving one GPU back leaves the rest; a later launch on some GPUs wakes only those."""
+    one, two = Slot(0, 1), Slot(3, 0)
+
+    def gives(slot: Slot) -> bool:
+        return queue.claim(slot, ProcessId.own(), Taste(), 0) is not None
+
+    queue.drain(True, [3])
+    assert (gives(one), gives(two)) == (True, False)
+    assert (queue.is_draining(), queue.is_draining(0), queue.is_draining(3)) == (False, False, True)
+    queue.drain(False, [3])
+    assert gives(two)
+    queue.drain(True)
+    assert queue.is_draining()
+    queue.drain(False, [3])
+    assert (gives(one), gives(two)) == (False, True)
+    assert not queue.is_draining()
+    queue.drain(False)
+    assert gives(one)
+
+
+def test_all_of_one_seed_comes_before_the_next(queue: Queue) -> None:
+    """`prioritise` orders by seed or category, also jobs that are planned later."""
+    queue.prioritise("seed", [2, 1])
+    more = [*JOBS, a_job("a", "v9", 0, 1), a_job("a", "v9", 0, 2)]
+    queue.sync(more, [], "n", pending)
+    group, seeds = None, []
+    for _ in more:
+        taken = claim(queue, Taste(group))
+        group = taken.job.group
+        seeds.append(taken.job.seed)
+    assert seeds == [2] * (len(more) // 2) + [1] * (len(more) // 2)
+
+
+def test_nothing_is_read_that_has_not_changed(tmp_path: Path) -> None:
+    """A second look at the disk reads no sidecar unless a file's size or time is another."""
+    files = {job.output: "1 1 1 1" for job in JOBS[:4]}
+    asked: list[str] = []
+
+    def on_disk(job: Job) -> JobState:
+        asked.append(job.id)
+        return JobState.DONE if job.output in files else JobState.PENDING
+
+    def look(output: str) -> str:
+        return files.get(output, "")
+
+    made = Queue(tmp_path / "sweep.db", create=True)
+    made.sync(JOBS, [], "m", on_disk, look)
+    assert asked == [job.id for job in JOBS[:4]]
+    asked.clear()
+    made.sync(JOBS, [], "m", on_disk, look)
+    made.sync_files(on_disk, look)
+    assert asked == []
+    files[JOBS[1].output] = "2 1 1 1"
+    files[JOBS[5].output] = "1 1 1 1"
+    del files[JOBS[0].output]
+    made.sync_files(on_disk, look)
+    assert asked == [JOBS[1].id, JOBS[5].id]
+    assert [states(made)[JOBS[n].id] for n in (0, 1, 5)] == [
+        JobState.PENDING,
+        JobState.DONE,
+        JobState.DONE,
+    ]
+    asked.clear()
+    made.sync_files(on_disk, look)
+    assert asked == []
+    assert [job.job for job in made.rows(JobState.DONE)] == [JOBS[n] for n in (1, 2, 3, 5)]
+
+
+def test_a_queue_of_another_version_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.db"
+    Queue(path, create=True).close()
+    with sqlite3.connect(str(path)) as connection:
+        connection.execute("update meta set value = '1' where key = 'schema'")
+    for create in (False, True):
+        with pytest.raises(UserError, match="another version; delete it"):
+            Queue(path, create=create)
 
 
 def test_a_lost_claim_can_neither_finish_nor_fail_nor_renew(queue: Queue) -> None:
@@ -150,7 +232,7 @@ def test_a_job_that_killed_its_worker_comes_after_all_others(queue: Queue) -> No
     poison = claim(queue, process=OTHER_HOST, now=0).job
     queue.reclaim(LEASE_SECONDS + 1)
     taken = []
-    while (found := queue.claim("w", ProcessId.own(), Taste(poison.group), 0)) is not None:
+    while (found := queue.claim(SLOT, ProcessId.own(), Taste(poison.group), 0)) is not None:
         taken.append(found.job)
     assert taken[-1] == poison
     assert len(taken) == len(JOBS)
@@ -244,7 +326,9 @@ def test_a_missing_queue_is_not_made_by_looking(tmp_path: Path) -> None:
 def contend(path: Path, name: str, out: multiprocessing.Queue[list[str]]) -> None:
     queue = Queue(path)
     done = []
-    while (taken := queue.claim(name, ProcessId.own(), Taste(), time.time())) is not None:
+    while (
+        taken := queue.claim(Slot(0, int(name)), ProcessId.own(), Taste(), time.time())
+    ) is not None:
         queue.workers.report(Slot(0, int(name)), time.time(), step=1)
         done.append(taken.job.id)
         queue.finish(taken, time.time())
@@ -276,15 +360,63 @@ def test_a_claim_survives_kill_9(tmp_path: Path) -> None:
     code = (
         "import os, signal, sys, time; from pathlib import Path\n"
         "from runner.queue import Queue; from runner.processes import ProcessId\n"
-        "from runner.claim_order import Taste\n"
-        "Queue(Path(sys.argv[1])).claim('w', ProcessId.own(), Taste(), time.time())\n"
+        "from runner.claim_order import Taste; from runner.placement import Slot\n"
+        "Queue(Path(sys.argv[1])).claim(Slot(0, 0), ProcessId.own(), Taste(), time.time())\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     process = subprocess.run([sys.executable, "-c", code, str(path)], check=False)
     assert process.returncode == -signal.SIGKILL
-    assert queue.claim("w", ProcessId.own(), Taste(), time.time()) is None
+    assert queue.claim(SLOT, ProcessId.own(), Taste(), time.time()) is None
     assert len(queue.reclaim(time.time())) == 1
     assert claim(queue).job == JOBS[0]
+
+
+def raw(queue: Queue, query: str) -> list[tuple[Any, ...]]:
+    with sqlite3.connect(str(queue.path)) as connection:
+        return connection.execute(query).fetchall()
+
+
+def first_by_reading_everything(queue: Queue, taste: Taste) -> str | None:
+    """The job that the documented order puts first, worked out from all rows, as a model."""
+    columns = "id, category, group_key, position, priority, tries, state, held"
+    rows = [
+        dict(zip(columns.split(", "), row, strict=True))
+        for row in raw(queue, f"select {columns} from jobs")
+    ]
+    running = [row for row in rows if row["state"] == "running"]
+    started = {row["group_key"] for row in running}
+    open_rows = [
+        row
+        for row in rows
+        if row["state"] == "pending"
+        and not row["held"]
+        and not (taste.static and taste.home and row["category"] not in taste.home)
+    ]
+    if not open_rows:
+        return None
+    level = min((row["priority"], row["tries"] > 0) for row in open_rows)
+    open_rows = [row for row in open_rows if (row["priority"], row["tries"] > 0) == level]
+    left = Counter(row["category"] for row in open_rows)
+    at_work = Counter(row["category"] for row in running)
+    position = {
+        row["group_key"]: min(r["position"] for r in rows if r["group_key"] == row["group_key"])
+        for row in open_rows
+    }
+
+    def rank(row: dict[str, Any]) -> tuple[Any, ...]:
+        home = row["category"] in taste.home
+        return (
+            row["group_key"] != taste.group,
+            row["group_key"] in started,
+            taste.home.index(row["category"]) if home else len(taste.home),
+            0 if home else -left[row["category"]] / (1 + at_work[row["category"]]),
+            position[row["group_key"]],
+            row["tries"],
+            row["position"],
+        )
+
+    first: str = min(open_rows, key=rank)["id"]
+    return first
 
 
 class AnyOrder(RuleBasedStateMachine):
@@ -304,12 +436,53 @@ class AnyOrder(RuleBasedStateMachine):
     def on_disk(self, job: Job) -> JobState:
         return self.disk.get(job.id, JobState.PENDING)
 
-    @rule(home=st.sampled_from(["a", "b"]))
-    def take(self, home: str) -> None:
-        taken = self.queue.claim("w", OTHER_HOST, Taste(home=(home,)), self.now)
+    @rule(
+        home=st.sampled_from([(), ("a",), ("b",), ("b", "a")]),
+        group=st.sampled_from([None, *sorted({job.group for job in JOBS})]),
+        static=st.booleans(),
+    )
+    def take(self, home: tuple[str, ...], group: str | None, static: bool) -> None:
+        taste = Taste(group, home, static)
+        expected = first_by_reading_everything(self.queue, taste)
+        taken = self.queue.claim(SLOT, OTHER_HOST, taste, self.now)
+        assert expected == (taken.job.id if taken is not None else None)
         if taken is not None:
             assert taken.job.id not in {claim.job.id for claim in self.live()}
+            assert taken.job in JOBS
             self.held.append(taken)
+
+    @rule(chosen=st.none() | st.sets(st.sampled_from([job.id for job in JOBS])))
+    def hold(self, chosen: set[str] | None) -> None:
+        self.queue.hold_all_but(chosen)
+
+    @rule(order=st.permutations([1, 2]), axis=st.sampled_from(["category", "seed", None]))
+    def prioritise(self, order: list[int], axis: Literal["category", "seed"] | None) -> None:
+        self.queue.prioritise(axis, order if axis == "seed" else ["ab"[n - 1] for n in order])
+
+    @rule()
+    def retry(self) -> None:
+        self.queue.retry([JobState.FAILED])
+
+    @rule(number=st.integers(1, len(JOBS)))
+    def plan_fewer(self, number: int) -> None:
+        """A smaller plan takes jobs out, and the next one brings them back."""
+        self.queue.sync(JOBS[:number], JOBS[number:], "n", self.on_disk)
+        self.counters_equal_a_recount()
+        self.plan_again()
+
+    @invariant()
+    def counters_equal_a_recount(self) -> None:
+        """What claims go by is what counting every job would give."""
+        level = "priority, tries > 0, category"
+        claimable = "from jobs where state = 'pending' and not held group by"
+        for table, key in (
+            ("claimable_groups", f"group_key, {level}"),
+            ("claimable_categories", level),
+        ):
+            kept = raw(self.queue, f"select {key.replace('tries > 0', 'tried')}, left from {table}")
+            assert sorted(kept) == sorted(
+                raw(self.queue, f"select {key}, count(*) {claimable} {key}")
+            )
 
     @rule(data=st.data(), end=st.sampled_from(["finish", "fail", "give_back", "renew"]))
     def end(self, data: st.DataObject, end: str) -> None:
@@ -345,8 +518,7 @@ class AnyOrder(RuleBasedStateMachine):
         return [c for c in self.held if c.job.id in running and c.token in tokens]
 
     def tokens(self) -> list[str]:
-        with sqlite3.connect(str(self.queue.path)) as connection:
-            return [row[0] for row in connection.execute("select token from jobs where token > ''")]
+        return [row[0] for row in raw(self.queue, "select token from jobs where token > ''")]
 
     @invariant()
     def every_job_is_somewhere(self) -> None:

@@ -1,0 +1,211 @@
+"""What a sweep's size costs: plan, launch, progress and resume at 680 to 1,000,000 jobs.
+
+Each command is run as a person runs it, with its start, and timed from outside. The data set
+is a few real clips under many names (hard links), so that each is probed and hashed as in a
+real one. "Half done" puts a real video and its sidecar for every other job on disk, as
+`publish` leaves them; they are hard links to one file, since only size and time are compared.
+
+    python benchmarks/scale.py            # 680 and 100,000 jobs
+    python benchmarks/scale.py --full     # and 1,000,000
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import yaml
+from measuring import table, write_section
+
+from runner.manifest import read_manifest
+from runner.publish import SCHEMA
+from runner.run_folder import RunFolder, sha256_file
+from runner.video import write_video
+
+ROOT = Path(__file__).resolve().parents[1]
+TITLE = "What a sweep's size costs"
+SHAPES = {680: (68, 5, 2), 100_000: (100, 100, 10), 1_000_000: (100, 100, 100)}
+"""Videos, prompts and seeds."""
+CATEGORIES = 4
+REAL_CLIPS = 4
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds of a whole command, and the most memory it had at a time."""
+
+    seconds: float
+    mib: float
+
+    def __str__(self) -> str:
+        return f"{self.seconds:.2f} s, {self.mib:.0f} MiB"
+
+
+def make_project(folder: Path, jobs: int) -> Path:
+    """A data set and an experiment of so many jobs; returns the experiment file."""
+    videos, prompts, seeds = SHAPES[jobs]
+    texts: dict[str, dict[str, list[str]]] = {}
+    for number in range(videos):
+        category, name = f"category_{number % CATEGORIES}", f"ref_镜头_{number:03d}"
+        texts.setdefault(category, {})[name] = [
+            f"{n}: a slow pan across a harbour at dusk, gulls over the water, 电影感"
+            for n in range(prompts)
+        ]
+        path = folder / "videos" / category / f"{name}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        real = folder / f"clip_{number % REAL_CLIPS}.mp4"
+        if not real.exists():
+            noise = np.random.default_rng(number).integers(0, 255, (9, 64, 112, 3), dtype=np.uint8)
+            write_video(real, noise, fps=15, quality=5)
+        os.link(real, path)
+    (folder / "prompts.json").write_text(json.dumps(texts, ensure_ascii=False), encoding="utf-8")
+    experiment = {
+        "name": "scale",
+        "backend": "fake",
+        "model": {"seconds": 0.0},
+        "dataset": {"videos": "videos", "prompts": "prompts.json"},
+        "seeds": list(range(seeds)),
+        "generation": {
+            "width": 112,
+            "height": 64,
+            "num_frames": 9,
+            "fps": 15,
+            "num_inference_steps": 1,
+            "negative_prompt": "overexposed, static, blurred details, subtitles, worst quality",
+        },
+        "placement": {"gpus": [0], "processes_per_gpu": 1, "device": "cpu"},
+    }
+    file = folder / "experiments" / "scale.yaml"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(yaml.safe_dump(experiment, allow_unicode=True), encoding="utf-8")
+    return file
+
+
+def measure(*words: str) -> Cost:
+    """Run `sweep` with these words; it must end with status 0.
+
+    Between us and the command stands a small process that waits for it alone, since the system
+    tells the peak memory only of all children together; a process that goes on is not in it.
+    """
+    code = (
+        "import resource, subprocess, sys\n"
+        "status = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode\n"
+        "print(status, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    command = [sys.executable, "-m", "runner", *words]
+    start = time.monotonic()
+    result = subprocess.run(
+        [sys.executable, "-S", "-c", code, *command],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    seconds = time.monotonic() - start
+    status, kib = map(int, result.stdout.split())
+    if status != 0:
+        raise SystemExit(f"sweep {' '.join(words)} ended with {status}")
+    return Cost(seconds, kib / 1024)
+
+
+def measure_first_claim(run: RunFolder, verb: str) -> Cost:
+    """From the command's start to the first claim, by the queue's own clock; its memory."""
+    start = time.time()
+    cost = measure(verb, str(run.path), "--on", "local")
+    claimed: float | None = None
+    while claimed is None:
+        time.sleep(0.02)
+        with sqlite3.connect(str(run.queue)) as connection:
+            claimed = connection.execute(
+                "select min(coalesce(claimed_at, finished_at - seconds)) from jobs "
+                "where claimed_at > ? or finished_at - seconds > ?",
+                (start, start),
+            ).fetchone()[0]
+    measure("stop", str(run.path), "--now")
+    return Cost(claimed - start, cost.mib)
+
+
+def put_half_on_disk(run: RunFolder, real: Path) -> int:
+    """Publish every other job's video, one file under all their names; returns how many."""
+    size, sha256 = real.stat().st_size, sha256_file(real)
+    done = read_manifest(run.manifest).jobs[::2]
+    count = 0
+    source = run.path.parent / "source.mp4"
+    for job in done:
+        video = run.video(job)
+        video.parent.mkdir(parents=True, exist_ok=True)
+        if video.exists():
+            continue
+        if count % 30_000 == 0:
+            # A file system bounds the names of one file.
+            source.unlink(missing_ok=True)
+            source.write_bytes(real.read_bytes())
+        os.link(source, video)
+        content = {
+            "schema": SCHEMA,
+            "job": job.id,
+            "fingerprint": job.fingerprint,
+            "prompt": {"number": job.prompt, "text": job.prompt_text},
+            "parameters": job.parameters,
+            "video": {"file": video.name, "size": size, "sha256": sha256},
+        }
+        run.sidecar(job).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+        count += 1
+    return count
+
+
+def measure_size(jobs: int) -> list[str]:
+    """The table's row for a sweep of so many jobs."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        file = make_project(folder, jobs)
+        run = RunFolder(folder / "results" / "scale")
+        cells = [f"{jobs:,}", str(measure("plan", str(file)))]
+        cells.append(str(measure("progress", str(run.path), "--json")))
+        cells.append(str(measure_first_claim(run, "launch")))
+        put_half_on_disk(run, folder / "clip_0.mp4")
+        for path in run.path.glob("sweep.db*"):
+            path.unlink()
+        cells.append(str(measure("progress", str(run.path), "--json")))
+        cells.append(str(measure("progress", str(run.path), "--json")))
+        cells.append(str(measure_first_claim(run, "resume")))
+        cells.append(str(measure("plan", str(file))))
+        return cells
+
+
+HEAD = ["jobs", "plan", "progress", "launch to first claim", "half done: rebuild the queue"]
+HEAD += ["progress", "resume to first claim", "plan again"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--full", action="store_true", help="also 1,000,000 jobs")
+    parser.add_argument("--jobs", type=int, choices=SHAPES, action="append")
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "measurements.md")
+    arguments = parser.parse_args()
+    sizes = arguments.jobs or [n for n in SHAPES if arguments.full or n <= 100_000]
+    rows = []
+    for jobs in sizes:
+        rows.append(measure_size(jobs))
+        print(rows[-1], file=sys.stderr)
+    body = (
+        "Wall time of each whole command, the interpreter's start included, and its peak "
+        "resident memory; to the first claim: from the command's start to the claim of the "
+        "worker it started (fake backend, local launcher). "
+        "Half done: every other job's video and sidecar are on disk; the rebuild is `progress` "
+        f"after `sweep.db` was deleted, and reads every sidecar.\n\n{table(HEAD, rows)}"
+    )
+    write_section(arguments.out, TITLE, body)
+
+
+if __name__ == "__main__":
+    main()

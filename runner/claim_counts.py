@@ -1,0 +1,74 @@
+"""How many jobs of each group and category may be claimed, kept as rows beside the jobs.
+
+They make a claim's cost independent of the number of jobs. Every change of a job to or from
+being claimable (pending and not held) goes through `count`, or through `recount` where many
+jobs change at once, in the transaction of the change itself.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+from .queue_tables import claimable, claimable_categories, claimable_groups, jobs
+
+
+def count(connection: sa.Connection, row: Any, *, added: bool) -> None:
+    """Note that a job became claimable, or that it no longer is.
+
+    Args:
+        row: the job's `category`, `group_key`, `position`, `priority` and, as they are when it
+            is claimable, `tries`.
+    """
+    key = {"priority": row.priority, "tried": row.tries > 0, "category": row.category}
+    key = {f"own_{name}": value for name, value in key.items()}
+    for counter, more in (
+        (_GROUPS, {"own_group_key": row.group_key, "position": row.position}),
+        (_CATEGORIES, {}),
+    ):
+        values = {**key, **more}
+        if added:
+            if not connection.execute(counter.up, values).rowcount:
+                plain = {name.removeprefix("own_"): value for name, value in values.items()}
+                connection.execute(counter.start, {**plain, "left": 1})
+        elif not connection.execute(counter.down, values).rowcount:
+            connection.execute(counter.end, values)
+
+
+class _Counter:
+    """The statements on one table of counters, made once: making them costs more than running."""
+
+    def __init__(self, table: sa.Table, *key: str) -> None:
+        own = sa.and_(*(table.c[name] == sa.bindparam(f"own_{name}") for name in key))
+        left = table.c.left
+        self.up = sa.update(table).where(own).values(left=left + 1)
+        self.down = sa.update(table).where(own, left > 1).values(left=left - 1)
+        self.start = sa.insert(table)
+        self.end = sa.delete(table).where(own)
+
+
+_CATEGORIES = _Counter(claimable_categories, "priority", "tried", "category")
+_GROUPS = _Counter(claimable_groups, "group_key", "priority", "tried")
+
+
+def recount(connection: sa.Connection) -> None:
+    """Count everything anew."""
+    for table in (claimable_groups, claimable_categories):
+        connection.execute(sa.delete(table))
+    tried = sa.case((jobs.c.tries > 0, sa.true()), else_=sa.false())
+    position, number = sa.func.min(jobs.c.position), sa.func.count()
+    group = (jobs.c.group_key, jobs.c.priority, tried, jobs.c.category)
+    connection.execute(
+        sa.insert(claimable_groups).from_select(
+            ["group_key", "priority", "tried", "category", "position", "left"],
+            sa.select(*group, position, number).where(claimable).group_by(*group),
+        )
+    )
+    level = (claimable_groups.c.priority, claimable_groups.c.tried, claimable_groups.c.category)
+    connection.execute(
+        sa.insert(claimable_categories).from_select(
+            ["priority", "tried", "category", "left"],
+            sa.select(*level, sa.func.sum(claimable_groups.c.left)).group_by(*level),
+        )
+    )

@@ -1,0 +1,153 @@
+"""What can be asked of the queue: counts, rows, times. Nothing here changes it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from .claim_order import Taste
+from .job import Job, JobState
+from .queue_tables import claimable, job_of, jobs, read, whole_jobs
+
+
+@dataclass(frozen=True)
+class JobRow:
+    """A job as the queue knows it."""
+
+    job: Job
+    state: JobState
+    held: bool
+    failures: int
+    deaths: int
+    error: str | None
+    seconds: float | None
+    worker: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class PointRow:
+    """Where in the grid a job stands: what it takes to choose a part of a sweep."""
+
+    id: str
+    category: str
+    video: str
+    prompt: int
+    seed: int
+    group: str
+
+
+class Questions:
+    """The questions; every one is a transaction of its own that locks nothing."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+
+    def counts(self) -> dict[str, dict[JobState, int]]:
+        """Number of jobs per category and state, categories in the manifest's order."""
+        with read(self._engine) as connection:
+            rows = connection.execute(
+                sa.select(jobs.c.category, jobs.c.state, sa.func.count())
+                .group_by(jobs.c.category, jobs.c.state)
+                .order_by(sa.func.min(jobs.c.position))
+            ).all()
+        counts: dict[str, dict[JobState, int]] = {}
+        for category, state, number in rows:
+            counts.setdefault(category, {})[JobState(state)] = number
+        return counts
+
+    def held(self) -> int:
+        """Number of pending jobs outside the part of the sweep that is being run."""
+        with read(self._engine) as connection:
+            return int(
+                connection.execute(
+                    sa.select(sa.func.count()).where(
+                        jobs.c.state == JobState.PENDING.value, jobs.c.held == sa.true()
+                    )
+                ).scalar_one()
+            )
+
+    def open_jobs(self, taste: Taste) -> tuple[int, int]:
+        """How many jobs such a worker may claim now, and how many run that may come back."""
+        own = jobs.c.category.in_(taste.home) if taste.static and taste.home else sa.true()
+        running = jobs.c.state == JobState.RUNNING.value
+        number = sa.select(sa.func.count()).select_from(jobs)
+        with read(self._engine) as connection:
+            pending: int = connection.execute(number.where(claimable, own)).scalar_one()
+            may_return: int = connection.execute(
+                number.where(running, jobs.c.held == sa.false(), own)
+            ).scalar_one()
+        return pending, may_return
+
+    def mean_seconds(self, last: int = 200) -> float | None:
+        """Mean seconds of the jobs done last, from claim to publication; loading is not in it."""
+        with read(self._engine) as connection:
+            recent = (
+                sa.select(jobs.c.seconds)
+                .where(jobs.c.seconds.is_not(None))
+                .order_by(jobs.c.finished_at.desc())
+                .limit(last)
+                .subquery()
+            )
+            mean = connection.execute(sa.select(sa.func.avg(recent.c.seconds))).scalar_one()
+        return None if mean is None else float(mean)
+
+    def claim_times(self) -> list[float]:
+        """Since when each running job runs."""
+        with read(self._engine) as connection:
+            rows = connection.execute(
+                sa.select(jobs.c.claimed_at).where(jobs.c.state == JobState.RUNNING.value)
+            ).all()
+        return [row.claimed_at for row in rows]
+
+    def left(
+        self, states: Collection[JobState], chosen: Collection[str] | None = None
+    ) -> dict[str, int]:
+        """Number of jobs of these states (of those `chosen`) per category, in order."""
+        if chosen is None:
+            counts = self.counts()
+            found = {c: sum(own.get(state, 0) for state in states) for c, own in counts.items()}
+            return {category: number for category, number in found.items() if number}
+        query = (
+            sa.select(jobs.c.id, jobs.c.category)
+            .where(jobs.c.state.in_([state.value for state in states]))
+            .order_by(jobs.c.position)
+        )
+        numbers: dict[str, int] = {}
+        with read(self._engine) as connection:
+            for job_id, category in connection.execute(query):
+                if job_id in chosen:
+                    numbers[category] = numbers.get(category, 0) + 1
+        return numbers
+
+    def points(self) -> list[PointRow]:
+        """Where every job of the manifest stands in the grid, in its order."""
+        columns = (jobs.c.id, jobs.c.category, jobs.c.video, jobs.c.prompt, jobs.c.seed)
+        query = (
+            sa.select(*columns, jobs.c.group_key)
+            .where(jobs.c.state != JobState.RETIRED.value)
+            .order_by(jobs.c.position)
+        )
+        with read(self._engine) as connection:
+            return [PointRow(*row) for row in connection.execute(query)]
+
+    def rows(self, *states: JobState) -> list[JobRow]:
+        """Jobs of these states (of all, where none is given), in the manifest's order."""
+        query = whole_jobs.order_by(jobs.c.position)
+        if states:
+            query = query.where(jobs.c.state.in_([state.value for state in states]))
+        with read(self._engine) as connection:
+            return [
+                JobRow(
+                    job=job_of(row),
+                    state=JobState(row.state),
+                    held=row.held,
+                    failures=row.failures,
+                    deaths=row.deaths,
+                    error=row.error,
+                    seconds=row.seconds,
+                    worker=row.worker,
+                )
+                for row in connection.execute(query)
+            ]
