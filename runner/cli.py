@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
@@ -37,6 +37,11 @@ gpus_option = click.option("--gpus", metavar="0,1", help="These GPUs, not the ex
 exclude_option = click.option("--exclude-gpus", metavar="2,3", help="Leave these GPUs alone.")
 free_option = click.option(
     "--min-free-gb", type=float, default=0.0, help="Only GPUs with so many GiB free."
+)
+priority_option = click.option(
+    "--priority",
+    type=click.Choice(["category", "seed"]),
+    help="Finish one category, or one seed, before the next.",
 )
 dry_run_option = click.option("--dry-run", is_flag=True, help="Print what would be started.")
 skip_option = click.option(
@@ -107,6 +112,7 @@ def plan(experiment: Path, overrides: tuple[str, ...], skip_invalid: bool, as_js
 @gpus_option
 @exclude_option
 @free_option
+@priority_option
 @on_option
 @wait_option
 @dry_run_option
@@ -120,6 +126,7 @@ def launch(
     gpus: str | None,
     exclude_gpus: str | None,
     min_free_gb: float,
+    priority: Literal["category", "seed"] | None,
     on: str,
     waits: bool,
     dry_run: bool,
@@ -152,7 +159,15 @@ def launch(
             )
         folder = find_run(run)
     start_workers(
-        folder, part, narrowing, on, waits=waits, dry_run=dry_run, as_json=as_json, retry=False
+        folder,
+        part,
+        narrowing,
+        priority,
+        on,
+        waits=waits,
+        dry_run=dry_run,
+        as_json=as_json,
+        retry=False,
     )
 
 
@@ -192,6 +207,7 @@ def progress(run: str, watch: bool, as_json: bool) -> None:
 @gpus_option
 @exclude_option
 @free_option
+@priority_option
 @on_option
 @wait_option
 @dry_run_option
@@ -204,6 +220,7 @@ def resume(
     gpus: str | None,
     exclude_gpus: str | None,
     min_free_gb: float,
+    priority: Literal["category", "seed"] | None,
     on: str,
     waits: bool,
     dry_run: bool,
@@ -221,6 +238,7 @@ def resume(
         find_run(run),
         part,
         narrow(gpus, exclude_gpus, min_free_gb),
+        priority,
         on,
         waits=waits,
         dry_run=dry_run,
@@ -233,16 +251,18 @@ def resume(
 @cli.command()
 @click.argument("run")
 @click.option("--now", is_flag=True, help="Give jobs back instead of finishing them.")
+@click.option("--gpus", metavar="0,1", help="Only the workers of these GPUs; the rest go on.")
 @click.option("--wait", "waits", is_flag=True, help="Stay until every worker has ended.")
 @json_option
-def stop(run: str, now: bool, waits: bool, as_json: bool) -> None:
+def stop(run: str, now: bool, gpus: str | None, waits: bool, as_json: bool) -> None:
     """Stop a sweep's workers, after their jobs or at once."""
     from .stop import stop_workers, wait_until_ended
     from .sweep import find_run
 
     folder = find_run(run)
-    asked = stop_workers(folder, now=now)
-    ended = wait_until_ended(folder) if now or waits else False
+    chosen = None if gpus is None else numbers("--gpus", gpus)
+    asked = stop_workers(folder, now=now, gpus=chosen)
+    ended = wait_until_ended(folder, asked) if now or waits else False
     if as_json:
         print_json({"sweep": folder.name, "asked": [slot.name for slot in asked], "ended": ended})
     elif not asked:
@@ -371,6 +391,7 @@ def start_workers(
     folder: RunFolder,
     part: Part,
     narrowing: Narrowing,
+    priority: Literal["category", "seed"] | None,
     on: str,
     *,
     waits: bool,
@@ -380,7 +401,7 @@ def start_workers(
     stale: bool = False,
 ) -> None:
     from .job import JobState
-    from .launch import plan_launch, start
+    from .launch import plan_launch, prioritise, start
     from .launchers import launcher
     from .progress import one_line, take_snapshot
     from .run_folder import locked
@@ -399,6 +420,8 @@ def start_workers(
             chosen.check(launch.commands)
             print_commands(name, launch.commands, as_json=as_json)
             return
+        if priority is not None:
+            prioritise(folder, queue, priority)
         missing = start(launch, queue, chosen, retry=states) if launch.claimable else []
     for command in missing:
         say(f"{name}: {command.session} did not come up; see {command.log}")

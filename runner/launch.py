@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from .errors import UserError
 from .experiment import Experiment, load_experiment
@@ -34,7 +35,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Launch:
-    """What a launch starts: `claimable` jobs wait for it, `running` slots are there already."""
+    """What a launch starts: `claimable` jobs wait for it, `running` slots are there already.
+
+    `gpus` are those that the command line names, None where it names none.
+    """
 
     run: RunFolder
     device: str
@@ -43,6 +47,7 @@ class Launch:
     running: tuple[Slot, ...]
     commands: tuple[SlotCommand, ...]
     left_out: tuple[str, ...]
+    gpus: tuple[int, ...] | None
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,9 @@ def plan_launch(
         for slot in wanted
         if slot not in running and claimable and (placement.balance == "steal" or home[slot.gpu])
     )
-    return Launch(run, device, claimable, chosen, tuple(running), commands, choice.left_out)
+    return Launch(
+        run, device, claimable, chosen, tuple(running), commands, choice.left_out, narrowing.gpus
+    )
 
 
 def refuse_homeless(
@@ -153,7 +160,7 @@ def start(
     if retry:
         queue.retry(retry, launch.chosen)
     queue.hold_all_but(launch.chosen)
-    queue.drain(False)
+    queue.drain(False, launch.gpus)
     queue.workers.forget_ended()
     if not launch.commands:
         return []
@@ -161,6 +168,12 @@ def start(
     missing = wait_for_slots(launch)
     launcher.start_view(view_command(launch.run))
     return missing
+
+
+def prioritise(run: RunFolder, queue: Queue, axis: Literal["category", "seed"]) -> None:
+    """Have jobs claimed in the order of the experiment's seeds, or of its categories."""
+    seeds = load_experiment(run.experiment).seeds
+    queue.prioritise(axis, seeds if axis == "seed" else list(queue.counts()))
 
 
 def wait_for_slots(launch: Launch) -> list[SlotCommand]:

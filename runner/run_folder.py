@@ -17,7 +17,7 @@ from .placement import Slot
 RESERVED = frozenset(
     {
         *("experiment.yaml", "manifest.jsonl", "attempts.jsonl"),
-        *("sweep.db", "sweep.db-wal", "sweep.db-shm"),
+        *("sweep.db", "sweep.db-wal", "sweep.db-shm", "sweep.db-line"),
         *("logs", "work", "cache", "superseded", "report"),
     }
 )

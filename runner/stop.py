@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import Sequence
 
 from .errors import UserError
 from .placement import Slot
@@ -17,15 +18,18 @@ from .sweep import live_slots
 POLL_SECONDS = 0.1
 
 
-def stop_workers(run: RunFolder, *, now: bool) -> list[Slot]:
+def stop_workers(run: RunFolder, *, now: bool, gpus: Sequence[int] | None = None) -> list[Slot]:
     """Ask every live slot to end: after its job, or `now`, giving its job back.
+
+    Args:
+        gpus: only the slots of these GPUs; the others go on.
 
     Raises:
         UserError: a slot's supervisor cannot be reached from here.
     """
-    slots = live_slots(run)
+    slots = [slot for slot in live_slots(run) if gpus is None or slot.gpu in gpus]
     if run.queue.exists():
-        Queue(run.queue).drain(True)
+        Queue(run.queue).drain(True, gpus)
     if now:
         for slot in slots:
             process = supervisor(run.lock(slot))
@@ -39,8 +43,8 @@ def stop_workers(run: RunFolder, *, now: bool) -> list[Slot]:
     return slots
 
 
-def wait_until_ended(run: RunFolder) -> bool:
-    """Wait until no slot is alive."""
-    while live_slots(run):
+def wait_until_ended(run: RunFolder, slots: Sequence[Slot]) -> bool:
+    """Wait until none of these slots is alive."""
+    while set(slots) & set(live_slots(run)):
         time.sleep(POLL_SECONDS)
     return True

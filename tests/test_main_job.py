@@ -403,6 +403,44 @@ def test_launch_after_a_stop_or_a_part_has_running_workers_go_on(project: Projec
     assert_finished(project)
 
 
+def test_gpus_come_and_go_while_the_sweep_runs(project: Project) -> None:
+    """`launch --gpus` adds workers, `stop --gpus` gives one GPU back, and the rest go on."""
+    project.write(model={"seconds": 1.5}, placement={"gpus": [0], "processes_per_gpu": 1})
+    words = ("launch", "experiments/x.yaml", "--on", "local")
+    assert project.sweep(*words).status == 0
+    assert project.sweep("launch", "x", "--on", "local", "--gpus", "4,5").status == 0
+    assert live_slots(project.run_folder) == [Slot(0, 0), Slot(4, 0), Slot(5, 0)]
+    wait_for(lambda: project.progress()["running"] >= 3)
+    assert project.sweep("stop", "x", "--gpus", "0", "--wait").status == 0
+    assert Slot(0, 0) not in live_slots(project.run_folder)
+    assert project.sweep(*words, "--gpus", "5", "--wait").status == 0
+    assert_finished(project)
+
+
+def test_priority_finishes_one_seed_before_the_next(project: Project) -> None:
+    """A half-finished sweep is useful already: all of the first seed is there."""
+    project.write(
+        seeds=[7, 3], model={"seconds": 0.05}, placement={"gpus": [0], "processes_per_gpu": 1}
+    )
+    words = ("launch", "experiments/x.yaml", "--on", "local", "--wait", "--priority", "seed")
+    assert project.sweep(*words).status == 0
+    seed_of = {job["id"]: int(job["seed"]) for job in jobs(project)}
+    done = [seed_of[a["job"]] for a in read_attempts(project.run_folder.attempts)]
+    assert done == [7] * ALL + [3] * ALL
+
+
+def test_static_without_its_gpu_is_an_error_and_not_a_wait(project: Project) -> None:
+    project.write(
+        placement={"gpus": [0, 1], "balance": "static", "assign": {"camera_motion": [1]}},
+    )
+    assert project.sweep("plan", "experiments/x.yaml").status == 0
+    refused = project.sweep("launch", "x", "--on", "local", "--gpus", "0")
+    assert refused.status == 2
+    assert "camera_motion belongs to GPU 1" in refused.err
+    assert project.sweep("launch", "x", "--on", "local", "--wait").status == 0
+    assert_finished(project)
+
+
 def test_a_run_behind_a_symbolic_link(project: Project) -> None:
     """`results` on another disk, and a command given inside it."""
     disk = project.root.parent / "disk" / "deep"
