@@ -102,11 +102,13 @@ def main() -> None:
         make_dataset(folder, ORIGINAL, prompts=5)
         seconds = [plan(folder, "whole"), plan(folder, "killed")]
         rows = [run(folder, "whole", 0, rng), run(folder, "killed", arguments.kills, rng)]
-    head = ["sweep", "seconds", "seconds a job", "workers killed", "attempts done"]
+    head = ["sweep", "seconds", "seconds a job", "attempts that died", "attempts done"]
     head += ["files verified", "broken"]
     body = (
         f"8 processes; planned in {seconds[0]:.2f} s and {seconds[1]:.2f} s; seconds are of the "
-        f"whole `sweep launch --wait`, loading included.\n\n{table(head, rows)}"
+        f"whole `sweep launch --wait`, loading included. {arguments.kills} workers were killed; "
+        "each holds the job it generates and, at times, the one being encoded.\n\n"
+        f"{table(head, rows)}"
     )
     write_section(arguments.out, TITLE, body)
 
