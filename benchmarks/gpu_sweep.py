@@ -16,7 +16,6 @@ import re
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
@@ -32,10 +31,9 @@ CONFIGURATIONS = ("resident-1", "resident-2", "managed-1", "managed-2")
 
 @dataclass(frozen=True)
 class Measured:
-    """One configuration's sweep: all seconds, and each video's sidecar."""
+    """One configuration's sweep: seconds of loading, and each video's sidecar."""
 
     name: str
-    wall_seconds: float
     load_seconds: list[float]
     sidecars: list[dict[str, Any]]
 
@@ -90,16 +88,13 @@ def measure(checkpoint: Path, configuration: str, arguments: argparse.Namespace)
         words = [f"video={clip.stem}" for clip in clips[: int(processes)]]
         words += [f"prompt={number}" for number in range((arguments.jobs + 1) // 2)]
         command = [sys.executable, "-m", "runner", "launch", str(file), "--on", "local", "--wait"]
-        start = time.monotonic()
         subprocess.run([*command, "--only", *words], cwd=ROOT, check=True)
-        seconds = time.monotonic() - start
         run = results / "gpu"
         logs = "".join(path.read_text() for path in sorted((run / "logs").glob("*.log")))
         print(logs, file=sys.stderr)
         subprocess.run([sys.executable, "-m", "runner", "verify", str(run)], cwd=ROOT, check=True)
         return Measured(
             configuration,
-            seconds,
             [float(value) for value in re.findall(r"model loaded in ([\d.]+) s", logs)],
             [json.loads(path.read_text()) for path in sorted(run.glob("camera_motion/*/*.json"))],
         )

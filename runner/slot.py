@@ -39,7 +39,7 @@ DEATHS_LIMIT = 12
 than one job can cause before it is failed."""
 
 OUTDATED = 75
-"""The exit status of a worker that asks for another in its place."""
+"""The exit status of a worker that asks for another in its place: EX_TEMPFAIL of sysexits(3)."""
 
 INTERRUPT_SECONDS = 3.0
 

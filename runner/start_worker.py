@@ -32,12 +32,10 @@ from .processes import Stop
 from .progress_view import tail
 from .queue import Claim, Queue
 from .run_folder import RunFolder, locked
+from .slot import OUTDATED
 from .worker import Outdated, Worker
 
 log = logging.getLogger("sweep")
-
-OUTDATED = 75
-"""EX_TEMPFAIL of sysexits(3)."""
 
 PACKAGES = ("sweep-runner", "diffsynth", "torch", "transformers", "numpy", "imageio-ffmpeg")
 
