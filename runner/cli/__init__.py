@@ -1,0 +1,64 @@
+"""The verbs: parse, call, print. Exit status 0, 1 (failed or broken), 2 (wrong), 130."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from ..errors import UserError
+from ..terminal import say
+from .asking import logs, progress
+from .checking import verify
+from .planning import plan
+from .running import launch, resume, stop
+
+
+class Verbs(click.Group):
+    """The commands in the order in which a person meets them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="sweep-runner", message="sweep %(version)s")
+def cli() -> None:
+    """Run sweeps of generated videos over many GPUs.
+
+    RUN is an experiment file, a run folder, or a sweep's name.
+    """
+
+
+for verb in (plan, launch, progress, resume, stop, logs, verify):
+    cli.add_command(verb)
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Run `sweep` with these words, by default the process's own, and exit."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal without UTF-8, or a file name that is not, must not end a command.
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        status = cli.main(words, prog_name="sweep", standalone_mode=False)
+    except UserError as error:
+        say(f"sweep: {error}")
+        status = 2
+    except click.ClickException as error:
+        say(f"sweep: {error.format_message()}")
+        status = 2
+    except OSError as error:
+        # A path that the file system refuses: too long, not a folder, not ours to write.
+        if isinstance(error, BrokenPipeError):
+            # Whoever read our output has seen enough (`sweep logs ... | head`).
+            with contextlib.suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(0)
+        say(f"sweep: {error.filename or 'a file'}: {error.strerror or error}")
+        status = 2
+    except (KeyboardInterrupt, click.Abort):
+        status = 130
+    sys.exit(status)

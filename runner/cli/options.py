@@ -1,0 +1,121 @@
+"""What several verbs share of their words: options, and how they are read."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from ..errors import UserError
+
+if TYPE_CHECKING:
+    from ..launch import Narrowing, Part
+
+AXES = ("category", "video", "prompt", "seed")
+
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON value on stdout.")
+skip_option = click.option(
+    "--skip-invalid", is_flag=True, help="Leave out clips that cannot be used, and say which."
+)
+only_option = click.option(
+    "--only", multiple=True, metavar="AXIS=VALUE", help="Run only these jobs."
+)
+
+
+@dataclass(frozen=True)
+class How:
+    """How workers are started: what `launch` and `resume` have in common."""
+
+    narrowing: Narrowing
+    priority: Literal["category", "seed"] | None
+    on: str
+    waits: bool
+    dry_run: bool
+    as_json: bool
+
+
+_START_OPTIONS = (
+    click.option("--gpus", metavar="0,1", help="These GPUs, not the experiment's."),
+    click.option("--exclude-gpus", metavar="2,3", help="Leave these GPUs alone."),
+    click.option("--min-free-gb", type=float, default=0.0, help="Only GPUs with so many GiB free."),
+    click.option(
+        "--priority",
+        type=click.Choice(["category", "seed"]),
+        help="Finish one category, or one seed, before the next.",
+    ),
+    click.option(
+        "--on", default="tmux", show_default=True, help="Launcher: tmux, or local (detached)."
+    ),
+    click.option("--wait", "waits", is_flag=True, help="Stay until the sweep ends."),
+    click.option("--dry-run", is_flag=True, help="Print what would be started."),
+    json_option,
+)
+
+
+def start_options(verb: Callable[..., None]) -> Callable[..., None]:
+    """Give a verb the options that say how workers are started, as one argument `how`."""
+
+    @functools.wraps(verb)
+    def with_how(
+        *,
+        gpus: str | None,
+        exclude_gpus: str | None,
+        min_free_gb: float,
+        priority: Literal["category", "seed"] | None,
+        on: str,
+        waits: bool,
+        dry_run: bool,
+        as_json: bool,
+        **own: Any,
+    ) -> None:
+        narrowing = narrow(gpus, exclude_gpus, min_free_gb)
+        verb(how=How(narrowing, priority, on, waits, dry_run, as_json), **own)
+
+    for option in reversed(_START_OPTIONS):
+        with_how = option(with_how)
+    return with_how
+
+
+def split_words(
+    words: Sequence[str], only: Sequence[str], sample: int | None
+) -> tuple[list[str], Part]:
+    """Tell overrides from the axes that follow --only: no experiment key is called as an axis."""
+    from ..launch import Part
+
+    selectors = list(only)
+    overrides = []
+    for word in words:
+        if only and word.partition("=")[0] in AXES:
+            selectors.append(word)
+        elif word.partition("=")[0] in AXES:
+            raise UserError(f"{word!r}: to run a part of a sweep, say --only {word}")
+        else:
+            overrides.append(word)
+    values: dict[str, list[str]] = {}
+    for selector in selectors:
+        axis, equals, value = selector.partition("=")
+        if axis not in AXES or not equals:
+            raise UserError(f"--only {selector!r}: must be AXIS=VALUE (axes: {', '.join(AXES)})")
+        values.setdefault(axis, []).append(value)
+    return overrides, Part(values, sample)
+
+
+def narrow(gpus: str | None, exclude: str | None, min_free_gb: float) -> Narrowing:
+    from ..launch import Narrowing
+
+    return Narrowing(
+        None if gpus is None else numbers("--gpus", gpus),
+        frozenset(numbers("--exclude-gpus", exclude or "")),
+        min_free_gb,
+    )
+
+
+def numbers(option: str, text: str) -> tuple[int, ...]:
+    """GPU numbers as written on the command line: 0,1 or 0 1."""
+    words = text.replace(",", " ").split()
+    if not all(word.isdecimal() for word in words):
+        raise UserError(f"{option} {text!r}: must be GPU numbers such as 0,1")
+    return tuple(dict.fromkeys(int(word) for word in words))

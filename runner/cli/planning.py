@@ -1,0 +1,49 @@
+"""`sweep plan`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ..terminal import print_json, say
+from .options import json_option, skip_option
+
+
+@click.command(short_help="Expand an experiment, and say what it will take.")
+@click.argument("experiment", type=click.Path(path_type=Path))
+@click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+@skip_option
+@json_option
+def plan(experiment: Path, overrides: tuple[str, ...], skip_invalid: bool, as_json: bool) -> None:
+    """Expand an experiment into jobs, and say what the sweep will take.
+
+    \b
+    sweep plan experiments/quickstart.yaml
+    sweep plan experiments/quickstart.yaml seeds=[1,2,3] generation.num_inference_steps=20
+    """
+    from ..gpus import Wish, choose_gpus, find_gpus
+    from ..plan import estimate
+    from ..plan_view import plan_json, print_plan
+    from ..sweep import plan_sweep
+
+    planned = plan_sweep(experiment, overrides, skip_invalid=skip_invalid, take_changes=True)
+    gpus = find_gpus()
+    placement = planned.experiment.placement
+    # A sweep may be planned away from its GPUs: only `launch` insists that they are there.
+    wish = Wish(placement.gpus, f"{experiment}: placement.gpus")
+    choice = choose_gpus(wish, gpus if placement.gpus == "auto" else [])
+    backend = planned.experiment.make_backend()
+    result = estimate(
+        planned.experiment,
+        planned.manifest.jobs,
+        choice.numbers,
+        backend.peak_memory(planned.experiment.generation),
+        min((gpu.memory_gib for gpu in gpus), default=None),
+    )
+    if as_json:
+        print_json({**plan_json(planned, result), "gpus_left_out": list(choice.left_out)})
+    else:
+        for line in choice.left_out:
+            say(f"left out: {line}")
+        print_plan(planned, result)

@@ -1,0 +1,180 @@
+"""`sweep launch`, `resume` and `stop`: workers come and go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ..errors import UserError
+from ..terminal import exit_at_end, plural, print_json, say, show_until_end
+from .options import (
+    How,
+    json_option,
+    numbers,
+    only_option,
+    skip_option,
+    split_words,
+    start_options,
+)
+
+if TYPE_CHECKING:
+    from ..job import JobState
+    from ..launch import Part
+    from ..launchers import SlotCommand
+    from ..run_folder import RunFolder
+
+
+@click.command()
+@click.argument("run")
+@click.argument("words", nargs=-1, metavar="[KEY=VALUE]...")
+@only_option
+@click.option("--sample", type=click.IntRange(min=1), help="Run so many jobs per category.")
+@skip_option
+@start_options
+def launch(
+    run: str,
+    words: tuple[str, ...],
+    only: tuple[str, ...],
+    sample: int | None,
+    skip_invalid: bool,
+    how: How,
+) -> None:
+    """Start workers; an experiment file is planned first, a half-finished sweep goes on.
+
+    \b
+    sweep launch experiments/quickstart.yaml --wait
+    sweep launch experiments/quickstart.yaml --sample 2
+    sweep launch quickstart --only video=ref_a seed=42 prompt=0
+    """
+    from ..sweep import find_run, is_experiment_file, plan_sweep
+
+    overrides, part = split_words(words, only, sample)
+    if is_experiment_file(run):
+        planned = plan_sweep(
+            Path(run), overrides, skip_invalid=skip_invalid, take_changes=bool(overrides)
+        )
+        for line in planned.left_out:
+            say(f"left out: {line}")
+        folder = planned.run
+    else:
+        if overrides:
+            raise UserError(
+                f"{overrides[0]!r}: overrides go with an experiment file, not with a planned run; "
+                f"`sweep plan FILE {overrides[0]}` takes one in"
+            )
+        folder = find_run(run)
+    start_workers(folder, part, how, retry=[])
+
+
+@click.command()
+@click.argument("run")
+@only_option
+@click.argument("words", nargs=-1, metavar="[AXIS=VALUE]...")
+@click.option("--stale", is_flag=True, help="Also remake videos whose inputs have changed.")
+@start_options
+def resume(
+    run: str,
+    only: tuple[str, ...],
+    words: tuple[str, ...],
+    stale: bool,
+    how: How,
+) -> None:
+    """Go on with a sweep as it was planned: what is done stays, what failed is tried again."""
+    from ..job import JobState
+    from ..sweep import find_run
+
+    overrides, part = split_words(words, only, None)
+    if overrides:
+        raise UserError(
+            f"{overrides[0]!r}: a run goes on as planned; use `sweep plan FILE KEY=VALUE`"
+        )
+    retry = [JobState.FAILED, JobState.STALE] if stale else [JobState.FAILED]
+    start_workers(find_run(run), part, how, retry=retry)
+
+
+@click.command()
+@click.argument("run")
+@click.option("--now", is_flag=True, help="Give jobs back instead of finishing them.")
+@click.option("--gpus", metavar="0,1", help="Only the workers of these GPUs; the rest go on.")
+@click.option("--wait", "waits", is_flag=True, help="Stay until every worker has ended.")
+@json_option
+def stop(run: str, now: bool, gpus: str | None, waits: bool, as_json: bool) -> None:
+    """Stop a sweep's workers, after their jobs or at once."""
+    from ..stop import stop_workers, wait_until_ended
+    from ..sweep import find_run
+
+    folder = find_run(run)
+    chosen = None if gpus is None else numbers("--gpus", gpus)
+    asked = stop_workers(folder, now=now, gpus=chosen)
+    ended = wait_until_ended(folder, asked) if now or waits else False
+    if as_json:
+        print_json({"sweep": folder.name, "asked": [slot.name for slot in asked], "ended": ended})
+    elif not asked:
+        click.echo(f"{folder.name}: no worker is running")
+    elif ended:
+        click.echo(f"{folder.name}: {plural(len(asked), 'worker')} ended")
+    else:
+        workers = plural(len(asked), "worker")
+        click.echo(f"{folder.name}: {workers} will end after the job in hand; --now gives it back")
+
+
+def start_workers(folder: RunFolder, part: Part, how: How, *, retry: Sequence[JobState]) -> None:
+    """Start workers for a part of a planned run; jobs of the states `retry` get another chance."""
+    from ..launch import plan_launch, prioritise, start
+    from ..launchers import launcher
+    from ..progress import one_line, take_snapshot
+    from ..run_folder import locked
+    from ..sweep import open_queue
+
+    name = folder.name
+    chosen = launcher(how.on)
+    # One launch at a time: a second one sees what the first has started.
+    with locked(folder.launch_lock):
+        queue = open_queue(folder, look_at_disk=True)
+        launch = plan_launch(folder, queue, part, how.narrowing, retry=retry)
+        for line in launch.left_out:
+            say(f"left out: {line}")
+        if how.dry_run:
+            chosen.check(launch.commands)
+            print_commands(name, launch.commands, as_json=how.as_json)
+            return
+        if how.priority is not None:
+            prioritise(folder, queue, how.priority)
+        missing = start(launch, queue, chosen, retry=retry) if launch.claimable else []
+    for command in missing:
+        say(f"{name}: {command.session} did not come up; see {command.log}")
+    snapshot = take_snapshot(name, queue)
+    running, started = len(launch.running), len(launch.commands) - len(missing)
+    if started:
+        jobs = plural(launch.claimable, "job")
+        say(f"{name}: {plural(started, 'worker')} started on {launch.device} for {jobs}")
+        say(f"watch: {chosen.view_hint(folder)}   stop: sweep stop {name}")
+    elif running:
+        say(f"{name}: no worker was started, for {running} of its slots are running already")
+    elif not launch.claimable:
+        say(f"{name}: nothing to do: {one_line(snapshot).partition(': ')[2]}")
+    if how.waits and (started or running):
+        snapshot = show_until_end(folder)
+    if how.as_json:
+        names = [command.session for command in launch.commands if command not in missing]
+        print_json({**snapshot.to_json(), "started": names})
+    if how.waits or not (started or running):
+        exit_at_end(folder, snapshot)
+
+
+def print_commands(name: str, commands: Sequence[SlotCommand], *, as_json: bool) -> None:
+    """What a dry run would start."""
+    if as_json:
+        answer = [
+            {"session": c.session, "argv": list(c.argv), "environment": dict(c.environment)}
+            for c in commands
+        ]
+        print_json({"sweep": name, "would_start": answer})
+        return
+    for command in commands:
+        click.echo(str(command))
+    if not commands:
+        say(f"{name}: nothing would be started")
