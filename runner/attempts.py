@@ -7,19 +7,25 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .failures import FailureKind
 from .job import Outcome, canonical_json
 from .run_folder import append_line
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """One try of a job by a worker. Times are Unix seconds; `seconds` are per stage."""
+    """One try of a job by a worker, the job's `attempt`-th since it last began anew.
+
+    Times are Unix seconds; `seconds` are per stage. `kind` is that of a failure, else None.
+    """
 
     job: str
     worker: str
     outcome: Outcome
     started_at: float
     ended_at: float
+    attempt: int = 1
+    kind: FailureKind | None = None
     error: str | None = None
     seconds: dict[str, float] = field(default_factory=dict)
 

@@ -21,6 +21,7 @@ from pydantic_core import ErrorDetails
 
 from .backends import Backend, Generation, Section, backend_class
 from .errors import UserError
+from .failures import Policy, failures_allowed
 from .run_folder import RESERVED, RunFolder
 
 
@@ -90,6 +91,36 @@ class Output(Section):
     quality: float = Field(5, ge=0, le=10, description="imageio's video quality")
 
 
+class Retries(Section):
+    failures: int = Field(1, ge=0, description="further attempts of a job that has failed")
+    deaths: int = Field(10, ge=1, description="workers that may die on one job")
+    backoff_seconds: float = Field(
+        10, ge=0, description="before the next attempt; doubled each time, 10 minutes at most"
+    )
+
+
+class Limits(Section):
+    stuck_minutes: float = Field(15, gt=0, description="a job without a step for so long is stuck")
+    job_minutes: float | None = Field(None, gt=0, description="a job may last no longer")
+    gpu_errors: int = Field(3, ge=1, description="so many in a row set a GPU aside")
+    max_failures: int | str | None = Field(
+        None, description="so many failed jobs, or such a share (5%), stop the sweep"
+    )
+    max_disk_gb: float | None = Field(None, gt=0, description="the run folder grows no larger")
+    recycle_after_jobs: int | None = Field(None, ge=1, description="then a new worker goes on")
+    recycle_growth_gb: float | None = Field(
+        8,
+        gt=0,
+        description="a worker whose host memory has grown by so much makes room for another",
+    )
+
+    @field_validator("max_failures")
+    @classmethod
+    def _max_failures(cls, value: int | str | None) -> int | str | None:
+        failures_allowed(value)
+        return value
+
+
 class Experiment(Section):
     """One experiment as resolved: every key has its value, overrides included.
 
@@ -107,6 +138,8 @@ class Experiment(Section):
     generation: Generation
     placement: Placement = Placement()
     output: Output = Output()
+    retries: Retries = Retries()
+    limits: Limits = Limits()
     results: str = Field("results", description="where run folders go")
     project: str | None = Field(
         None, description="where relative paths start, seen from the experiment file's folder"
@@ -140,6 +173,24 @@ class Experiment(Section):
             raise ValueError("must be a list of whole numbers from 0, such as [42, 142]")
         refuse_repeats(value)
         return value
+
+    @field_validator("retries", mode="before")
+    @classmethod
+    def _retries(cls, value: object) -> object:
+        """`retries: 2` for short."""
+        return {"failures": value} if type(value) is int else value
+
+    @property
+    def policy(self) -> Policy:
+        """What failures lead to."""
+        allowed = failures_allowed(self.limits.max_failures)
+        return Policy(
+            failures=self.retries.failures,
+            deaths=self.retries.deaths,
+            backoff_seconds=self.retries.backoff_seconds,
+            gpu_errors=self.limits.gpu_errors,
+            max_failures=allowed,
+        )
 
     @property
     def file(self) -> Path:

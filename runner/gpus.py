@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -58,6 +59,37 @@ def find_gpus() -> list[Gpu]:
     finally:
         pynvml.nvmlShutdown()
     return within(gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def gpu_problem(number: int) -> str | None:
+    """What NVML says is wrong with a GPU: lost, or memory that can no longer be repaired.
+
+    None where nothing is, or where there is no NVIDIA driver.
+    """
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return None
+    try:
+        handle = pynvml.nvmlDeviceGetHandleByIndex(number)
+        pynvml.nvmlDeviceGetMemoryInfo(handle)
+        with contextlib.suppress(pynvml.NVMLError_NotSupported):
+            if pynvml.nvmlDeviceGetRemappedRows(handle)[3]:
+                return "NVML: a row of its memory could not be remapped"
+        with contextlib.suppress(pynvml.NVMLError_NotSupported):
+            errors = pynvml.nvmlDeviceGetTotalEccErrors(
+                handle, pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, pynvml.NVML_VOLATILE_ECC
+            )
+            if errors:
+                return f"NVML: {errors} uncorrected memory errors since the driver was loaded"
+    except pynvml.NVMLError as error:
+        lost = (pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_UNKNOWN)
+        return f"NVML: {error}" if error.value in lost else None
+    finally:
+        pynvml.nvmlShutdown()
+    return None
 
 
 def within(gpus: Sequence[Gpu], visible: str | None) -> list[Gpu]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from .at_end import EndCommands
 from .errors import UserError
 from .experiment import Experiment, load_experiment
 from .gpus import Wish, choose_gpus, find_gpus
@@ -48,6 +49,19 @@ class Launch:
     commands: tuple[SlotCommand, ...]
     left_out: tuple[str, ...]
     gpus: tuple[int, ...] | None
+
+
+@dataclass(frozen=True)
+class Unattended:
+    """What a launch says of the time when nobody watches.
+
+    `max_failures` is as in `Policy`, None for the experiment's own; `stop_at` is in Unix
+    seconds. `at_end` is None where nothing was said.
+    """
+
+    max_failures: float | None = None
+    stop_at: float | None = None
+    at_end: EndCommands | None = None
 
 
 @dataclass(frozen=True)
@@ -149,7 +163,12 @@ def describe_part(part: Part) -> str:
 
 
 def start(
-    launch: Launch, queue: Queue, launcher: Launcher, *, retry: Sequence[JobState]
+    launch: Launch,
+    queue: Queue,
+    launcher: Launcher,
+    unattended: Unattended,
+    *,
+    retry: Sequence[JobState],
 ) -> list[SlotCommand]:
     """Start what was worked out, and let workers that run already take part in it.
 
@@ -160,14 +179,29 @@ def start(
     if retry:
         queue.retry(retry, launch.chosen)
     queue.hold_all_but(launch.chosen)
-    queue.drain(False, launch.gpus)
+    queue.reopen(launch.gpus)
     queue.workers.forget_ended()
+    attend(launch, queue, unattended)
     if not launch.commands:
         return []
     launcher.start(launch.commands)
     missing = wait_for_slots(launch)
     launcher.start_view(view_command(launch.run))
     return missing
+
+
+def attend(launch: Launch, queue: Queue, unattended: Unattended) -> None:
+    """Put down what holds while nobody watches. Beside workers that run already, what this
+    launch does not speak of stays as it was."""
+    if unattended.max_failures is not None or not launch.running:
+        policy = load_experiment(launch.run.experiment).policy
+        if unattended.max_failures is not None:
+            policy = replace(policy, max_failures=unattended.max_failures)
+        queue.set_policy(policy)
+    if unattended.stop_at is not None or not launch.running:
+        queue.stop_at(unattended.stop_at)
+    if unattended.at_end is not None or not launch.running:
+        (unattended.at_end or EndCommands()).keep(launch.run)
 
 
 def prioritise(run: RunFolder, queue: Queue, axis: Literal["category", "seed"]) -> None:

@@ -150,9 +150,6 @@ def estimate(
         own = [gpu for gpu in gpus if category in home[gpu]]
         for gpu in own:
             per_gpu[gpu] += count / len(own)
-    generation = experiment.generation
-    pixels = generation.width * generation.height * generation.num_frames
-    bits = pixels * BITS_PER_PIXEL_AT_QUALITY_5 * 1.33 ** (experiment.output.quality - 5)
     gpu_gib = ASSUMED_GPU_GIB if gpu_memory_gib is None else gpu_memory_gib
     problems = []
     if peak_memory is not None:
@@ -175,12 +172,20 @@ def estimate(
         categories_per_gpu=home,
         sessions=len(slots(gpus, placement.processes_per_gpu)),
         processes_per_gpu=placement.processes_per_gpu,
-        disk_bytes=int(len(jobs) * (bits / 8 + 4096)),
+        disk_bytes=len(jobs) * (video_bytes(experiment) + 4096),
         peak_memory=peak_memory,
         gpu_memory_gib=gpu_gib,
         gpu_memory_source="assumed: no GPU here" if gpu_memory_gib is None else "NVML",
         problems=tuple(problems),
     )
+
+
+def video_bytes(experiment: Experiment) -> int:
+    """What one video is expected to take on disk, in bytes."""
+    generation = experiment.generation
+    pixels = generation.width * generation.height * generation.num_frames
+    bits = pixels * BITS_PER_PIXEL_AT_QUALITY_5 * 1.33 ** (experiment.output.quality - 5)
+    return int(bits / 8)
 
 
 def select(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import os
 import signal
 import socket
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -80,6 +82,38 @@ def die_with_parent() -> None:
     """Have the kernel kill this process when its parent dies (prctl(2))."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def oom_kills() -> int:
+    """How often the kernel has killed a process for memory in this cgroup (v2 or v1), or, where
+    that cannot be read, on this machine. See `memory.events` in the kernel's cgroup-v2 text."""
+    for path in (*_cgroup_files(), Path("/proc/vmstat")):
+        with contextlib.suppress(OSError, ValueError):
+            for line in path.read_text(encoding="ascii").splitlines():
+                name, _, number = line.partition(" ")
+                if name == "oom_kill":
+                    return int(number)
+    return 0
+
+
+def _cgroup_files() -> Iterator[Path]:
+    root = Path("/sys/fs/cgroup")
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines():
+            _, controllers, path = line.split(":", 2)
+            if not controllers:
+                yield root / path.lstrip("/") / "memory.events"
+            elif "memory" in controllers.split(","):
+                yield root / "memory" / path.lstrip("/") / "memory.oom_control"
+    # In a container its own cgroup is mounted as the root.
+    yield root / "memory.events"
+    yield root / "memory" / "memory.oom_control"
+
+
+def resident_gib() -> float:
+    """Memory of this process that is in RAM, in GiB."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * os.sysconf("SC_PAGESIZE") / 1024**3
 
 
 class Stop:

@@ -33,13 +33,15 @@ class Counts:
 
 @dataclass(frozen=True)
 class Worker:
-    """One worker. `seconds_per_job` is its own mean, model loading left out."""
+    """One worker. `seconds_per_job` is its own mean, model loading left out; `note` says what
+    it waits for."""
 
     name: str
     gpu: int
     process: int
     pid: int
     state: str
+    note: str | None
     job: str | None
     video: str | None
     step: int
@@ -68,7 +70,9 @@ class Snapshot:
     `held` counts the pending jobs outside the part that is being run. `eta_seconds` is the
     remaining time by the measured seconds per job and the workers now alive, None while
     either is unknown. `busy` is, for each GPU, the share of time in which its processes had it
-    at work, from 0 to 1.
+    at work, from 0 to 1. `set_aside` has the slots and GPUs that take no more jobs, each with
+    its reason; `stopped_because` says why no worker claims any more; `stop_at` is in Unix
+    seconds.
     """
 
     sweep: str
@@ -81,6 +85,9 @@ class Snapshot:
     busy: dict[int, float]
     makespan: Makespan | None
     draining: bool
+    set_aside: dict[str, str]
+    stopped_because: str | None
+    stop_at: float | None
 
     @property
     def has_ended(self) -> bool:
@@ -100,6 +107,9 @@ class Snapshot:
             "eta_seconds": self.eta_seconds,
             "seconds_per_job": self.seconds_per_job,
             "draining": self.draining,
+            "set_aside": self.set_aside,
+            "stopped_because": self.stopped_because,
+            "stop_at": self.stop_at,
             "busy": {str(gpu): share for gpu, share in self.busy.items()},
             "makespan": None
             if self.makespan is None
@@ -119,6 +129,7 @@ def take_snapshot(name: str, queue: Queue) -> Snapshot:
     running = {row.job.id: row.job.output for row in queue.rows(JobState.RUNNING)}
     rows = queue.workers.rows()
     counts, held, mean = Counts.of(totals), queue.held(), queue.mean_seconds()
+    gate = queue.gate()
     snapshot = Snapshot(
         sweep=name,
         counts=counts,
@@ -133,7 +144,10 @@ def take_snapshot(name: str, queue: Queue) -> Snapshot:
         workers=tuple(_worker(row, running) for row in rows),
         busy=_busy(rows),
         makespan=_makespan(rows),
-        draining=queue.is_draining(),
+        draining=gate.is_draining(),
+        set_aside=dict(gate.aside),
+        stopped_because=gate.halted,
+        stop_at=gate.stop_at,
     )
     return _with_eta(snapshot, queue)
 
@@ -176,6 +190,7 @@ def _worker(row: WorkerRow, running: dict[str, str]) -> Worker:
         process=row.slot.process,
         pid=row.process.pid,
         state=row.state.value,
+        note=row.note,
         job=row.job,
         video=running.get(row.job or ""),
         step=row.step,
@@ -212,4 +227,6 @@ def one_line(snapshot: Snapshot) -> str:
         parts.append(f"{snapshot.alive} worker{'s' * (snapshot.alive > 1)}")
         eta = snapshot.eta_seconds
         parts.append("time left not known yet" if eta is None else f"{duration(eta)} left")
+    waiting = sorted({worker.note for worker in snapshot.workers if worker.note})
+    parts += [f"waiting: {note}" for note in waiting[:1]]
     return f"{snapshot.sweep}: {', '.join(parts)}"

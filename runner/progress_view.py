@@ -19,6 +19,10 @@ def view(snapshot: Snapshot) -> Group:
         parts.append(workers(snapshot))
     if snapshot.busy:
         parts.append(Text(effort(snapshot), style="dim"))
+    for name, reason in snapshot.set_aside.items():
+        parts.append(Text(f"{name} is set aside: {reason}", style="yellow"))
+    if snapshot.stopped_because:
+        parts.append(Text(f"stopped: {snapshot.stopped_because}", style="bold red"))
     if snapshot.draining and snapshot.alive:
         parts.append(Text("stopping: each worker ends after its job", style="yellow"))
     if not snapshot.alive and not snapshot.has_ended:
@@ -86,7 +90,7 @@ def workers(snapshot: Snapshot) -> Table:
         table.add_row(
             worker.name,
             worker.state,
-            Text(tail(worker.video or "", 34)),
+            Text(tail(worker.note or worker.video or "", 34)),
             f"{worker.step}/{worker.steps}" if worker.job and worker.steps else "",
             "" if mean is None else f"{mean:.1f}",
             str(worker.jobs_done),

@@ -19,8 +19,8 @@ from .run_folder import (
     flush_file,
     flush_folder,
     make_folder,
+    replacing,
     sha256_file,
-    write_atomically,
 )
 
 SCHEMA = 1
@@ -39,9 +39,6 @@ def publish(run: RunFolder, job: Job, finished: Path, record: dict[str, Any]) ->
     video, sidecar = run.video(job), run.sidecar(job)
     flush_file(finished)
     size, sha256 = finished.stat().st_size, sha256_file(finished)
-    supersede(run, job)
-    finished.replace(video)
-    flush_folder(video.parent)
     content = {
         "schema": SCHEMA,
         "job": job.id,
@@ -50,7 +47,12 @@ def publish(run: RunFolder, job: Job, finished: Path, record: dict[str, Any]) ->
         "video": {**record.get("video", {}), "file": video.name, "size": size, "sha256": sha256},
     }
     text = json.dumps(content, ensure_ascii=False, indent=2) + "\n"
-    write_atomically(sidecar, text.encode("utf-8", "backslashreplace"))
+    # Written before anything moves: a full disk leaves all as it was.
+    with replacing(sidecar, text.encode("utf-8", "backslashreplace")) as commit:
+        supersede(run, job)
+        finished.replace(video)
+        flush_folder(video.parent)
+        commit()
 
 
 def supersede(run: RunFolder, job: Job) -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,9 +19,12 @@ import sqlalchemy as sa
 from .claim_counts import count, recount
 from .claim_order import Taste, choose
 from .errors import UserError
+from .failures import FailureKind, Policy
+from .gate import Gate
 from .job import Job, JobState
 from .placement import Slot
-from .processes import ProcessId
+from .processes import ProcessId, oom_kills
+from .queue_failures import Trouble, Verdict, end_attempt, release_due
 from .queue_questions import Questions
 from .queue_sync import Files, OnDisk, follow_disk, follow_manifest
 from .queue_tables import (
@@ -45,10 +48,6 @@ from .worker_table import WorkerState, WorkerTable
 HEARTBEAT_SECONDS = 10.0
 LEASE_SECONDS = 60.0
 RENEWED_SECONDS = 5.0
-FAILURE_LIMIT = 2
-"""So many failed attempts make a job failed."""
-DEATH_LIMIT = 10
-"""So many workers that died on a job make it failed."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +59,16 @@ class Claim:
     worker: str
     attempt: int
     claimed_at: float
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A claim that was taken back from a lost worker, and what became of its job."""
+
+    claim: Claim
+    kind: FailureKind
+    error: str
+    verdict: Verdict
 
 
 class Queue(Questions):
@@ -201,18 +210,31 @@ class Queue(Questions):
 
     # Claims.
 
-    def claim(self, slot: Slot, process: ProcessId, taste: Taste, now: float) -> Claim | None:
+    def claim(
+        self,
+        slot: Slot,
+        process: ProcessId,
+        taste: Taste,
+        now: float,
+        *,
+        lasting: float = 0.0,
+        oom_kills: int = 0,
+    ) -> Claim | None:
         """Take a pending job, or None where there is none that this worker may take.
 
-        Also None once `drain` was asked for of the slot's GPU. The worker's row says from then
+        Also None where the gate refuses the slot: see `refusal`. The worker's row says from then
         on that it works on the job.
+
+        Args:
+            lasting: seconds that a job takes this worker, for the sweep's `stop_at`.
+            oom_kills: `processes.oom_kills()`, by which a later look tells why it died.
         """
         token = uuid.uuid4().hex
         # Chosen before the lock is held, and again under it only where another was faster.
         with read(self._engine) as connection:
             row = choose(connection, taste)
         with write(self._engine) as connection:
-            if _is_draining(connection, slot.gpu):
+            if _gate(connection).refusal(slot, now, lasting) is not None:
                 return None
             if row is None or not connection.execute(_IS_AS_READ, _as_read(row)).scalar():
                 row = choose(connection, taste)
@@ -222,9 +244,11 @@ class Queue(Questions):
             values |= {"worker": slot.name}
             values |= {"host": process.host, "pid": process.pid, "pid_started": process.started}
             values |= {"claimed_at": now, "lease_until": now + LEASE_SECONDS}
+            values |= {"oom_kills": oom_kills}
             connection.execute(_CLAIM, {"of": row.id, **values})
             count(connection, row, added=False)
-            now_working = {"state": WorkerState.WORKING, "job": row.id, "step": 0, "steps": 0}
+            now_working = {"state": WorkerState.WORKING, "note": None, "job": row.id}
+            now_working |= {"step": 0, "steps": 0}
             self.workers.note(connection, slot.name, now, **now_working)
         return Claim(job_of(row), token, slot.name, row.tries + 1, now)
 
@@ -272,16 +296,20 @@ class Queue(Questions):
             state = JobState.DONE if current else JobState.STALE
             values: dict[str, Any] = {"state": state.value, "finished_at": now, "files": files}
             values["seconds"] = seconds
-            _update_claimed(connection, claim, {**values, "error": None, **NO_CLAIM})
+            _update_claimed(connection, claim, {**values, "kind": None, "error": None, **NO_CLAIM})
             if seconds is not None:
                 self.workers.note_done(
                     connection, claim.worker, claim.claimed_at, now, seconds, busy_seconds
                 )
             return state
 
-    def fail(self, claim: Claim, error: str, now: float) -> JobState | None:
-        """Count a failed attempt. Returns `PENDING` or, at the limit, `FAILED`."""
-        return self._end(claim, "failures", FAILURE_LIMIT, error, now)
+    def fail(
+        self, claim: Claim, error: str, now: float, kind: FailureKind = FailureKind.BACKEND_BUG
+    ) -> Verdict | None:
+        """Count a failed attempt as its kind has it; None where the claim was lost."""
+        with write(self._engine) as connection:
+            row = _claimed(connection, claim)
+            return None if row is None else end_attempt(connection, row, kind, error, now)
 
     def give_back(self, claim: Claim) -> bool:
         """Return a job unharmed; False where the claim was lost."""
@@ -293,44 +321,36 @@ class Queue(Questions):
                 count(connection, row, added=True)
             return _update_claimed(connection, claim, {"state": JobState.PENDING.value, **NO_CLAIM})
 
-    def reclaim(self, now: float) -> list[Claim]:
+    def reclaim(self, now: float) -> list[Lost]:
         """Take back the jobs of lost workers; returns their claims.
 
         A worker of this host is lost when its process is gone, however the clock was set; one
         of another host when its lease has ended. A death does not use up a job's retries but a
-        limit of its own.
+        limit of its own. Jobs whose time of waiting is over may be claimed again.
         """
         with read(self._engine) as connection:
             running = connection.execute(_RUNNING).all()
+            due = connection.execute(_DUE, {"now": now}).scalars().all()
+        if due:
+            with write(self._engine) as connection:
+                release_due(connection, list(due))
         taken = []
         for row in running:
             process = ProcessId(row.host, row.pid, row.pid_started)
             if not (process.is_gone() if process.is_here else row.lease_until < now):
                 continue
             claim = Claim(job_of(row), row.token, row.worker, row.tries + 1, row.claimed_at)
+            kind = FailureKind.WORKER_DIED
             error = f"the worker {row.worker} (pid {row.pid}) died or fell silent"
-            if self._end(claim, "deaths", DEATH_LIMIT, error, now) is not None:
-                taken.append(claim)
+            if process.is_here and oom_kills() > (row.oom_kills or 0):
+                kind = FailureKind.OUT_OF_HOST_MEMORY
+                error = f"the kernel killed {row.worker} (pid {row.pid}) for its memory"
+            verdict = self.fail(claim, error, now, kind)
+            if verdict is not None:
+                taken.append(Lost(claim, kind, error, verdict))
         return taken
 
-    def _end(
-        self, claim: Claim, counter: str, limit: int, error: str, now: float
-    ) -> JobState | None:
-        with write(self._engine) as connection:
-            row = _claimed(connection, claim)
-            if row is None:
-                return None
-            number, tries = getattr(row, counter) + 1, row.tries + 1
-            state = JobState.FAILED if number >= limit else JobState.PENDING
-            values = {counter: number, "tries": tries, "state": state.value}
-            values |= {"error": error, "finished_at": now}
-            _update_claimed(connection, claim, {**values, **NO_CLAIM})
-            if state is JobState.PENDING and not row.held:
-                tried = connection.execute(sa.select(jobs).where(jobs.c.id == row.id)).one()
-                count(connection, tried, added=True)
-            return state
-
-    # Stopping.
+    # Who may claim.
 
     def drain(self, wanted: bool, gpus: Sequence[int] | None = None) -> None:
         """Have workers end after their job (True), or claim on (False).
@@ -338,20 +358,41 @@ class Queue(Questions):
         Args:
             gpus: those whose workers are meant; None means all, also of later launches.
         """
-        with write(self._engine) as connection:
-            everywhere, apart = _draining(connection)
-            if gpus is None:
-                everywhere, apart = wanted, set()
-            elif wanted == everywhere:
-                apart -= set(gpus)
-            else:
-                apart |= set(gpus)
-            set_meta(connection, "draining", json.dumps([everywhere, sorted(apart)]))
+        self._change_gate(lambda gate: gate.drain(wanted, gpus))
 
-    def is_draining(self, gpu: int | None = None) -> bool:
-        """Whether this GPU's workers are to end, or with None those of every GPU."""
+    def reopen(self, gpus: Sequence[int] | None = None) -> None:
+        """Begin anew after what was set aside or stopped: these GPUs' slots (None: all) may
+        claim on."""
+        with write(self._engine) as connection:
+            gate = _gate(connection).drain(False, gpus).reopen(gpus)
+            set_meta(connection, "gate", gate.to_json())
+            Trouble().save(connection)
+
+    def stop_at(self, moment: float | None) -> None:
+        """Have no job claimed that would not end by then, in Unix seconds."""
+        self._change_gate(lambda gate: replace(gate, stop_at=moment))
+
+    def set_aside(self, name: str, reason: str) -> None:
+        """Have a slot ("gpu0_process1") or a GPU ("gpu0") claim nothing more."""
+        self._change_gate(lambda gate: gate.set_aside(name, reason))
+
+    def gate(self) -> Gate:
+        """Who may claim now."""
         with read(self._engine) as connection:
-            return _is_draining(connection, gpu)
+            return _gate(connection)
+
+    def set_policy(self, policy: Policy) -> None:
+        """The experiment's limits, by which failures are judged from now on."""
+        text = json.dumps(policy.to_json())
+        with read(self._engine) as connection:
+            if get_meta(connection, "policy") == text:
+                return
+        with write(self._engine) as connection:
+            set_meta(connection, "policy", text)
+
+    def _change_gate(self, change: Callable[[Gate], Gate]) -> None:
+        with write(self._engine) as connection:
+            set_meta(connection, "gate", change(_gate(connection)).to_json())
 
 
 # Statements of every job are made once: making them costs more than running them.
@@ -366,6 +407,7 @@ _IS_AS_READ = sa.select(sa.literal(1)).where(
 _IS_CLAIM = (jobs.c.id == sa.bindparam("of")) & (jobs.c.token == sa.bindparam("by"))
 _CLAIMED, _UPDATE_CLAIMED = sa.select(jobs).where(_IS_CLAIM), sa.update(jobs).where(_IS_CLAIM)
 _RUNNING = whole_jobs.where(jobs.c.state == JobState.RUNNING.value)
+_DUE = sa.select(jobs.c.id).where(jobs.c.retry_at <= sa.bindparam("now"))
 
 
 def _as_read(row: Any) -> dict[str, Any]:
@@ -383,15 +425,8 @@ def _update_claimed(connection: sa.Connection, claim: Claim, values: dict[str, A
     return bool(connection.execute(_UPDATE_CLAIMED, {**of, **values}).rowcount)
 
 
-def _draining(connection: sa.Connection) -> tuple[bool, set[int]]:
-    """Whether every GPU drains, and the GPUs of which the opposite holds."""
-    everywhere, apart = json.loads(get_meta(connection, "draining") or "[false, []]")
-    return everywhere, set(apart)
-
-
-def _is_draining(connection: sa.Connection, gpu: int | None) -> bool:
-    everywhere, apart = _draining(connection)
-    return (everywhere and not apart) if gpu is None else (gpu in apart) != everywhere
+def _gate(connection: sa.Connection) -> Gate:
+    return Gate.from_json(get_meta(connection, "gate"))
 
 
 def _priorities(connection: sa.Connection) -> tuple[str | None, list[str | int]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from .claim_order import Taste
+from .failures import FailureKind
 from .job import Job, JobState
 from .queue_tables import claimable, job_of, jobs, read, whole_jobs
 
@@ -21,7 +22,11 @@ class JobRow:
     held: bool
     failures: int
     deaths: int
+    kind: FailureKind | None
+    """Of its last failed attempt, as `error` is."""
     error: str | None
+    retry_at: float | None
+    """Unix seconds before which it is not claimed again."""
     seconds: float | None
     worker: str | None
 
@@ -69,9 +74,10 @@ class Questions:
             )
 
     def open_jobs(self, taste: Taste) -> tuple[int, int]:
-        """How many jobs such a worker may claim now, and how many run that may come back."""
+        """How many jobs such a worker may claim now, and how many may come to be claimable:
+        they run, or wait for their next attempt."""
         own = jobs.c.category.in_(taste.home) if taste.static and taste.home else sa.true()
-        running = jobs.c.state == JobState.RUNNING.value
+        running = (jobs.c.state == JobState.RUNNING.value) | jobs.c.retry_at.is_not(None)
         number = sa.select(sa.func.count()).select_from(jobs)
         with read(self._engine) as connection:
             pending: int = connection.execute(number.where(claimable, own)).scalar_one()
@@ -145,7 +151,9 @@ class Questions:
                     held=row.held,
                     failures=row.failures,
                     deaths=row.deaths,
+                    kind=FailureKind(row.kind) if row.kind else None,
                     error=row.error,
+                    retry_at=row.retry_at,
                     seconds=row.seconds,
                     worker=row.worker,
                 )

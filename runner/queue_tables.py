@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from .job import Job, JobState, Reference, canonical_json
 
-SCHEMA = "2"
+SCHEMA = "3"
 """Of the tables; a queue of another one is made anew."""
 
 metadata = sa.MetaData()
@@ -42,7 +42,11 @@ jobs = sa.Table(
     sa.Column("tries", sa.Integer, nullable=False, server_default="0"),
     sa.Column("failures", sa.Integer, nullable=False, server_default="0"),
     sa.Column("deaths", sa.Integer, nullable=False, server_default="0"),
+    # Of the last failed attempt.
+    sa.Column("kind", sa.String),
     sa.Column("error", sa.Text),
+    # Not to be claimed before then.
+    sa.Column("retry_at", sa.Float),
     sa.Column("seconds", sa.Float),
     sa.Column("finished_at", sa.Float),
     # Size and time of the files by which the state was last judged; see `publish.Disk`.
@@ -55,10 +59,13 @@ jobs = sa.Table(
     sa.Column("pid_started", sa.Integer),
     sa.Column("claimed_at", sa.Float),
     sa.Column("lease_until", sa.Float),
+    # How often the host's memory had run out before; see `processes.oom_kills`.
+    sa.Column("oom_kills", sa.Integer),
     sa.Index("jobs_to_claim", "state", "held", "group_key", "priority", "tries", "position"),
     sa.Index("jobs_by_category", "category", "state", "position"),
 )
 sa.Index("jobs_by_end", jobs.c.finished_at, sqlite_where=jobs.c.seconds.is_not(None))
+sa.Index("jobs_by_retry", jobs.c.retry_at, sqlite_where=jobs.c.retry_at.is_not(None))
 
 shared = sa.Table(
     "shared",
@@ -102,6 +109,8 @@ workers = sa.Table(
     sa.Column("pid", sa.Integer, nullable=False),
     sa.Column("pid_started", sa.Integer, nullable=False),
     sa.Column("state", sa.String, nullable=False),
+    # What it waits for.
+    sa.Column("note", sa.Text),
     sa.Column("job", sa.String),
     sa.Column("step", sa.Integer, nullable=False, default=0),
     sa.Column("steps", sa.Integer, nullable=False, default=0),
@@ -112,6 +121,8 @@ workers = sa.Table(
     sa.Column("last_end_at", sa.Float),
     sa.Column("started_at", sa.Float, nullable=False),
     sa.Column("beat_at", sa.Float, nullable=False),
+    # What its process holds of the GPU's memory.
+    sa.Column("gpu_gib", sa.Float),
 )
 
 meta = sa.Table(
@@ -122,10 +133,13 @@ meta = sa.Table(
 )
 
 NO_CLAIM: dict[str, Any] = dict.fromkeys(
-    ("token", "worker", "host", "pid", "pid_started", "claimed_at", "lease_until")
+    ("token", "worker", "host", "pid", "pid_started", "claimed_at", "lease_until", "oom_kills")
 )
 
-CLEAN_SLATE: dict[str, Any] = {"tries": 0, "failures": 0, "deaths": 0, "error": None}
+CLEAN_SLATE: dict[str, Any] = {
+    **{"tries": 0, "failures": 0, "deaths": 0},
+    **dict.fromkeys(("kind", "error", "retry_at")),
+}
 
 _text, _parameters = shared.alias(), shared.alias()
 
@@ -136,7 +150,11 @@ whole_jobs = (
 )
 """Rows of which `job_of` can make jobs."""
 
-claimable = (jobs.c.state == JobState.PENDING.value) & (jobs.c.held == sa.false())
+claimable = sa.and_(
+    jobs.c.state == JobState.PENDING.value,
+    jobs.c.held == sa.false(),
+    jobs.c.retry_at.is_(None),
+)
 
 
 class SharedValues:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,6 +71,11 @@ class RunFolder:
     def launch_lock(self) -> Path:
         return self.locks / "launch.lock"
 
+    @property
+    def at_end(self) -> Path:
+        """What is to be run when the sweep has ended, while that is still to come."""
+        return self.path / "work" / "at_end.json"
+
     def log(self, slot: Slot) -> Path:
         return self.logs / f"{slot.name}.log"
 
@@ -96,15 +102,15 @@ class RunFolder:
         return video.with_name(f".{video.stem}.{uuid.uuid4().hex[:12]}.tmp{video.suffix}")
 
     def temporaries(self, job: Job) -> list[Path]:
-        """What earlier attempts of a job left beside its video."""
+        """What earlier attempts of a job left beside its video, of video and sidecar."""
         video = self.video(job)
-        prefix, suffix = f".{video.stem}.", f".tmp{video.suffix}"
+        prefix, suffixes = f".{video.stem}.", (f".tmp{video.suffix}", ".tmp")
         if not video.parent.is_dir():
             return []
         return [
             path
             for path in video.parent.iterdir()
-            if path.name.startswith(prefix) and path.name.endswith(suffix)
+            if path.name.startswith(prefix) and path.name.endswith(suffixes)
         ]
 
 
@@ -140,26 +146,47 @@ def write_atomically(path: Path, content: bytes | Iterable[bytes]) -> None:
     Args:
         content: all of it, or its parts one after the other.
     """
+    with replacing(path, content) as commit:
+        commit()
+
+
+@contextlib.contextmanager
+def replacing(path: Path, content: bytes | Iterable[bytes]) -> Iterator[Callable[[], None]]:
+    """`write_atomically` in two steps: the content is on disk once this is entered, and in its
+    place once what it yields was called; without that call nothing is changed."""
     make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.tmp")
+
+    def commit() -> None:
+        temporary.replace(path)
+        flush_folder(path.parent)
+
     try:
         with temporary.open("wb") as file:
             file.writelines([content] if isinstance(content, bytes) else content)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
+        yield commit
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
-    flush_folder(path.parent)
 
 
 def append_line(path: Path, line: bytes) -> None:
-    """Append one line with a single write, so that lines of several processes never mix."""
+    """Append one line with a single write, so that lines of several processes never mix.
+
+    What a power cut or a full disk left of a line before it is ended first.
+
+    Raises:
+        OSError: the disk is full; a part of the line may be there, to be ended by the next.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
     try:
-        os.write(descriptor, line.rstrip(b"\n") + b"\n")
+        size = os.fstat(descriptor).st_size
+        begun = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+        whole = b"\n" * begun + line.rstrip(b"\n") + b"\n"
+        if os.write(descriptor, whole) < len(whole):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
     finally:
         os.close(descriptor)
 

@@ -25,7 +25,9 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
+from .at_end import run_end_commands
 from .errors import UserError
+from .failures import is_disk_full
 from .gpus import find_gpus
 from .placement import Slot
 from .processes import ProcessId, Stop, die_with_parent
@@ -38,8 +40,19 @@ DEATHS_LIMIT = 12
 """So many deaths of a worker in a row, no job done between them, and the slot gives up: more
 than one job can cause before it is failed."""
 
-OUTDATED = 75
+RESTART = 75
 """The exit status of a worker that asks for another in its place: EX_TEMPFAIL of sysexits(3)."""
+
+LOAD_FAILED = 70
+"""The exit status of a worker whose model could not be loaded: EX_SOFTWARE of sysexits(3)."""
+
+LOADS_LIMIT = 3
+"""So many in a row, and the slot gives up: the next one would fail as well."""
+
+SILENT_SECONDS = 300.0
+"""A worker whose heart has not beaten for so long is killed: even its threads stand still."""
+
+LOOK_SECONDS = 1.0
 
 INTERRUPT_SECONDS = 3.0
 
@@ -69,7 +82,7 @@ class Log:
         line = f"{stamp},{int(now % 1 * 1000):03d} SLOT    {text}\n".encode(
             "utf-8", "backslashreplace"
         )
-        self._file.write(line)
+        self._write(line)
         self.show(line)
 
     def show(self, data: bytes) -> None:
@@ -94,7 +107,15 @@ class Log:
     def _write_line(self, line: bytes) -> None:
         final = line.rstrip(b"\r").rpartition(b"\r")[2]
         if final.strip():
-            self._file.write(final + b"\n")
+            self._write(final + b"\n")
+
+    def _write(self, line: bytes) -> None:
+        try:
+            self._file.write(line)
+        except OSError as error:
+            # The worker waits for room; its log has a gap until then.
+            if not is_disk_full(error):
+                raise
 
 
 class Supervisor:
@@ -111,6 +132,10 @@ class Supervisor:
         self._stop = Stop()
         self._interrupted_at = -INTERRUPT_SECONDS
         self._worker: subprocess.Popen[bytes] | None = None
+
+    @property
+    def was_stopped(self) -> bool:
+        return self._stop.is_asked
 
     def stop(self, number: int, _frame: FrameType | None = None) -> None:
         """Ask the worker to give its job back and end; kill it where it does not."""
@@ -146,14 +171,18 @@ class Supervisor:
 
     def run(self, lock: int) -> int:
         """Run workers one after the other; returns the exit status of the slot."""
-        deaths = 0
+        deaths = loads = 0
         while not self._stop.is_asked:
             done_before = self._jobs_done()
             status = self._run_worker(lock)
             if status in (0, 2) or self._stop.is_asked:
                 return 2 if status == 2 else 0
-            if status == OUTDATED:
+            if status == RESTART:
                 continue
+            loads = loads + 1 if status == LOAD_FAILED else 0
+            if loads >= LOADS_LIMIT:
+                self.log.say(f"the model could not be loaded {loads} times in a row; giving up")
+                return 1
             deaths = 1 if self._jobs_done() > done_before else deaths + 1
             if deaths >= DEATHS_LIMIT:
                 self.log.say(f"{deaths} workers died in a row without a finished job; giving up")
@@ -180,7 +209,7 @@ class Supervisor:
         assert worker.stdout is not None
         copying = threading.Thread(target=self.log.copy, args=(worker.stdout,), daemon=True)
         copying.start()
-        status = worker.wait()
+        status = self._wait(worker)
         # Whatever the worker started goes with it; it would also keep the log's pipe open.
         kill_group(worker.pid)
         copying.join()
@@ -190,6 +219,20 @@ class Supervisor:
         elif status:
             self.log.say(f"the worker ended with status {status}")
         return status
+
+    def _wait(self, worker: subprocess.Popen[bytes]) -> int:
+        """Wait for the worker's end, and kill it where its heart stands still."""
+        pulse = self.run_folder.lock(self.slot)
+        beat, since = pulse.stat().st_mtime_ns, time.monotonic()
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return worker.wait(LOOK_SECONDS)
+            with contextlib.suppress(OSError):
+                if pulse.stat().st_mtime_ns != beat:
+                    beat, since = pulse.stat().st_mtime_ns, time.monotonic()
+            if time.monotonic() - since > SILENT_SECONDS:
+                self.log.say(f"the worker was silent for {SILENT_SECONDS:.0f} s; killing it")
+                kill_group(worker.pid)
 
     def _jobs_done(self) -> int:
         """How many jobs this slot has finished so far, over all its workers."""
@@ -295,7 +338,9 @@ def main() -> int:
             log.say(f"supervisor started, pid {os.getpid()}")
             status = supervisor.run(lock)
             log.say(f"supervisor ended with status {status}")
-            return status
+        if not supervisor.was_stopped:
+            run_end_commands(run, log.say)
+        return status  # noqa: TRY300
     except SlotTaken:
         log.say("this slot is taken already; nothing was started")
         return 2

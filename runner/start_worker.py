@@ -1,8 +1,8 @@
 """`python -m runner.start_worker`: the worker process of a slot, from arguments to exit status.
 
 Exit status 0 says that nothing is left to do (or a stop was asked for), 2 that the machine or
-the experiment is wrong, `OUTDATED` that the sweep was planned anew and wants a new worker, and
-anything else that the worker failed and may be started again.
+the experiment is wrong, `RESTART` that a new worker shall go on, `LOAD_FAILED` that the model
+could not be loaded, and anything else that the worker failed and may be started again.
 """
 
 from __future__ import annotations
@@ -23,17 +23,22 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from .backends import Machine
 from .claim_order import Taste
+from .disk_room import DiskRoom
 from .errors import UserError
 from .experiment import Experiment, load_experiment
 from .fingerprint import Recipe
+from .gpu_watch import GpuWatch
 from .gpus import find_gpus
+from .making import Patience
 from .placement import Slot
+from .plan import video_bytes
 from .processes import Stop
 from .progress_view import tail
 from .queue import Claim, Queue
 from .run_folder import RunFolder, locked
-from .slot import OUTDATED
-from .worker import Outdated, Worker
+from .slot import LOAD_FAILED, RESTART
+from .surroundings import Recycling, Surroundings
+from .worker import LoadFailed, Outdated, Restart, Worker
 
 log = logging.getLogger("sweep")
 
@@ -110,16 +115,30 @@ def work(arguments: argparse.Namespace) -> None:
     bar = StepBar()
     queue = Queue(run.queue)
     recipe = Recipe.of(experiment)
+    limits = experiment.limits
+    surroundings = Surroundings(
+        queue=queue,
+        slot=slot,
+        stop=stop,
+        room=DiskRoom(run.path, video_bytes(experiment), limits.max_disk_gb),
+        watch=GpuWatch(slot.gpu),
+        recycling=Recycling(limits.recycle_after_jobs, limits.recycle_growth_gb),
+    )
     worker = Worker(
         run=run,
         queue=queue,
         backend=experiment.make_backend(),
-        machine=Machine(arguments.device, run.cache),
+        machine=Machine(arguments.device, run.cache, slot.gpu),
         recipe=recipe,
         root=experiment.root,
         slot=slot,
         taste=Taste(home=tuple(arguments.home), static=experiment.placement.balance == "static"),
         stop=stop,
+        patience=Patience(
+            60 * limits.stuck_minutes,
+            None if limits.job_minutes is None else 60 * limits.job_minutes,
+        ),
+        surroundings=surroundings,
         record=provenance(experiment, recipe, arguments.device),
         show_step=bar.show,
     )
@@ -154,9 +173,12 @@ def main() -> int:
     with logging_redirect_tqdm():
         try:
             work(arguments)
-        except Outdated:
-            log.info("the sweep was planned anew with other settings; a new worker goes on")
-            return OUTDATED
+        except Restart as error:
+            log.info("a new worker goes on: %s", error)
+            return RESTART
+        except LoadFailed:
+            log.exception("the model could not be loaded")
+            return LOAD_FAILED
         except UserError as error:
             log.error("%s", error)  # noqa: TRY400 - a person's mistake needs no traceback
             return 2

@@ -19,7 +19,7 @@ from .manifest import Manifest, read_manifest, write_manifest
 from .placement import Slot
 from .plan import Changes, changes, expand
 from .publish import Disk, state_on_disk
-from .queue import Queue
+from .queue import Lost, Queue
 from .run_folder import RunFolder, is_locked, locked, sha256_file, write_atomically
 
 
@@ -136,6 +136,7 @@ def plan_sweep(
             sha256 = sha256_file(run.manifest)
         queue = Queue(run.queue, create=True)
         _sync(queue, run, manifest, sha256)
+        queue.set_policy(experiment.policy)
         queue.close()
     return Planned(
         run, experiment, manifest, changes(former, manifest), dataset.left_out, tuple(key_changes)
@@ -189,6 +190,7 @@ def open_queue(run: RunFolder, *, look_at_disk: bool = False) -> Queue:
     with locked(run.plan_lock):
         queue = Queue(run.queue, create=True)
         _sync(queue, run, read_manifest(run.manifest), sha256_file(run.manifest))
+        queue.set_policy(load_experiment(run.experiment).policy)
     return queue
 
 
@@ -215,10 +217,20 @@ def _sync(queue: Queue, run: RunFolder, manifest: Manifest, sha256: str) -> None
     )
 
 
-def take_back(run: RunFolder, queue: Queue) -> None:
+def take_back(run: RunFolder, queue: Queue) -> list[Lost]:
     """Give the jobs of dead or silent workers back, and record those attempts."""
     now = time.time()
-    for claim in queue.reclaim(now):
-        error = "the worker died or fell silent"
-        attempt = Attempt(claim.job.id, claim.worker, Outcome.DIED, claim.claimed_at, now, error)
+    lost = queue.reclaim(now)
+    for one in lost:
+        attempt = Attempt(
+            job=one.claim.job.id,
+            worker=one.claim.worker,
+            outcome=Outcome.DIED,
+            started_at=one.claim.claimed_at,
+            ended_at=now,
+            attempt=one.claim.attempt,
+            kind=one.kind,
+            error=one.error,
+        )
         record_attempt(run.attempts, attempt)
+    return lost

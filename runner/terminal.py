@@ -74,10 +74,13 @@ def show_until_end(run: RunFolder, *, on_stdout: bool = False) -> Snapshot:
 
 
 def exit_with_failures(run: RunFolder, snapshot: Snapshot) -> None:
-    """Exit with status 1 where jobs have failed."""
-    failed = snapshot.counts.failed
+    """Exit with status 1 where jobs have failed, or so many that the sweep was stopped."""
+    failed, stopped = snapshot.counts.failed, snapshot.stopped_because
+    if stopped and not snapshot.has_ended:
+        say(f"{run.name}: stopped: {stopped}; `sweep resume {run.name}` goes on")
     if failed:
         say(f"{run.name}: {plural(failed, 'job')} failed; `sweep logs {run.name}` says why")
+    if failed or (stopped and not snapshot.has_ended):
         sys.exit(1)
 
 

@@ -1,34 +1,40 @@
 """A worker: claim -> prepare -> generate -> finish -> check -> publish -> record.
 
 One model serves many jobs. While one job is generated on the GPU, the one before it is encoded,
-checked and published on another thread; the worker then holds both claims.
+checked and published on another thread; the worker then holds both claims. What goes wrong is
+judged in `failures`; here its answers are carried out.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import shutil
-import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .attempts import Attempt, record_attempt
 from .backends import Backend, Group, Machine
 from .claim_order import Taste
+from .endings import Endings
+from .errors import UserError
+from .failures import ANSWERS, BadInput, FailureKind, is_disk_full, kind_of
 from .fingerprint import Recipe
-from .job import Job, JobState, Outcome
+from .finishing import Finisher
+from .heart import Heart
+from .job import Job, JobState
+from .making import Interrupted, LostClaim, Making, Patience
 from .placement import Slot
-from .processes import ProcessId, Stop
-from .publish import files_of, publish, state_on_disk
-from .queue import HEARTBEAT_SECONDS, Claim, Queue
+from .processes import ProcessId, Stop, oom_kills
+from .publish import state_on_disk
+from .queue import Claim, Queue
 from .run_folder import RunFolder, sha256_file
+from .slot import RESTART
+from .surroundings import Surroundings, report
 from .sweep import take_back
-from .video import check_video
+from .video import BrokenVideo
 from .worker_table import WorkerState
 
 log = logging.getLogger("sweep.worker")
@@ -36,52 +42,20 @@ log = logging.getLogger("sweep.worker")
 WAIT_SECONDS = 1.0
 REPORT_SECONDS = 1.0
 LOG_STEPS_SECONDS = 30.0
+FINISH_SECONDS = 60.0
+"""A worker that gives up waits so long for the video that is being finished."""
 
 
-class Interrupted(BaseException):
-    """The worker was asked to stop: its job goes back unharmed.
-
-    Not an Exception, so that a backend that catches its own errors does not catch it.
-    """
+class Restart(Exception):
+    """This process shall end, and another go on in its slot; says why."""
 
 
-class LostClaim(BaseException):
-    """The claim is no longer the worker's own: nothing of the job may be published."""
-
-
-class Outdated(Exception):
+class Outdated(Restart):
     """The sweep was planned anew with other settings than this worker has loaded."""
 
 
-@dataclass
-class Stages:
-    """Seconds per stage of one job, in the order in which the stages were entered."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextlib.contextmanager
-    def time(self, stage: str) -> Iterator[None]:
-        start = time.monotonic()
-        try:
-            yield
-        finally:
-            self.seconds[stage] = round(time.monotonic() - start, 4)
-
-    def __str__(self) -> str:
-        return ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in self.seconds.items())
-
-
-@dataclass(eq=False)
-class Making:
-    """One attempt of a job in the making. `is_lost` once its claim is another's."""
-
-    claim: Claim
-    stages: Stages = field(default_factory=Stages)
-    is_lost: bool = False
-
-    @property
-    def job(self) -> Job:
-        return self.claim.job
+class LoadFailed(Exception):
+    """The model could not be loaded."""
 
 
 class Worker:
@@ -91,6 +65,7 @@ class Worker:
         recipe: what its videos are made with; a job planned for another is not made.
         root: the project root, where the jobs' reference paths start.
         stop: asked from outside (a signal) to end the job in hand and give it back.
+        surroundings: disk, GPU and memory.
         record: what every sidecar says beside the job's own: host, versions, GPU.
         show_step: told of each step, for a progress bar.
     """
@@ -107,6 +82,8 @@ class Worker:
         slot: Slot,
         taste: Taste,
         stop: Stop,
+        patience: Patience,
+        surroundings: Surroundings,
         record: dict[str, Any],
         show_step: Callable[[Claim, int, int], None] = lambda *_: None,
     ) -> None:
@@ -119,14 +96,33 @@ class Worker:
         self.slot = slot
         self.taste = taste
         self.stop = stop
-        self.record = record
+        self.surroundings = surroundings
         self.show_step = show_step
         self.process = ProcessId.own()
+        self._heart = Heart(
+            pulse=run.lock(slot),
+            patience=patience,
+            held=lambda: list(self._held),
+            renew=lambda making: queue.renew(making.claim, time.time()),
+            report=self._report,
+            give_up=self._give_up,
+        )
         self._held: set[Making] = set()
         self._generating: Making | None = None
-        self._finisher = ThreadPoolExecutor(max_workers=1, thread_name_prefix="finish")
-        self._finishing: Future[None] | None = None
+        self._finisher = Finisher(
+            run=run,
+            queue=queue,
+            backend=backend,
+            recipe=recipe,
+            surroundings=surroundings,
+            record=record,
+            end=self._end,
+        )
+        self._endings = Endings(run, queue, slot, stop)
+        self._restart: str | None = None
+        self._crowded = False
         self._last_done_at = 0.0
+        self._job_seconds = 0.0
         self._group: str | None = None
         self._prepared: tuple[object, ...] | None = None
         self._jobs_done = 0
@@ -137,57 +133,140 @@ class Worker:
         """Load the model and work until nothing is left to claim, or a stop is asked for.
 
         Raises:
-            Outdated: the sweep was planned anew; a new worker would know how to go on.
+            Restart: a new worker would know how to go on.
+            LoadFailed: the model could not be loaded.
         """
+        if self._has_ended():
+            # Before a large model is loaded in vain.
+            return
         self.queue.workers.register(self.slot, self.process, time.time())
-        ended = threading.Event()
-        heart = threading.Thread(target=self._beat, args=(ended,), daemon=True)
-        heart.start()
         try:
-            start = time.monotonic()
-            self.backend.load(self.machine)
-            log.info("model loaded in %.1f s on %s", time.monotonic() - start, self.machine.device)
-            self._work()
+            with self._heart.beating():
+                try:
+                    if self._load():
+                        self._work()
+                finally:
+                    # With the heart still beating: the last claim must outlast its encoding.
+                    self._finisher.close()
         finally:
-            # With the heart still beating: the last video's claim must outlast its encoding.
-            self._settle()
-            self._finisher.shutdown()
-            ended.set()
-            heart.join()
-            self._report(state=WorkerState.STOPPED, job=None)
-            self.backend.close()
+            self._report(state=WorkerState.STOPPED, job=None, note=None)
+            self._close()
+
+    def _load(self) -> bool:
+        start = time.monotonic()
+        try:
+            self.backend.load(self.machine)
+        except UserError:
+            raise
+        except Exception as error:
+            if kind_of(error) is FailureKind.OUT_OF_GPU_MEMORY:
+                return self._cannot_load(error)
+            raise LoadFailed(f"{type(error).__name__}: {error}") from error
+        log.info("model loaded in %.1f s on %s", time.monotonic() - start, self.machine.device)
+        self._report(gpu_gib=self.backend.gpu_memory_gib())
+        return True
+
+    def _cannot_load(self, error: Exception) -> bool:
+        """The GPU's memory did not suffice: wait for others to leave it, or leave it to them."""
+        if self.surroundings.wait_for_gpu():
+            raise Restart("the GPU's memory is free again") from error
+        rows = [row for row in self.queue.workers.rows() if row.slot.gpu == self.slot.gpu]
+        ended = (WorkerState.STOPPED, WorkerState.GONE)
+        if not any(row.state not in ended and row.slot != self.slot for row in rows):
+            raise UserError(
+                f"GPU {self.slot.gpu}: the model does not fit its memory ({error}); see "
+                "`sweep plan` for what it needs"
+            ) from error
+        reason = f"the model does not fit GPU {self.slot.gpu} beside the other processes"
+        self.queue.set_aside(self.slot.name, reason)
+        log.warning("%s is set aside: %s", self.slot.name, reason)
+        return False
 
     def _work(self) -> None:
-        while not self.stop.is_asked:
-            take_back(self.run_folder, self.queue)
-            taste = Taste(self._group, self.taste.home, self.taste.static)
-            asked_at = time.monotonic()
-            claim = self.queue.claim(self.slot, self.process, taste, time.time())
-            claiming = time.monotonic() - asked_at
-            if claim is not None:
-                # A worker may have been killed between publishing and recording it.
-                if state_on_disk(self.run_folder, claim.job) is JobState.DONE:
-                    files = files_of(str(self.run_folder.video(claim.job)))
-                    self.queue.finish(claim, time.time(), files=files)
-                    log.info("%s: is on disk already", claim.job.id)
-                elif not self._is_current(claim.job):
-                    self.queue.give_back(claim)
-                    raise Outdated(claim.job.id)
-                else:
-                    self._do(claim, claiming)
-            elif self._finishing is not None:
-                # Should it fail, there is a job to claim again.
-                self._settle()
-            elif self.queue.is_draining(self.slot.gpu):
-                log.info("asked to stop: no further job is claimed")
-                return
-            else:
-                pending, running = self.queue.open_jobs(self.taste)
-                if not pending and not running:
-                    log.info("nothing is left to do; %d jobs done", self._jobs_done)
-                    return
-                self._report(state=WorkerState.WAITING, job=None)
-                self.stop.wait(WAIT_SECONDS)
+        with contextlib.suppress(Interrupted):
+            while not self.stop.is_asked and self._turn():
+                pass
+
+    def _turn(self) -> bool:
+        """One more job, or a wait for one; False where there is nothing to wait for."""
+        try:
+            self._look_around()
+            return self._do_next()
+        except Exception as error:
+            if not is_disk_full(error):
+                raise
+            # The queue itself could not be written.
+            self.surroundings.refuse()
+            return True
+
+    def _do_next(self) -> bool:
+        for lost in take_back(self.run_folder, self.queue):
+            log.warning("%s: %s", lost.claim.job.id, "; ".join((lost.error, *lost.verdict.notes)))
+        taste = Taste(self._group, self.taste.home, self.taste.static)
+        asked_at = time.monotonic()
+        claim = self.queue.claim(
+            self.slot,
+            self.process,
+            taste,
+            time.time(),
+            lasting=self._job_seconds,
+            oom_kills=oom_kills(),
+        )
+        claiming = time.monotonic() - asked_at
+        if claim is not None:
+            self._take_up(claim, claiming)
+        elif self._finisher.is_busy:
+            # Should it fail, there is a job to claim again.
+            self._finisher.settle()
+        elif self._has_ended():
+            return False
+        else:
+            self._report(state=WorkerState.WAITING, job=None)
+            self.stop.wait(WAIT_SECONDS)
+        return True
+
+    def _look_around(self) -> None:
+        """Between jobs: make room for a new worker, or wait for what must be well.
+
+        Raises:
+            Restart: a new worker shall go on.
+        """
+        restart = self._restart or self.surroundings.recycle(self._jobs_done)
+        if restart is not None:
+            self._finisher.settle()
+            raise Restart(restart)
+        if self._crowded:
+            self._finisher.settle()
+            self._crowded = False
+            self.surroundings.wait_for_gpu()
+        if self.machine.device == "cuda":
+            self.surroundings.check_health()
+        shortage = self.surroundings.shortage()
+        if shortage is not None:
+            self._finisher.settle()
+            self.surroundings.wait_for_room(shortage)
+
+    def _has_ended(self) -> bool:
+        """Whether this worker has nothing more to do, now or later; says why."""
+        refusal = self.queue.gate().refusal(self.slot, time.time(), self._job_seconds)
+        if refusal is not None:
+            log.info("no further job is claimed: %s", refusal)
+            return True
+        pending, may_return = self.queue.open_jobs(self.taste)
+        if pending or may_return:
+            return False
+        log.info("nothing is left to do; %d jobs done", self._jobs_done)
+        return True
+
+    def _take_up(self, claim: Claim, claiming: float) -> None:
+        # A worker may have been killed between publishing and recording it.
+        if state_on_disk(self.run_folder, claim.job) is JobState.DONE:
+            self._endings.found(claim)
+        elif not self._is_current(claim.job):
+            self.queue.give_back(claim)
+            raise Outdated("the sweep was planned anew with other settings")
+        else:
+            self._do(claim, claiming)
 
     def _is_current(self, job: Job) -> bool:
         """Whether what this worker would make is what was planned."""
@@ -206,15 +285,7 @@ class Worker:
         except (Interrupted, LostClaim, Exception) as error:
             self._end(making, error)
         else:
-            # One video at a time is finished, so that no more than two are ever in memory.
-            self._settle()
-            self._finishing = self._finisher.submit(self._finish, making, pending)
-
-    def _settle(self) -> None:
-        """Wait until the video being finished is published, or its end recorded."""
-        if self._finishing is not None:
-            finishing, self._finishing = self._finishing, None
-            finishing.result()
+            self._finisher.take(making, pending)
 
     def _generate(self, making: Making) -> Any:
         job, run = making.job, self.run_folder
@@ -223,111 +294,89 @@ class Worker:
         scratch.mkdir(parents=True, exist_ok=True)
         for leftover in run.temporaries(job):
             leftover.unlink(missing_ok=True)
-        self._prepare(job, making.stages)
+        self._prepare(making)
         self._generating = making
         try:
-            with making.stages.time("generate"):
+            with making.stage("generate"):
                 return self.backend.generate(job, scratch, self._on_step)
         finally:
             self._generating = None
 
-    def _finish(self, making: Making, pending: Any) -> None:
-        try:
-            self._publish(making, pending)
-        except (LostClaim, Exception) as error:
-            self._end(making, error)
-        else:
-            self._end(making, None)
-
-    def _publish(self, making: Making, pending: Any) -> None:
-        job, stages = making.job, making.stages
-        temporary = self.run_folder.temporary(job)
-        try:
-            with stages.time("finish"):
-                self.backend.finish(pending, temporary, self.recipe.quality)
-            expected = {
-                key: job.parameters[key] for key in ("width", "height", "num_frames", "fps")
-            }
-            with stages.time("check"):
-                check_video(temporary, **expected)
-            if not self.queue.renew(making.claim, time.time()):
-                raise LostClaim
-            sidecar = self._sidecar(making.claim, stages, expected)
-            with stages.time("publish"):
-                publish(self.run_folder, job, temporary, sidecar)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-    def _end(self, making: Making, error: BaseException | None) -> None:
-        """Record the end of an attempt, whatever it is: the sweep goes on."""
-        claim, job, now = making.claim, making.job, time.time()
-        self._held.discard(making)
-        if not isinstance(error, LostClaim):
-            # While the claim is still held: whoever has the job next has this folder too.
-            shutil.rmtree(self.run_folder.scratch(job), ignore_errors=True)
-        if error is None:
-            seconds = now - max(claim.claimed_at, self._last_done_at)
-            self._last_done_at = now
-            busy = sum(making.stages.seconds.get(stage, 0.0) for stage in ("prepare", "generate"))
-            files = files_of(str(self.run_folder.video(job)))
-            state = self.queue.finish(claim, now, seconds=seconds, busy_seconds=busy, files=files)
-            self._record(making, Outcome.DONE)
-            log.info("%s: %s (%s)", job.id, state.value if state else "published", making.stages)
-            self._jobs_done += 1
-        elif isinstance(error, Interrupted):
-            self.queue.give_back(claim)
-            self._record(making, Outcome.INTERRUPTED)
-            log.info("%s: given back, since this worker was asked to stop", job.id)
-        elif isinstance(error, LostClaim):
-            self._record(making, Outcome.LOST_CLAIM)
-            log.warning("%s: the claim was lost; nothing was published", job.id)
-        else:
-            message = f"{type(error).__name__}: {error}".strip()
-            state = self.queue.fail(claim, message, now)
-            self._record(making, Outcome.FAILED, message)
-            now_is = state.value if state else "not ours"
-            log.error("%s: failed, now %s", job.id, now_is, exc_info=error)
-
-    def _prepare(self, job: Job, stages: Stages) -> None:
+    def _prepare(self, making: Making) -> None:
         """Have the backend take in the job's reference, unless it is the one it has."""
+        job = making.job
         shape = [job.parameters[key] for key in ("width", "height", "num_frames", "fps")]
         wanted = (job.group, job.reference.sha256, *shape)
         if wanted == self._prepared:
             return
         self._prepared = None
-        with stages.time("prepare"):
+        with making.stage("prepare"):
             path = self.root / job.reference.path
-            if sha256_file(path) != job.reference.sha256:
-                raise ValueError(f"{job.reference.path} has changed; run `sweep plan` again")
-            self.backend.prepare(Group(job.group, path, job.parameters))
+            try:
+                if sha256_file(path) != job.reference.sha256:
+                    raise BadInput(f"{job.reference.path} has changed; run `sweep plan` again")
+                self.backend.prepare(Group(job.group, path, job.parameters))
+            except (FileNotFoundError, BrokenVideo) as error:
+                raise BadInput(f"{job.reference.path} cannot be read: {error}") from error
         self._prepared, self._group = wanted, job.group
 
-    def _sidecar(self, claim: Claim, stages: Stages, video: dict[str, Any]) -> dict[str, Any]:
-        job = claim.job
-        peak = self.backend.peak_gpu_memory_gib()
-        if peak is not None:
-            log.info("%s: peak GPU memory %.1f GiB", job.id, peak)
-        return {
-            "category": job.category,
-            "video_name": job.video,
-            "prompt": {"number": job.prompt, "text": job.prompt_text},
-            "seed": job.seed,
-            "reference": {"path": job.reference.path, "sha256": job.reference.sha256},
-            "parameters": job.parameters,
-            "quality": self.recipe.quality,
-            "video": video,
-            "worker": self.slot.name,
-            "attempt": claim.attempt,
-            "claimed_at": claim.claimed_at,
-            "finished_at": time.time(),
-            "seconds": stages.seconds,
-            "peak_gpu_memory_gib": None if peak is None else round(peak, 2),
-            **self.record,
-        }
+    def _end(self, making: Making, error: BaseException | None) -> None:
+        """Record the end of an attempt, whatever it is: the sweep goes on."""
+        claim = making.claim
+        self._held.discard(making)
+        if not isinstance(error, LostClaim):
+            # While the claim is still held: whoever has the job next has this folder too.
+            shutil.rmtree(self.run_folder.scratch(making.job), ignore_errors=True)
+        if error is None:
+            now = time.time()
+            self._job_seconds = now - max(claim.claimed_at, self._last_done_at)
+            self._last_done_at = now
+            self._endings.done(making, self._job_seconds)
+            self._jobs_done += 1
+            self._report(gpu_gib=self.backend.gpu_memory_gib())
+        elif isinstance(error, Interrupted):
+            self._endings.given_back(making, "this worker was asked to stop")
+        elif isinstance(error, LostClaim):
+            self._endings.lost(making)
+        else:
+            self._answer(making, error)
+
+    def _answer(self, making: Making, error: BaseException) -> None:
+        """Do what the failure's kind asks for."""
+        kind = kind_of(error)
+        message = f"{type(error).__name__}: {error}".strip()
+        log.error("%s: %s", making.job.id, kind.value, exc_info=error)
+        if kind is FailureKind.DISK_FULL:
+            self.surroundings.refuse()
+            self._endings.given_back(making, message, kind)
+        elif kind is FailureKind.OUT_OF_GPU_MEMORY and self.surroundings.foreign_gib():
+            self._crowded = True
+            why = f"someone else uses this GPU's memory: {message}"
+            self._endings.given_back(making, why, kind)
+        else:
+            self._endings.failed(making, kind, message)
+            if ANSWERS[kind].restarts:
+                self._restart = f"{kind.value} at {making.job.id}"
+
+    def _give_up(self, making: Making, kind: FailureKind, why: str) -> None:
+        """End a stuck attempt from the heart's thread, and this process with it: a thread that
+        hangs cannot be ended in any other way."""
+        log.error("%s: %s: %s", making.job.id, kind.value, why)
+        self._held.discard(making)
+        self._endings.failed(making, kind, why)
+        self._finisher.settle(timeout=FINISH_SECONDS if self._generating is making else 0)
+        for other in list(self._held):
+            self._endings.given_back(other, "another job of this worker is stuck")
+        self._report(state=WorkerState.STOPPED, job=None, note=None)
+        logging.shutdown()
+        os._exit(RESTART)
+
+    # What a worker says.
 
     def _on_step(self, step: int, steps: int) -> None:
         making = self._generating
         assert making is not None
+        making.touch()
         if self.stop.is_asked:
             raise Interrupted
         if making.is_lost:
@@ -342,28 +391,11 @@ class Worker:
             log.info("%s: step %d of %d", making.job.id, step, steps)
 
     def _report(self, **values: object) -> None:
-        self.queue.workers.report(self.slot, time.time(), **values)
+        report(self.queue, self.slot, **values)
 
-    def _record(self, making: Making, outcome: Outcome, error: str | None = None) -> None:
-        attempt = Attempt(
-            job=making.job.id,
-            worker=self.slot.name,
-            outcome=outcome,
-            started_at=making.claim.claimed_at,
-            ended_at=time.time(),
-            error=error,
-            seconds=making.stages.seconds,
-        )
-        record_attempt(self.run_folder.attempts, attempt)
-
-    def _beat(self, ended: threading.Event) -> None:
-        """Keep the leases alive beside the work, and notice when one is lost."""
-        while not ended.wait(HEARTBEAT_SECONDS):
-            try:
-                self._report()
-                for making in list(self._held):
-                    renewed = self.queue.renew(making.claim, time.time())
-                    making.is_lost = not renewed and making in self._held
-            except Exception:
-                # The lease bounds the harm: without a heartbeat the job goes to another worker.
-                log.exception("heartbeat failed")
+    def _close(self) -> None:
+        try:
+            self.backend.close()
+        except Exception:
+            # After a CUDA error nothing of it works any more, and the process ends anyway.
+            log.exception("the backend could not be closed")

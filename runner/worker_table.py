@@ -18,7 +18,7 @@ class WorkerState(str, Enum):
     LOADING = "loading"
     WORKING = "working"
     WAITING = "waiting"
-    """Nothing to claim now, but a running job may yet come back."""
+    """Nothing to claim now, but a job may yet come back; or its `note` says what it waits for."""
     STOPPED = "stopped"
     GONE = "gone"
     """Its process no longer exists, and it did not say goodbye."""
@@ -36,6 +36,7 @@ class WorkerRow:
     slot: Slot
     process: ProcessId
     state: WorkerState
+    note: str | None
     job: str | None
     step: int
     steps: int
@@ -44,6 +45,8 @@ class WorkerRow:
     busy_seconds: float
     first_claim_at: float | None
     last_end_at: float | None
+    gpu_gib: float | None
+    """What its process holds of the GPU's memory."""
 
 
 _REPORT = sa.update(workers).where(workers.c.name == sa.bindparam("of"))
@@ -79,7 +82,7 @@ class WorkerTable:
             "steps": 0,
             "jobs_done": 0,
             **dict.fromkeys(("job_seconds", "busy_seconds"), 0.0),
-            **dict.fromkeys(("first_claim_at", "last_end_at")),
+            **dict.fromkeys(("first_claim_at", "last_end_at", "note", "gpu_gib")),
             "started_at": now,
             "beat_at": now,
         }
@@ -120,6 +123,7 @@ class WorkerTable:
             rows = connection.execute(
                 sa.select(workers).order_by(workers.c.gpu, workers.c.process)
             ).all()
+        ended = (WorkerState.STOPPED, WorkerState.GONE)
         result = []
         for row in rows:
             process = ProcessId(row.host, row.pid, row.pid_started)
@@ -132,6 +136,7 @@ class WorkerTable:
                     slot=Slot(row.gpu, row.process),
                     process=process,
                     state=state,
+                    note=row.note if state not in ended else None,
                     job=row.job if state is WorkerState.WORKING else None,
                     step=row.step,
                     steps=row.steps,
@@ -140,6 +145,7 @@ class WorkerTable:
                     busy_seconds=row.busy_seconds,
                     first_claim_at=row.first_claim_at,
                     last_end_at=row.last_end_at,
+                    gpu_gib=row.gpu_gib,
                 )
             )
         return result

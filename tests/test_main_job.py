@@ -256,14 +256,17 @@ def test_ctrl_c_ends_a_view_and_no_worker(project: Project, words: list[str]) ->
 
 def test_a_failed_job_is_a_record_and_the_sweep_goes_on(project: Project) -> None:
     """Exit status 1 with the reason in log and queue; resume gives the job another chance."""
-    project.write(model={"seconds": 0.05, "fail": ["-dash"]})
+    project.write(
+        model={"seconds": 0.05, "faults": [{"kind": "fail", "video": "-dash"}]},
+        retries={"backoff_seconds": 0},
+    )
     finished = project.sweep("launch", "experiments/x.yaml", "--on", "local", "--wait")
     assert finished.status == 1
     assert "1 job failed" in finished.err
     answer = project.progress()
     assert (answer["done"], answer["failed"]) == (ALL - 1, 1)
-    assert "asked to fail on -dash" in project.sweep("logs", "x", "-n", "200").out
-    assert project.sweep("plan", "experiments/x.yaml", "model.fail=[]").status == 0
+    assert "RuntimeError: asked to fail" in project.sweep("logs", "x", "-n", "200").out
+    assert project.sweep("plan", "experiments/x.yaml", "model.faults=[]").status == 0
     assert project.sweep("resume", "x", "--on", "local", "--wait").status == 0
     assert_finished(project)
 

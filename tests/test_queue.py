@@ -22,14 +22,16 @@ from test_plan import a_job
 
 from runner.claim_order import Taste
 from runner.errors import UserError
+from runner.failures import FailureKind, Policy
 from runner.job import Job, JobState
 from runner.placement import Slot
 from runner.processes import ProcessId
-from runner.queue import DEATH_LIMIT, FAILURE_LIMIT, LEASE_SECONDS, Claim, Queue
+from runner.queue import LEASE_SECONDS, Claim, Queue
 
 JOBS = [a_job(c, f"v{v}", p, s) for c in "ab" for v in range(2) for p in range(2) for s in (1, 2)]
 SLOT = Slot(0, 0)
 OTHER_HOST = ProcessId("another host", 1, 0)
+POLICY = Policy(failures=1, deaths=10, backoff_seconds=0)
 
 
 def pending(_job: Job) -> JobState:
@@ -40,6 +42,7 @@ def pending(_job: Job) -> JobState:
 def queue(tmp_path: Path) -> Queue:
     made = Queue(tmp_path / "sweep.db", create=True)
     made.sync(JOBS, [], "m", pending)
+    made.set_policy(POLICY)
     return made
 
 
@@ -118,14 +121,15 @@ def test_one_gpu_drains_while_the_others_go_on(queue: Queue) -> None:
 
     queue.drain(True, [3])
     assert (gives(one), gives(two)) == (True, False)
-    assert (queue.is_draining(), queue.is_draining(0), queue.is_draining(3)) == (False, False, True)
+    gate = queue.gate()
+    assert (gate.is_draining(), gate.is_draining(0), gate.is_draining(3)) == (False, False, True)
     queue.drain(False, [3])
     assert gives(two)
     queue.drain(True)
-    assert queue.is_draining()
+    assert queue.gate().is_draining()
     queue.drain(False, [3])
     assert (gives(one), gives(two)) == (False, True)
-    assert not queue.is_draining()
+    assert not queue.gate().is_draining()
     queue.drain(False)
     assert gives(one)
 
@@ -192,7 +196,7 @@ def test_a_lost_claim_can_neither_finish_nor_fail_nor_renew(queue: Queue) -> Non
     """Whoever lost a job to another worker changes nothing of it."""
     queue.hold_all_but({JOBS[0].id})
     lost = claim(queue, process=OTHER_HOST, now=0)
-    assert [taken.token for taken in queue.reclaim(LEASE_SECONDS + 1)] == [lost.token]
+    assert [taken.claim.token for taken in queue.reclaim(LEASE_SECONDS + 1)] == [lost.token]
     again = claim(queue, now=100)
     assert again.job == lost.job
     assert again.token != lost.token
@@ -249,7 +253,8 @@ def test_a_remake_asked_for_outlives_another_plan(tmp_path: Path) -> None:
     assert made.retry([JobState.STALE]) == 1
     made.sync(JOBS[:1], [], "m", stale)
     assert states(made)[JOBS[0].id] is JobState.PENDING
-    for _ in range(FAILURE_LIMIT):
+    made.set_policy(POLICY)
+    for _ in range(1 + POLICY.failures):
         made.fail(claim(made), "broken", 1)
     made.sync(JOBS[:1], [], "m", stale)
     assert states(made)[JOBS[0].id] is JobState.FAILED
@@ -264,16 +269,16 @@ def test_a_damaged_queue_is_said_to_be(tmp_path: Path, content: bytes) -> None:
 
 def test_failures_and_deaths_have_limits_of_their_own(queue: Queue) -> None:
     queue.hold_all_but({JOBS[0].id})
-    for _ in range(DEATH_LIMIT - 1):
+    for _ in range(POLICY.deaths - 1):
         claim(queue, process=OTHER_HOST, now=0)
         queue.reclaim(LEASE_SECONDS + 1)
         assert states(queue)[JOBS[0].id] is JobState.PENDING
-    for number in range(FAILURE_LIMIT):
+    for number in range(1 + POLICY.failures):
         assert states(queue)[JOBS[0].id] is JobState.PENDING
-        assert claim(queue).attempt == DEATH_LIMIT + number
+        assert claim(queue).attempt == POLICY.deaths + number
         queue.fail(queue_claim(queue), "broken", 1)
     row = queue.rows(JobState.FAILED)[0]
-    assert (row.job, row.error, row.deaths) == (JOBS[0], "broken", DEATH_LIMIT - 1)
+    assert (row.job, row.error, row.deaths) == (JOBS[0], "broken", POLICY.deaths - 1)
     assert queue.retry([JobState.FAILED]) == 1
     assert claim(queue).attempt == 1
 
@@ -378,7 +383,7 @@ def raw(queue: Queue, query: str) -> list[tuple[Any, ...]]:
 
 def first_by_reading_everything(queue: Queue, taste: Taste) -> str | None:
     """The job that the documented order puts first, worked out from all rows, as a model."""
-    columns = "id, category, group_key, position, priority, tries, state, held"
+    columns = "id, category, group_key, position, priority, tries, state, held, retry_at"
     rows = [
         dict(zip(columns.split(", "), row, strict=True))
         for row in raw(queue, f"select {columns} from jobs")
@@ -390,6 +395,7 @@ def first_by_reading_everything(queue: Queue, taste: Taste) -> str | None:
         for row in rows
         if row["state"] == "pending"
         and not row["held"]
+        and row["retry_at"] is None
         and not (taste.static and taste.home and row["category"] not in taste.home)
     ]
     if not open_rows:
@@ -443,7 +449,8 @@ class AnyOrder(RuleBasedStateMachine):
     )
     def take(self, home: tuple[str, ...], group: str | None, static: bool) -> None:
         taste = Taste(group, home, static)
-        expected = first_by_reading_everything(self.queue, taste)
+        refused = self.queue.gate().refusal(SLOT, self.now) is not None
+        expected = None if refused else first_by_reading_everything(self.queue, taste)
         taken = self.queue.claim(SLOT, OTHER_HOST, taste, self.now)
         assert expected == (taken.job.id if taken is not None else None)
         if taken is not None:
@@ -463,6 +470,10 @@ class AnyOrder(RuleBasedStateMachine):
     def retry(self) -> None:
         self.queue.retry([JobState.FAILED])
 
+    @rule()
+    def reopen(self) -> None:
+        self.queue.reopen()
+
     @rule(number=st.integers(1, len(JOBS)))
     def plan_fewer(self, number: int) -> None:
         """A smaller plan takes jobs out, and the next one brings them back."""
@@ -474,7 +485,7 @@ class AnyOrder(RuleBasedStateMachine):
     def counters_equal_a_recount(self) -> None:
         """What claims go by is what counting every job would give."""
         level = "priority, tries > 0, category"
-        claimable = "from jobs where state = 'pending' and not held group by"
+        claimable = "from jobs where state = 'pending' and not held and retry_at is null group by"
         for table, key in (
             ("claimable_groups", f"group_key, {level}"),
             ("claimable_categories", level),
@@ -495,7 +506,8 @@ class AnyOrder(RuleBasedStateMachine):
                 self.disk[chosen.job.id] = JobState.DONE
             assert (self.queue.finish(chosen, self.now) is not None) == was_live
         elif end == "fail":
-            assert (self.queue.fail(chosen, "e", self.now) is not None) == was_live
+            kind = data.draw(st.sampled_from(FailureKind))
+            assert (self.queue.fail(chosen, "e", self.now, kind) is not None) == was_live
         elif end == "give_back":
             assert self.queue.give_back(chosen) == was_live
         else:

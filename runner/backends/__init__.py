@@ -70,11 +70,13 @@ class Group:
 class Machine:
     """Where a worker runs: `device` is "cuda" or "cpu"; a worker sees only its own GPU.
 
-    `cache` is the run folder's cache: files by hash, shared by workers, safe to delete.
+    `cache` is the run folder's cache: files by hash, shared by workers, safe to delete. `gpu`
+    is the slot's GPU number, which is not CUDA's.
     """
 
     device: str
     cache: Path
+    gpu: int = 0
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,10 @@ class Backend(ABC, Generic[SettingsT]):
 
     def peak_gpu_memory_gib(self) -> float | None:
         """Peak GPU memory since `load` or the last call, in GiB; None where there is no GPU."""
+        return None
+
+    def gpu_memory_gib(self) -> float | None:
+        """GPU memory that this process holds now, in GiB; None where there is no GPU."""
         return None
 
     def close(self) -> None:

@@ -1,31 +1,74 @@
 """The fake backend: no model, but real, decodable videos of the asked size, count and rate.
 
 It drives most tests and benchmarks, and serves to try out an experiment file and a placement
-before any weights are there: `sweep launch FILE backend=fake model={seconds: 0.2}`.
+before any weights are there: `sweep launch FILE backend=fake model={seconds: 0.2}`. On command
+it goes wrong in every way that a real one can, so that one may see what the runner does then:
+
+    model: {seconds: 0.2, faults: [{kind: gpu_error, gpu: 3}, {kind: hang, video: ref_a, times: 1}]}
 """
 
 from __future__ import annotations
 
 import colorsys
+import errno
+import os
+import signal
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pydantic import Field
 
 from ..errors import UserError
+from ..failures import BadInput, GpuError, OutOfGpuMemory
 from ..job import Job
+from ..run_folder import append_line
 from ..video import write_video
 from . import Backend, Generation, Group, Machine, OnStep, Section
+
+FILL_LIMIT = 1 << 30
+"""A disk larger than this is not filled: it may be a person's."""
+
+
+class Fault(Section):
+    """What goes wrong, and where: with every job that matches all that is given."""
+
+    kind: Literal[
+        "fail",
+        "bad_input",
+        "slow",
+        "hang",
+        "out_of_gpu_memory",
+        "out_of_host_memory",
+        "gpu_error",
+        "exit",
+        "kill",
+        "truncate",
+        "fill_disk",
+    ]
+    category: str | None = None
+    video: str | None = None
+    prompt: int | None = None
+    seed: int | None = None
+    gpu: int | None = Field(None, description="only on this GPU")
+    times: int | None = Field(None, ge=1, description="so often with each job; default always")
+
+    def matches(self, job: Job, gpu: int) -> bool:
+        wanted: dict[str, Any] = {"category": self.category, "video": self.video}
+        wanted |= {"prompt": self.prompt, "seed": self.seed}
+        fits = all(value in (None, getattr(job, name)) for name, value in wanted.items())
+        return fits and self.gpu in (None, gpu)
 
 
 class FakeSettings(Section):
     seconds: float = Field(0.2, ge=0, description="how long a job takes its worker")
     spread: float = Field(0.0, ge=0, le=1, description="durations differ by up to this share")
     load_seconds: float = Field(0.0, ge=0, description="how long loading the model takes")
-    fail: list[str] = Field(default_factory=list, description="videos whose jobs fail")
+    faults: list[Fault] = Field(default_factory=list, description="what goes wrong, and where")
+    slow_factor: float = Field(10.0, ge=1, description="how much longer a slow job takes")
 
 
 @dataclass(frozen=True)
@@ -34,6 +77,7 @@ class Pending:
 
     hue: float
     parameters: dict[str, Any]
+    truncated: bool
 
 
 class FakeBackend(Backend[FakeSettings]):
@@ -44,6 +88,7 @@ class FakeBackend(Backend[FakeSettings]):
         return {}
 
     def load(self, machine: Machine) -> None:
+        self._machine = machine
         time.sleep(self.settings.load_seconds)
 
     def prepare(self, group: Group) -> None:
@@ -51,16 +96,21 @@ class FakeBackend(Backend[FakeSettings]):
             raise UserError(f"{group.reference}: no such reference clip")
 
     def generate(self, job: Job, scratch: Path, on_step: OnStep) -> Pending:
+        kinds = {fault.kind for fault in self.settings.faults if self._strikes(fault, job)}
         start = time.monotonic()
         seconds = duration(self.settings, job)
+        if "slow" in kinds:
+            seconds *= self.settings.slow_factor
         steps = int(job.parameters["num_inference_steps"])
         for step in range(1, steps + 1):
             until = start + seconds * step / steps
             time.sleep(max(0.0, until - time.monotonic()))
             on_step(step, steps)
-        if job.video in self.settings.fail:
-            raise RuntimeError(f"asked to fail on {job.video}")
-        return Pending(int(job.fingerprint[:4], 16) / 0xFFFF, job.parameters)
+            if step == (steps + 1) // 2:
+                for kind in kinds:
+                    go_wrong(kind, scratch)
+        hue = int(job.fingerprint[:4], 16) / 0xFFFF
+        return Pending(hue, job.parameters, "truncate" in kinds)
 
     def finish(self, pending: Pending, path: Path, quality: float) -> None:
         write_video(
@@ -69,6 +119,57 @@ class FakeBackend(Backend[FakeSettings]):
             fps=pending.parameters["fps"],
             quality=quality,
         )
+        if pending.truncated:
+            os.truncate(path, path.stat().st_size // 2)
+
+    def _strikes(self, fault: Fault, job: Job) -> bool:
+        """Whether a fault befalls this attempt; `times` is counted over all processes."""
+        if not fault.matches(job, self._machine.gpu):
+            return False
+        if fault.times is None:
+            return True
+        number = self.settings.faults.index(fault)
+        struck = self._machine.cache / "faults" / f"{number}-{job.id}"
+        if struck.exists() and len(struck.read_bytes().splitlines()) >= fault.times:
+            return False
+        append_line(struck, b"struck")
+        return True
+
+
+def go_wrong(kind: str, scratch: Path) -> None:
+    """Do what a fault of that kind does in the middle of a job, where it does anything then."""
+    if kind == "fail":
+        raise RuntimeError("asked to fail")
+    if kind == "bad_input":
+        raise BadInput("asked to find this job's input bad")
+    if kind == "out_of_gpu_memory":
+        raise OutOfGpuMemory("asked to run out of GPU memory")
+    if kind == "out_of_host_memory":
+        raise MemoryError("asked to run out of host memory")
+    if kind == "gpu_error":
+        raise GpuError("asked for a CUDA error: an illegal memory access was encountered")
+    if kind == "hang":
+        while True:
+            time.sleep(3600)
+    if kind == "exit":
+        sys.stderr.flush()
+        os._exit(7)
+    if kind == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if kind == "fill_disk":
+        fill_disk(scratch)
+
+
+def fill_disk(scratch: Path) -> None:
+    """Write until the disk is full, and fail as one does then."""
+    free = os.statvfs(scratch)
+    if free.f_bavail * free.f_frsize > FILL_LIMIT:
+        raise UserError(f"{scratch}: the fault fill_disk is for a disk of less than 1 GiB")
+    block = bytes(1 << 16)
+    with (scratch / "filling").open("wb") as file:
+        while file.write(block):
+            file.flush()
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def duration(settings: FakeSettings, job: Job) -> float:

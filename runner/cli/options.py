@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import functools
+import shlex
+import shutil
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -12,7 +16,7 @@ import click
 from ..errors import UserError
 
 if TYPE_CHECKING:
-    from ..launch import Narrowing, Part
+    from ..launch import Narrowing, Part, Unattended
 
 AXES = ("category", "video", "prompt", "seed")
 
@@ -30,6 +34,7 @@ class How:
     """How workers are started: what `launch` and `resume` have in common."""
 
     narrowing: Narrowing
+    unattended: Unattended
     priority: Literal["category", "seed"] | None
     on: str
     waits: bool
@@ -50,6 +55,14 @@ _START_OPTIONS = (
         "--on", default="tmux", show_default=True, help="Launcher: tmux, or local (detached)."
     ),
     click.option("--wait", "waits", is_flag=True, help="Stay until the sweep ends."),
+    click.option(
+        "--max-failures", metavar="N|N%", help="So many failed jobs, or such a share, stop it all."
+    ),
+    click.option(
+        "--stop-at", metavar="HH:MM", help="Start no job that would not end by then (next time)."
+    ),
+    click.option("--on-finish", metavar="COMMAND", help="Run at the end, the summary on stdin."),
+    click.option("--on-failure", metavar="COMMAND", help="Run first, where it ended badly."),
     click.option("--dry-run", is_flag=True, help="Print what would be started."),
     json_option,
 )
@@ -65,6 +78,10 @@ def start_options(verb: Callable[..., None]) -> Callable[..., None]:
         exclude_gpus: str | None,
         min_free_gb: float,
         priority: Literal["category", "seed"] | None,
+        max_failures: str | None,
+        stop_at: str | None,
+        on_finish: str | None,
+        on_failure: str | None,
         on: str,
         waits: bool,
         dry_run: bool,
@@ -72,7 +89,8 @@ def start_options(verb: Callable[..., None]) -> Callable[..., None]:
         **own: Any,
     ) -> None:
         narrowing = narrow(gpus, exclude_gpus, min_free_gb)
-        verb(how=How(narrowing, priority, on, waits, dry_run, as_json), **own)
+        unattended = leave_alone(max_failures, stop_at, on_finish, on_failure)
+        verb(how=How(narrowing, unattended, priority, on, waits, dry_run, as_json), **own)
 
     for option in reversed(_START_OPTIONS):
         with_how = option(with_how)
@@ -111,6 +129,53 @@ def narrow(gpus: str | None, exclude: str | None, min_free_gb: float) -> Narrowi
         frozenset(numbers("--exclude-gpus", exclude or "")),
         min_free_gb,
     )
+
+
+def leave_alone(
+    max_failures: str | None, stop_at: str | None, on_finish: str | None, on_failure: str | None
+) -> Unattended:
+    from ..at_end import EndCommands
+    from ..failures import failures_allowed
+    from ..launch import Unattended
+
+    try:
+        allowed = failures_allowed(max_failures)
+    except ValueError as error:
+        raise UserError(f"--max-failures {max_failures!r}: {error}") from None
+    commands = None
+    if on_finish is not None or on_failure is not None:
+        commands = EndCommands(
+            argument_list("--on-finish", on_finish), argument_list("--on-failure", on_failure)
+        )
+    return Unattended(allowed, None if stop_at is None else moment(stop_at), commands)
+
+
+def argument_list(option: str, text: str | None) -> tuple[str, ...]:
+    """A command as its words, quoted as for a shell, which never sees it.
+
+    Raises:
+        UserError: an unclosed quote, or no such program.
+    """
+    if text is None:
+        return ()
+    try:
+        words = tuple(shlex.split(text))
+    except ValueError as error:
+        raise UserError(f"{option} {text!r}: {error}") from None
+    if not words or shutil.which(words[0]) is None:
+        raise UserError(f"{option} {text!r}: there is no such program; give its path")
+    return words
+
+
+def moment(text: str) -> float:
+    """The next time that the clock shows HH:MM, in Unix seconds."""
+    try:
+        wanted = time.strptime(text, "%H:%M")
+    except ValueError:
+        raise UserError(f"--stop-at {text!r}: must be a time of day such as 08:00") from None
+    now = datetime.now()
+    then = now.replace(hour=wanted.tm_hour, minute=wanted.tm_min, second=0, microsecond=0)
+    return (then if then > now else then + timedelta(days=1)).timestamp()
 
 
 def numbers(option: str, text: str) -> tuple[int, ...]:

@@ -123,7 +123,8 @@ def stop(run: str, now: bool, gpus: str | None, waits: bool, as_json: bool) -> N
 
 def start_workers(folder: RunFolder, part: Part, how: How, *, retry: Sequence[JobState]) -> None:
     """Start workers for a part of a planned run; jobs of the states `retry` get another chance."""
-    from ..launch import plan_launch, prioritise, start
+    from ..at_end import run_end_commands
+    from ..launch import attend, plan_launch, prioritise, start
     from ..launchers import launcher
     from ..progress import one_line, take_snapshot
     from ..run_folder import locked
@@ -143,7 +144,9 @@ def start_workers(folder: RunFolder, part: Part, how: How, *, retry: Sequence[Jo
             return
         if how.priority is not None:
             prioritise(folder, queue, how.priority)
-        missing = start(launch, queue, chosen, retry=retry) if launch.claimable else []
+        missing = (
+            start(launch, queue, chosen, how.unattended, retry=retry) if launch.claimable else []
+        )
     for command in missing:
         say(f"{name}: {command.session} did not come up; see {command.log}")
     snapshot = take_snapshot(name, queue)
@@ -155,6 +158,8 @@ def start_workers(folder: RunFolder, part: Part, how: How, *, retry: Sequence[Jo
     elif running:
         say(f"{name}: no worker was started, for {running} of its slots are running already")
     elif not launch.claimable:
+        attend(launch, queue, how.unattended)
+        run_end_commands(folder, say)
         say(f"{name}: nothing to do: {one_line(snapshot).partition(': ')[2]}")
     if how.waits and (started or running):
         snapshot = show_until_end(folder)

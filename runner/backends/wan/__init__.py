@@ -87,6 +87,7 @@ class WanBackend(Backend[WanSettings]):
     def load(self, machine: Machine) -> None:
         from .pipeline import load_pipeline
 
+        self._cuda = machine.device == "cuda"
         checkpoint = tiny.tiny_checkpoint() if self._is_tiny else self._folder
         self._pipe = load_pipeline(
             checkpoint,
@@ -95,7 +96,6 @@ class WanBackend(Backend[WanSettings]):
             managed=self.settings.vram == "managed",
             vram_limit=self.settings.vram_limit_gb,
         )
-        self._cuda = machine.device == "cuda"
 
     def prepare(self, group: Group) -> None:
         from ...video import read_clip
@@ -148,6 +148,14 @@ class WanBackend(Backend[WanSettings]):
         peak: float = torch.cuda.max_memory_reserved() / 1024**3
         torch.cuda.reset_peak_memory_stats()
         return peak
+
+    def gpu_memory_gib(self) -> float | None:
+        if not self._cuda:
+            return None
+        import torch
+
+        held: float = torch.cuda.memory_reserved() / 1024**3
+        return held
 
     def close(self) -> None:
         self._pipe = self._reference = None

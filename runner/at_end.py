@@ -1,0 +1,106 @@
+"""What a person wants done when the sweep has ended by itself: `--on-finish` and `--on-failure`.
+
+Every supervisor asks as it ends; the last one to do so runs the commands, once. A supervisor
+is small: it loads the queue's code only where there is something to run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from .run_folder import RunFolder, locked, write_atomically
+
+if TYPE_CHECKING:
+    from .progress import Snapshot
+
+
+@dataclass(frozen=True)
+class EndCommands:
+    """Argument lists, never shell texts. `on_failure` runs first, and only where jobs have
+    failed or are left undone; `on_finish` runs at every end."""
+
+    on_finish: tuple[str, ...] = ()
+    on_failure: tuple[str, ...] = ()
+
+    def keep(self, run: RunFolder) -> None:
+        """Put them down for the end of the sweep, in place of former ones."""
+        if self == EndCommands():
+            run.at_end.unlink(missing_ok=True)
+        else:
+            write_atomically(run.at_end, json.dumps(asdict(self), ensure_ascii=False).encode())
+
+    @classmethod
+    def take(cls, run: RunFolder) -> EndCommands:
+        """Those that were put down, to be run by whoever takes them."""
+        try:
+            values = json.loads(run.at_end.read_bytes())
+        except (OSError, ValueError):
+            return cls()
+        run.at_end.unlink()
+        return cls(tuple(values["on_finish"]), tuple(values["on_failure"]))
+
+
+def run_end_commands(run: RunFolder, say: Callable[[str], None]) -> None:
+    """Run the end commands, if this sweep has ended by itself and they have not run yet.
+
+    A sweep that was stopped by hand has not: no machine is to be shut down then.
+
+    Args:
+        say: told what is run and how it ended.
+    """
+    if not run.at_end.exists():
+        return
+    from .progress import take_snapshot
+    from .sweep import live_slots, open_queue, take_back
+
+    # Held, so that nobody is launching at this moment.
+    with locked(run.launch_lock):
+        if live_slots(run):
+            return
+        queue = open_queue(run)
+        try:
+            if queue.gate().is_draining():
+                return
+            take_back(run, queue)
+            commands = EndCommands.take(run)
+            summary = end_summary(take_snapshot(run.name, queue))
+        finally:
+            queue.close()
+    wanted = [("on-finish", commands.on_finish)]
+    if summary["ended"] != "done":
+        wanted.insert(0, ("on-failure", commands.on_failure))
+    for name, argv in wanted:
+        if argv:
+            say(f"--{name}: {_run(run, argv, summary)}")
+
+
+def end_summary(snapshot: Snapshot) -> dict[str, Any]:
+    """The snapshot, and in a word how the sweep ended: done, failed or incomplete."""
+    if not snapshot.has_ended:
+        ended = "incomplete"
+    else:
+        ended = "failed" if snapshot.counts.failed else "done"
+    return {"ended": ended, **snapshot.to_json()}
+
+
+def _run(run: RunFolder, argv: tuple[str, ...], summary: dict[str, Any]) -> str:
+    """Run a command with the summary on its standard input; returns how that went."""
+    environment = {**os.environ, "SWEEP_RUN_FOLDER": str(run.path)}
+    try:
+        result = subprocess.run(
+            argv,
+            input=json.dumps(summary, ensure_ascii=False).encode(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            check=False,
+        )
+    except OSError as error:
+        return f"{argv[0]}: {error.strerror}"
+    output = result.stdout.decode("utf-8", "replace").strip()
+    return f"{argv[0]} ended with status {result.returncode}" + (f": {output}" if output else "")

@@ -1,0 +1,113 @@
+"""Whether there is room for another video: the file system, a quota, the experiment's own limit."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from .failures import is_disk_full
+
+GIB = 1024**3
+MIB = 1024**2
+SPARE_BYTES = 2 * MIB
+"""Beside the videos: sidecars, queue and logs."""
+VIDEOS = 2
+"""One in the making, and one being published."""
+MEASURE_SECONDS = 5.0
+COST_SHARE = 20
+"""Measuring a folder may take such a part of a worker's time."""
+
+
+class DiskRoom:
+    """The room in a run folder. Safe to ask before each job.
+
+    Args:
+        folder: the run folder.
+        video_bytes: what a video is expected to take, until larger ones are seen.
+        limit_gib: what the folder may hold, or None.
+    """
+
+    def __init__(self, folder: Path, video_bytes: int, limit_gib: float | None) -> None:
+        self._folder = folder
+        self._video_bytes = video_bytes
+        self._limit = None if limit_gib is None else int(limit_gib * GIB)
+        self._held = 0
+        self._held_after = 0
+        self._measure_at = 0.0
+
+    def saw_video(self, size: int) -> None:
+        """Learn from a video that was made how large they are."""
+        self._video_bytes = max(self._video_bytes, size)
+
+    def shortage(self, jobs_done: Callable[[], int]) -> str | None:
+        """Why there is no room for a further video, or None.
+
+        Args:
+            jobs_done: how many jobs all workers have done so far. The folder is measured only
+                now and then, and what was published since is reckoned by it.
+        """
+        need = VIDEOS * self._video_bytes + SPARE_BYTES
+        free = shutil.disk_usage(self._folder).free
+        if free < need:
+            return (
+                f"the disk of {self._folder} is full: {free / MIB:.1f} MiB are free, "
+                f"{need / MIB:.1f} are needed"
+            )
+        if self._limit is None:
+            return None
+        now, done = time.monotonic(), jobs_done()
+        if now >= self._measure_at:
+            self._held, self._held_after = folder_bytes(self._folder), done
+            took = time.monotonic() - now
+            self._measure_at = now + took + max(MEASURE_SECONDS, COST_SHARE * took)
+        published = (done - self._held_after) * self._video_bytes
+        if self._held + published + self._video_bytes > self._limit:
+            if published:
+                # Reckoned, not measured: look again before saying so.
+                self._measure_at = 0.0
+                return self.shortage(jobs_done)
+            return (
+                f"{self._folder} holds {self._held / GIB:.3f} GiB, and limits.max_disk_gb is "
+                f"{self._limit / GIB:g}"
+            )
+        return None
+
+    def is_refused(self) -> bool:
+        """Whether the file system refuses to hold another video now: it may have a quota that
+        shows in no other way."""
+        path = self._folder / "work" / f"room-{uuid.uuid4().hex[:12]}.tmp"
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("wb") as file:
+                os.posix_fallocate(file.fileno(), 0, self._video_bytes + SPARE_BYTES)
+        except OSError as error:
+            if is_disk_full(error):
+                return True
+            raise
+        finally:
+            path.unlink(missing_ok=True)
+        return False
+
+
+def folder_bytes(folder: Path) -> int:
+    """What the files of a folder hold, in bytes; those that vanish meanwhile are left out."""
+    total = 0
+    waiting = [os.fspath(folder)]
+    while waiting:
+        try:
+            with os.scandir(waiting.pop()) as entries:
+                for entry in entries:
+                    try:
+                        if entry.is_dir(follow_symlinks=False):
+                            waiting.append(entry.path)
+                        else:
+                            total += entry.stat(follow_symlinks=False).st_size
+                    except FileNotFoundError:
+                        continue
+        except FileNotFoundError:
+            continue
+    return total

@@ -1,0 +1,102 @@
+"""How attempts end: done, failed, given back or lost, in the queue and in `attempts.jsonl`."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from .attempts import Attempt, record_attempt
+from .failures import FailureKind, is_disk_full
+from .job import Outcome
+from .making import Making
+from .placement import Slot
+from .processes import Stop
+from .publish import files_of
+from .queue import Claim, Queue
+from .run_folder import RunFolder
+
+log = logging.getLogger("sweep.worker")
+
+AGAIN_SECONDS = 1.0
+
+T = TypeVar("T")
+
+
+class Endings:
+    """Records the ends of one worker's attempts, however long the disk stays full."""
+
+    def __init__(self, run: RunFolder, queue: Queue, slot: Slot, stop: Stop) -> None:
+        self._run = run
+        self._queue = queue
+        self._slot = slot
+        self._stop = stop
+
+    def done(self, making: Making, seconds: float) -> None:
+        """A video was published; it cost its worker so many seconds."""
+        job, now = making.job, time.time()
+        busy = sum(making.stages.seconds.get(stage, 0.0) for stage in ("prepare", "generate"))
+        files = files_of(str(self._run.video(job)))
+        state = self._insist(
+            lambda: self._queue.finish(
+                making.claim, now, seconds=seconds, busy_seconds=busy, files=files
+            )
+        )
+        self._record(making, Outcome.DONE)
+        log.info("%s: %s (%s)", job.id, state.value if state else "published", making.stages)
+
+    def found(self, claim: Claim) -> None:
+        """The job's video is there already: its worker was killed before it could say so."""
+        files = files_of(str(self._run.video(claim.job)))
+        self._insist(lambda: self._queue.finish(claim, time.time(), files=files))
+        log.info("%s: is on disk already", claim.job.id)
+
+    def failed(self, making: Making, kind: FailureKind, error: str) -> None:
+        now = time.time()
+        verdict = self._insist(lambda: self._queue.fail(making.claim, error, now, kind))
+        self._record(making, Outcome.FAILED, error, kind)
+        state = verdict.state.value if verdict else "not ours"
+        log.error("%s: %s, now %s", making.job.id, kind.value, state)
+        for note in verdict.notes if verdict else ():
+            log.warning(note)
+
+    def given_back(self, making: Making, why: str, kind: FailureKind | None = None) -> None:
+        """The job went back, and no attempt was counted."""
+        self._insist(lambda: self._queue.give_back(making.claim))
+        self._record(making, Outcome.INTERRUPTED, why if kind else None, kind)
+        log.info("%s: given back: %s", making.job.id, why)
+
+    def lost(self, making: Making) -> None:
+        self._record(making, Outcome.LOST_CLAIM)
+        log.warning("%s: the claim was lost; nothing was published", making.job.id)
+
+    def _record(
+        self,
+        making: Making,
+        outcome: Outcome,
+        error: str | None = None,
+        kind: FailureKind | None = None,
+    ) -> None:
+        attempt = Attempt(
+            job=making.job.id,
+            worker=self._slot.name,
+            outcome=outcome,
+            started_at=making.claim.claimed_at,
+            ended_at=time.time(),
+            attempt=making.claim.attempt,
+            kind=kind,
+            error=error,
+            seconds=making.stages.seconds,
+        )
+        self._insist(lambda: record_attempt(self._run.attempts, attempt))
+
+    def _insist(self, call: Callable[[], T]) -> T:
+        while True:
+            try:
+                return call()
+            except Exception as error:
+                if not is_disk_full(error) or self._stop.is_asked:
+                    raise
+                log.warning("%s; trying again", error)
+                self._stop.wait(AGAIN_SECONDS)

@@ -1,0 +1,183 @@
+"""What can go wrong with a job, and the answer to each: exception -> kind of failure -> what to do.
+
+The one place in which kinds are told apart. Errors of torch and CUDA are known by their names
+and texts, so that nothing here imports torch and a foreign interpreter's errors are understood
+as well.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import re
+from dataclasses import asdict, dataclass
+from enum import Enum
+from typing import Any
+
+from .errors import UserError
+
+
+class FailureKind(str, Enum):
+    BAD_INPUT = "bad_input"
+    """The job's own prompt, clip or parameters: another attempt would fail as well."""
+    OUT_OF_GPU_MEMORY = "out_of_gpu_memory"
+    OUT_OF_HOST_MEMORY = "out_of_host_memory"
+    """The kernel killed the worker for its memory."""
+    GPU_ERROR = "gpu_error"
+    """A CUDA error, or a GPU that is gone: the process cannot use its GPU any more."""
+    STUCK = "stuck"
+    """No step for `limits.stuck_minutes`."""
+    TIMEOUT = "timeout"
+    """Longer than `limits.job_minutes`."""
+    DISK_FULL = "disk_full"
+    """No space, quota, or the experiment's own `limits.max_disk_gb`."""
+    BACKEND_BUG = "backend_bug"
+    """Any other exception, or a video that is not as it must be."""
+    WORKER_DIED = "worker_died"
+
+
+class Counted(str, Enum):
+    """Which of a job's counters an attempt uses up."""
+
+    FAILURE = "failure"
+    DEATH = "death"
+    NOT = "not"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a kind of failure leads to.
+
+    `is_final`: the job is not tried again. `restarts`: the worker ends, and its slot starts
+    another. `backs_off`: the job waits before it may be claimed again.
+    """
+
+    counted: Counted
+    is_final: bool = False
+    restarts: bool = False
+    backs_off: bool = False
+
+
+ANSWERS = {
+    FailureKind.BAD_INPUT: Answer(Counted.FAILURE, is_final=True),
+    # The job goes back once; then its GPU has fewer processes, and only a job that does not
+    # fit by itself fails: see `queue_failures`.
+    FailureKind.OUT_OF_GPU_MEMORY: Answer(Counted.FAILURE, restarts=True),
+    FailureKind.OUT_OF_HOST_MEMORY: Answer(Counted.DEATH),
+    # The GPU is to blame as likely as the job: the larger limit.
+    FailureKind.GPU_ERROR: Answer(Counted.DEATH, restarts=True, backs_off=True),
+    FailureKind.STUCK: Answer(Counted.FAILURE, restarts=True, backs_off=True),
+    FailureKind.TIMEOUT: Answer(Counted.FAILURE, restarts=True, backs_off=True),
+    FailureKind.DISK_FULL: Answer(Counted.NOT),
+    FailureKind.BACKEND_BUG: Answer(Counted.FAILURE, backs_off=True),
+    FailureKind.WORKER_DIED: Answer(Counted.DEATH),
+}
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The limits of an experiment that decide what a failure leads to.
+
+    Attributes:
+        failures: further attempts of a job that has failed.
+        deaths: workers that may die on one job.
+        backoff_seconds: before the next attempt; doubled with every further one.
+        gpu_errors: so many in a row, no job done between them, and the GPU is set aside.
+        max_failures: so many failed jobs stop the sweep; below 1 a share of all jobs. None
+            stops it only where nothing but failures is seen.
+    """
+
+    failures: int = 1
+    deaths: int = 10
+    backoff_seconds: float = 10.0
+    gpu_errors: int = 3
+    max_failures: float | None = None
+
+    def backoff(self, tries: int) -> float:
+        """Seconds to wait after so many attempts."""
+        return min(self.backoff_seconds * 2.0 ** min(tries - 1, 20), BACKOFF_LIMIT)
+
+    def failed_jobs_allowed(self, total: int) -> int | None:
+        """How many failed jobs of `total` stop the sweep."""
+        if self.max_failures is None:
+            return None
+        if self.max_failures < 1:
+            return max(1, math.ceil(self.max_failures * total))
+        return int(self.max_failures)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def failures_allowed(value: int | str | None) -> float | None:
+    """A number of jobs (20), or a share of all below 1 (5% or 0.05); None is no limit.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if value is None:
+        return None
+    if isinstance(value, int):
+        if value < 1:
+            raise ValueError("must be at least 1")
+        return float(value)
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(%?)\s*", value)
+    number = float(match[1]) / (100 if match[2] else 1) if match else 0.0
+    if not match or not (0 < number < 1 or (not match[2] and number.is_integer() and number >= 1)):
+        raise ValueError("must be a number of jobs such as 20, or a share such as 5%")
+    return number
+
+
+BACKOFF_LIMIT = 600.0
+
+ONLY_FAILURES = 10
+"""So many failed attempts and not one success: a wrong checkpoint, most likely."""
+
+
+class BadInput(Exception):
+    """A job's own input cannot be used."""
+
+
+class OutOfGpuMemory(Exception):
+    """For backends without torch."""
+
+
+class GpuError(Exception):
+    """For backends without torch."""
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_GPU_MEMORY = re.compile(r"CUDA out of memory|CUBLAS_STATUS_ALLOC_FAILED|cudaErrorMemoryAllocation")
+_GPU = re.compile(
+    r"CUDA error|CUDA driver error|cudaError|CUBLAS_STATUS|CUDNN_STATUS|device-side assert"
+    r"|NCCL error|GPU is lost|fallen off the bus|uncorrectable ECC"
+)
+
+
+def kind_of(error: BaseException) -> FailureKind:
+    """The kind of failure that an exception stands for."""
+    if isinstance(error, (BadInput, UserError)):
+        return FailureKind.BAD_INPUT
+    if is_disk_full(error):
+        return FailureKind.DISK_FULL
+    names = {cls.__name__ for cls in type(error).__mro__}
+    text = str(error)
+    # MemoryError is Python's own: the host's, in a worker that still lives.
+    if isinstance(error, MemoryError) or "DefaultCPUAllocator: can't allocate" in text:
+        return FailureKind.OUT_OF_HOST_MEMORY
+    if names & {"OutOfGpuMemory", "OutOfMemoryError"} or _GPU_MEMORY.search(text):
+        return FailureKind.OUT_OF_GPU_MEMORY
+    if names & {"GpuError", "AcceleratorError"} or _GPU.search(text):
+        return FailureKind.GPU_ERROR
+    return FailureKind.BACKEND_BUG
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether an error, or one that caused it, says that the disk or a quota is full."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _FULL:
+            return True
+        if "database or disk is full" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -1,0 +1,138 @@
+"""From a pending video to a published one: finish -> check -> publish, beside the next job."""
+
+from __future__ import annotations
+
+import logging
+import resource
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Any
+
+from .backends import Backend
+from .failures import is_disk_full
+from .fingerprint import Recipe
+from .making import Interrupted, LostClaim, Making
+from .publish import publish
+from .queue import Queue
+from .run_folder import RunFolder
+from .surroundings import Surroundings
+from .video import check_video
+
+log = logging.getLogger("sweep.worker")
+
+
+class Finisher:
+    """Finishes one video at a time on a thread of its own.
+
+    Args:
+        record: what every sidecar says beside the job's own: host, versions, GPU.
+        end: told how an attempt ended: None, or what was raised.
+    """
+
+    def __init__(
+        self,
+        *,
+        run: RunFolder,
+        queue: Queue,
+        backend: Backend[Any],
+        recipe: Recipe,
+        surroundings: Surroundings,
+        record: dict[str, Any],
+        end: Callable[[Making, BaseException | None], None],
+    ) -> None:
+        self._run = run
+        self._queue = queue
+        self._backend = backend
+        self._recipe = recipe
+        self._surroundings = surroundings
+        self._record = record
+        self._end = end
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="finish")
+        self._finishing: Future[None] | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        return self._finishing is not None
+
+    def take(self, making: Making, pending: Any) -> None:
+        """Finish a pending video, once the one before it is: no more than two are in memory."""
+        with making.waiting():
+            self.settle()
+        self._finishing = self._pool.submit(self._finish, making, pending)
+
+    def settle(self, timeout: float | None = None) -> None:
+        """Wait until the video being finished is published, or its end recorded; with a
+        `timeout` no longer than so many seconds."""
+        if self._finishing is not None and timeout is not None:
+            wait([self._finishing], timeout)
+        elif self._finishing is not None:
+            finishing, self._finishing = self._finishing, None
+            finishing.result()
+
+    def close(self) -> None:
+        self.settle()
+        self._pool.shutdown()
+
+    def _finish(self, making: Making, pending: Any) -> None:
+        try:
+            while not self._publish(making, pending):
+                # The GPU's work is in `pending`: it is kept until there is room for it.
+                with making.waiting():
+                    self._surroundings.wait_for_room("there is no room for a finished video")
+        except (Interrupted, LostClaim, Exception) as error:
+            self._end(making, error)
+        else:
+            self._end(making, None)
+
+    def _publish(self, making: Making, pending: Any) -> bool:
+        """Encode, check and publish a video; False where the disk has no room for it."""
+        job = making.job
+        temporary = self._run.temporary(job)
+        expected = {key: job.parameters[key] for key in ("width", "height", "num_frames", "fps")}
+        try:
+            with making.stage("finish"):
+                self._backend.finish(pending, temporary, self._recipe.quality)
+            with making.stage("check"):
+                check_video(temporary, **expected)
+            self._surroundings.room.saw_video(temporary.stat().st_size)
+            if making.is_lost or not self._queue.renew(making.claim, time.time()):
+                raise LostClaim  # noqa: TRY301
+            sidecar = self._sidecar(making, expected)
+            with making.stage("publish"):
+                publish(self._run, job, temporary, sidecar)
+        except Exception as error:
+            # An encoder whose disk is full says so in its own words, or just writes less.
+            if is_disk_full(error) or self._surroundings.is_full():
+                log.warning("%s: %s: %s", job.id, type(error).__name__, error)
+                self._surroundings.refuse()
+                return False
+            raise
+        finally:
+            temporary.unlink(missing_ok=True)
+        return True
+
+    def _sidecar(self, making: Making, video: dict[str, Any]) -> dict[str, Any]:
+        job, claim = making.job, making.claim
+        peak = self._backend.peak_gpu_memory_gib()
+        if peak is not None:
+            log.info("%s: peak GPU memory %.1f GiB", job.id, peak)
+        host_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return {
+            "category": job.category,
+            "video_name": job.video,
+            "prompt": {"number": job.prompt, "text": job.prompt_text},
+            "seed": job.seed,
+            "reference": {"path": job.reference.path, "sha256": job.reference.sha256},
+            "parameters": job.parameters,
+            "quality": self._recipe.quality,
+            "video": video,
+            "worker": claim.worker,
+            "attempt": claim.attempt,
+            "claimed_at": claim.claimed_at,
+            "finished_at": time.time(),
+            "seconds": making.stages.seconds,
+            "peak_gpu_memory_gib": None if peak is None else round(peak, 2),
+            "peak_host_memory_gib": round(host_kib / 1024**2, 2),
+            **self._record,
+        }

@@ -1,0 +1,53 @@
+"""What goes on at a worker's own GPU beside its own work: other people's memory, and its health."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from .gpus import BUSY_GIB, Gpu, find_gpus, gpu_problem
+from .worker_table import WorkerRow, WorkerState
+
+CONTEXT_GIB = 0.7
+"""What CUDA itself takes for each process, beyond what the process asks for."""
+
+
+class GpuWatch:
+    """Watches one GPU. On a machine without GPUs it has nothing to say.
+
+    Args:
+        number: the GPU, as in its slots.
+        find: the GPUs as NVML shows them.
+        problem: what NVML says is wrong with a GPU, if anything.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        find: Callable[[], Sequence[Gpu]] = find_gpus,
+        problem: Callable[[int], str | None] = gpu_problem,
+    ) -> None:
+        self._number = number
+        self._find = find
+        self._problem = problem
+
+    def problem(self) -> str | None:
+        """What is wrong with the GPU, or None."""
+        return self._problem(self._number)
+
+    def foreign_gib(self, workers: Sequence[WorkerRow]) -> float:
+        """Memory that someone else holds on this GPU, in GiB; 0 where it is too little to tell.
+
+        Containers hide the processes of others, so it is what is used beyond what the sweep's
+        own workers say they hold.
+        """
+        gpu = next((gpu for gpu in self._find() if gpu.number == self._number), None)
+        if gpu is None:
+            return 0.0
+        ended = (WorkerState.STOPPED, WorkerState.GONE)
+        own = sum(
+            (row.gpu_gib or 0.0) + CONTEXT_GIB
+            for row in workers
+            if row.slot.gpu == self._number and row.state not in ended
+        )
+        foreign = gpu.used_gib - own
+        return foreign if foreign > BUSY_GIB else 0.0

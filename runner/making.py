@@ -1,0 +1,109 @@
+"""One attempt of a job in the making: its claim, its stages, its last sign of life."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from .failures import FailureKind
+from .job import Job
+from .queue import Claim
+
+
+class Interrupted(BaseException):
+    """The worker was asked to stop: its job goes back unharmed.
+
+    Not an Exception, so that a backend that catches its own errors does not catch it.
+    """
+
+
+class LostClaim(BaseException):
+    """The claim is no longer the worker's own: nothing of the job may be published."""
+
+
+@dataclass
+class Stages:
+    """Seconds per stage of one job, in the order in which the stages were entered."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextlib.contextmanager
+    def time(self, stage: str) -> Iterator[None]:
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = round(time.monotonic() - start, 4)
+
+    def __str__(self) -> str:
+        return ", ".join(f"{stage} {seconds:.2f} s" for stage, seconds in self.seconds.items())
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a job may take, in seconds: without a step, and in all (None: for ever)."""
+
+    step: float
+    job: float | None = None
+
+
+@dataclass(eq=False)
+class Making:
+    """One attempt of a job in the making.
+
+    `is_lost` once its claim is another's. `waits` while it waits for something outside, such as
+    room on the disk, and may take as long as that takes.
+    """
+
+    claim: Claim
+    stages: Stages = field(default_factory=Stages)
+    is_lost: bool = False
+    waits: bool = False
+    begun: float = field(default_factory=time.monotonic)
+    touched: float = field(default_factory=time.monotonic)
+
+    @property
+    def job(self) -> Job:
+        return self.claim.job
+
+    def touch(self) -> None:
+        """Note a sign of life: a step, or a new stage."""
+        self.touched = time.monotonic()
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        self.touch()
+        with self.stages.time(name):
+            yield
+        self.touch()
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Within this, no time counts against the job."""
+        self.waits = True
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.begun += time.monotonic() - start
+            self.touch()
+            self.waits = False
+
+    def overdue(self, patience: Patience) -> tuple[FailureKind, str] | None:
+        """Why it is given up, or None while it is in time."""
+        now = time.monotonic()
+        if self.waits:
+            return None
+        if now - self.touched > patience.step:
+            stage = next(reversed(self.stages.seconds), "claim")
+            return FailureKind.STUCK, (
+                f"no sign of life for {now - self.touched:.0f} s (limits.stuck_minutes), "
+                f"after {stage}"
+            )
+        if patience.job is not None and now - self.begun > patience.job:
+            return FailureKind.TIMEOUT, (
+                f"still at work after {now - self.begun:.0f} s (limits.job_minutes)"
+            )
+        return None

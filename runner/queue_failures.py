@@ -1,0 +1,230 @@
+"""What a failed attempt changes in the queue: the job's counters, and who may still claim.
+
+Every function is a part of a transaction that is there already.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from .claim_counts import count
+from .failures import ANSWERS, ONLY_FAILURES, Counted, FailureKind, Policy
+from .gate import Gate
+from .job import JobState
+from .placement import Slot
+from .queue_tables import NO_CLAIM, get_meta, jobs, set_meta, workers
+
+ENDED = ("stopped", "gone")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a job whose attempt failed.
+
+    `state` is `PENDING` or `FAILED`; `notes` say who was set aside, or that the sweep was
+    stopped, and why.
+    """
+
+    state: JobState
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class Trouble:
+    """What has gone wrong since the last launch, beyond single jobs.
+
+    Attributes:
+        failures: failed attempts.
+        gpu_errors: by GPU, errors in a row and how many jobs the GPU had done before them.
+        out_of_memory: how often each GPU ("gpu0") or the host's memory ("host") ran out.
+        aside_at: when a slot of a GPU was last set aside for its memory.
+    """
+
+    failures: int = 0
+    failed_jobs: int = 0
+    gpu_errors: dict[str, tuple[int, int]] | None = None
+    out_of_memory: dict[str, int] | None = None
+    aside_at: dict[str, float] | None = None
+
+    @classmethod
+    def load(cls, connection: sa.Connection) -> Trouble:
+        made = cls(**json.loads(get_meta(connection, "trouble") or "{}"))
+        made.gpu_errors = made.gpu_errors or {}
+        made.out_of_memory = made.out_of_memory or {}
+        made.aside_at = made.aside_at or {}
+        return made
+
+    def save(self, connection: sa.Connection) -> None:
+        set_meta(connection, "trouble", json.dumps(vars(self)))
+
+
+def end_attempt(
+    connection: sa.Connection, row: Any, kind: FailureKind, error: str, now: float
+) -> Verdict:
+    """Count a failed attempt of a claimed job (`row` of `jobs`), and give it back or fail it."""
+    policy = Policy(**json.loads(get_meta(connection, "policy") or "{}"))
+    trouble = Trouble.load(connection)
+    gate = Gate.from_json(get_meta(connection, "gate"))
+    slot = Slot.parse(row.worker)
+    assert slot is not None
+    answer, counted = ANSWERS[kind], ANSWERS[kind].counted
+    is_final = answer.is_final
+    notes: list[str] = []
+    if kind is FailureKind.OUT_OF_GPU_MEMORY:
+        gate, counted, note = _gpu_memory(connection, gate, trouble, slot, row, now)
+        notes += [note] if note else []
+        # Alone on its GPU, a job that did not fit twice never will.
+        is_final = counted is Counted.FAILURE and row.kind == kind.value
+    elif kind is FailureKind.OUT_OF_HOST_MEMORY:
+        gate, note = _host_memory(connection, gate, trouble, slot)
+        notes += [note] if note else []
+    elif kind is FailureKind.GPU_ERROR:
+        gate, note = _gpu_error(connection, gate, trouble, slot, policy, error)
+        notes += [note] if note else []
+    failures = row.failures + (counted is Counted.FAILURE)
+    deaths = row.deaths + (counted is Counted.DEATH)
+    is_final = is_final or failures > policy.failures or deaths >= policy.deaths
+    state = JobState.FAILED if is_final else JobState.PENDING
+    tries = row.tries + (counted is not Counted.NOT)
+    waits = answer.backs_off and not is_final and policy.backoff_seconds > 0
+    values = {
+        "state": state.value,
+        "failures": failures,
+        "deaths": deaths,
+        "tries": tries,
+        "kind": kind.value,
+        "error": error,
+        "finished_at": now,
+        "retry_at": now + policy.backoff(tries) if waits else None,
+        **NO_CLAIM,
+    }
+    connection.execute(sa.update(jobs).where(jobs.c.id == row.id).values(values))
+    if state is JobState.PENDING and not waits and not row.held:
+        count(connection, _row(connection, row.id), added=True)
+    if counted is Counted.FAILURE:
+        trouble.failures += 1
+        trouble.failed_jobs += is_final
+        halt = _halt(connection, trouble, policy, error)
+        if halt is not None and gate.halted is None:
+            gate = Gate(**{**vars(gate), "halted": halt})
+            notes.append(f"the sweep is stopped: {halt}")
+    trouble.save(connection)
+    set_meta(connection, "gate", gate.to_json())
+    return Verdict(state, tuple(notes))
+
+
+def release_due(connection: sa.Connection, ids: list[str]) -> None:
+    """Let jobs be claimed again whose time of waiting is over."""
+    for job_id in ids:
+        waits = (jobs.c.id == job_id) & jobs.c.retry_at.is_not(None)
+        if connection.execute(sa.update(jobs).where(waits).values(retry_at=None)).rowcount:
+            row = _row(connection, job_id)
+            if row.state == JobState.PENDING.value and not row.held:
+                count(connection, row, added=True)
+
+
+def _gpu_memory(
+    connection: sa.Connection,
+    gate: Gate,
+    trouble: Trouble,
+    slot: Slot,
+    row: Any,
+    now: float,
+) -> tuple[Gate, Counted, str | None]:
+    """The first time on a GPU the job just goes back; then one process of several leaves."""
+    assert trouble.out_of_memory is not None
+    assert trouble.aside_at is not None
+    gpu = f"gpu{slot.gpu}"
+    if trouble.aside_at.get(gpu, 0.0) > row.claimed_at:
+        # The process that left meanwhile had a share in this.
+        return gate, Counted.NOT, None
+    neighbours = _others(connection, gate, slot, own_gpu=True)
+    if not neighbours:
+        return gate, Counted.FAILURE, None
+    trouble.out_of_memory[gpu] = trouble.out_of_memory.get(gpu, 0) + 1
+    if trouble.out_of_memory[gpu] < 2:
+        return gate, Counted.NOT, None
+    trouble.out_of_memory[gpu] = 0
+    trouble.aside_at[gpu] = now
+    reason = f"GPU {slot.gpu} ran out of memory twice; it goes on with {neighbours} process"
+    reason += "es" if neighbours > 1 else ""
+    return gate.set_aside(slot.name, reason), Counted.NOT, f"{slot.name} is set aside: {reason}"
+
+
+def _host_memory(
+    connection: sa.Connection, gate: Gate, trouble: Trouble, slot: Slot
+) -> tuple[Gate, str | None]:
+    """The second time that the host's memory runs out, one worker of several leaves."""
+    assert trouble.out_of_memory is not None
+    times = trouble.out_of_memory.get("host", 0) + 1
+    others = _others(connection, gate, slot, own_gpu=False)
+    if times < 2 or not others:
+        trouble.out_of_memory["host"] = times
+        return gate, None
+    trouble.out_of_memory["host"] = 0
+    reason = f"the host ran out of memory twice; {others} other worker"
+    reason += "s go on" if others > 1 else " goes on"
+    return gate.set_aside(slot.name, reason), f"{slot.name} is set aside: {reason}"
+
+
+def _gpu_error(
+    connection: sa.Connection,
+    gate: Gate,
+    trouble: Trouble,
+    slot: Slot,
+    policy: Policy,
+    error: str,
+) -> tuple[Gate, str | None]:
+    """Errors in a row, without a job done on that GPU between them, set the GPU aside."""
+    assert trouble.gpu_errors is not None
+    done = connection.execute(
+        sa.select(sa.func.coalesce(sa.func.sum(workers.c.jobs_done), 0)).where(
+            workers.c.gpu == slot.gpu
+        )
+    ).scalar_one()
+    number, done_before = trouble.gpu_errors.get(str(slot.gpu), (0, done))
+    number = number + 1 if done_before == done else 1
+    trouble.gpu_errors[str(slot.gpu)] = (number, done)
+    if number < policy.gpu_errors or f"gpu{slot.gpu}" in gate.aside:
+        return gate, None
+    reason = f"{number} GPU errors in a row, the last: {error.splitlines()[0][:200]}"
+    return gate.set_aside(f"gpu{slot.gpu}", reason), f"gpu{slot.gpu} is set aside: {reason}"
+
+
+def _others(connection: sa.Connection, gate: Gate, slot: Slot, *, own_gpu: bool) -> int:
+    """How many other slots (of the same GPU) are at work and not set aside."""
+    rows = connection.execute(
+        sa.select(workers.c.name, workers.c.gpu).where(
+            workers.c.name != slot.name, workers.c.state.not_in(ENDED)
+        )
+    ).all()
+    return sum(
+        row.name not in gate.aside
+        and f"gpu{row.gpu}" not in gate.aside
+        and (row.gpu == slot.gpu or not own_gpu)
+        for row in rows
+    )
+
+
+def _halt(connection: sa.Connection, trouble: Trouble, policy: Policy, error: str) -> str | None:
+    """Why the sweep shall stop as a whole, or None."""
+    last = error.splitlines()[0][:200] if error else "no message"
+    if trouble.failures >= ONLY_FAILURES:
+        done = connection.execute(sa.select(sa.func.sum(workers.c.jobs_done))).scalar_one()
+        if not done:
+            return f"{trouble.failures} attempts failed and none succeeded, the last: {last}"
+    total = connection.execute(
+        sa.select(sa.func.count()).where(jobs.c.state != JobState.RETIRED.value)
+    ).scalar_one()
+    allowed = policy.failed_jobs_allowed(total)
+    if allowed is not None and trouble.failed_jobs >= allowed:
+        return f"{trouble.failed_jobs} jobs have failed (--max-failures), the last: {last}"
+    return None
+
+
+def _row(connection: sa.Connection, job_id: str) -> Any:
+    return connection.execute(sa.select(jobs).where(jobs.c.id == job_id)).one()

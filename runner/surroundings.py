@@ -1,0 +1,149 @@
+"""What a worker has to do with beside its jobs: room on the disk, its GPU, its own memory."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+
+from .disk_room import DiskRoom
+from .failures import is_disk_full
+from .gpu_watch import GpuWatch
+from .making import Interrupted
+from .placement import Slot
+from .processes import Stop, resident_gib
+from .queue import Queue
+from .worker_table import WorkerState
+
+log = logging.getLogger("sweep.worker")
+
+WAIT_SECONDS = 1.0
+HEALTH_SECONDS = 30.0
+
+
+def report(queue: Queue, slot: Slot, **values: object) -> None:
+    """Say in the queue what a slot's worker does. Nothing depends on it, so that a full disk
+    just keeps it from being said."""
+    try:
+        queue.workers.report(slot, time.time(), **values)
+    except Exception as error:
+        if not is_disk_full(error):
+            raise
+
+
+@dataclass(frozen=True)
+class Recycling:
+    """When a worker makes room for a new one: after so many jobs, or once its memory in RAM has
+    grown by so many GiB since its first job."""
+
+    after_jobs: int | None = None
+    growth_gib: float | None = None
+
+
+class Surroundings:
+    """Looks at what surrounds a worker, and waits for it to be well."""
+
+    def __init__(
+        self,
+        *,
+        queue: Queue,
+        slot: Slot,
+        stop: Stop,
+        room: DiskRoom,
+        watch: GpuWatch,
+        recycling: Recycling,
+    ) -> None:
+        self.room = room
+        self._queue = queue
+        self._slot = slot
+        self._stop = stop
+        self._watch = watch
+        self._recycling = recycling
+        self._is_refused = False
+        self._first_resident_gib: float | None = None
+        self._next_health = 0.0
+
+    # Room on the disk.
+
+    def refuse(self) -> None:
+        """Note that the disk has refused a write: there is no room until it takes one."""
+        self._is_refused = True
+
+    def shortage(self) -> str | None:
+        """Why there is no room for another video, or None."""
+        if self._is_refused:
+            return "the disk, or a quota, takes no more"
+        return self.room.shortage(lambda: sum(row.jobs_done for row in self._queue.workers.rows()))
+
+    def is_full(self) -> bool:
+        """Whether there is no room, by a trial if need be."""
+        if self.shortage() is None and self.room.is_refused():
+            self.refuse()
+        return self.shortage() is not None
+
+    def wait_for_room(self, why: str) -> None:
+        """Wait until there is room on the disk.
+
+        Raises:
+            Interrupted: a stop was asked for meanwhile.
+        """
+        log.warning("%s; waiting for room", why)
+        report(self._queue, self._slot, note=f"waits for room: {why}")
+        try:
+            while self.shortage() is not None:
+                self._stop.wait(WAIT_SECONDS)
+                if self._stop.is_asked or self._queue.gate().is_draining(self._slot.gpu):
+                    raise Interrupted
+                self._is_refused = self.room.is_refused()
+        finally:
+            report(self._queue, self._slot, note=None)
+        log.info("there is room again")
+
+    # The GPU.
+
+    def foreign_gib(self) -> float:
+        """GPU memory that someone else holds, in GiB; 0 where it is too little to tell."""
+        return self._watch.foreign_gib(self._queue.workers.rows())
+
+    def wait_for_gpu(self) -> bool:
+        """Wait while someone else holds as much memory on this GPU as now; False where nobody
+        does."""
+        first = foreign = self.foreign_gib()
+        if not first:
+            return False
+        why = f"someone else uses {first:.1f} GiB of GPU {self._slot.gpu}"
+        log.warning("%s; waiting", why)
+        report(self._queue, self._slot, state=WorkerState.WAITING, job=None, note=f"waits: {why}")
+        while foreign >= first and not self._stop.is_asked:
+            if self._queue.gate().refusal(self._slot, time.time()) is not None:
+                break
+            self._stop.wait(WAIT_SECONDS)
+            foreign = self.foreign_gib()
+        report(self._queue, self._slot, note=None)
+        return True
+
+    def check_health(self) -> None:
+        """Set the GPU aside where NVML says that it is sick."""
+        now = time.monotonic()
+        if now >= self._next_health:
+            self._next_health = now + HEALTH_SECONDS
+            problem = self._watch.problem()
+            if problem is not None:
+                self._queue.set_aside(f"gpu{self._slot.gpu}", problem)
+                log.error("gpu%d is set aside: %s", self._slot.gpu, problem)
+
+    # The process itself.
+
+    def recycle(self, jobs_done: int) -> str | None:
+        """Why this worker should make room for a new one after so many jobs, or None."""
+        if not jobs_done:
+            return None
+        if self._first_resident_gib is None:
+            self._first_resident_gib = resident_gib()
+        after, growth = self._recycling.after_jobs, self._recycling.growth_gib
+        if after is not None and jobs_done >= after:
+            return f"{jobs_done} jobs done (limits.recycle_after_jobs)"
+        grown = resident_gib() - self._first_resident_gib
+        if growth is not None and grown > growth:
+            return f"its memory has grown by {grown:.1f} GiB (limits.recycle_growth_gb)"
+        return None

@@ -1,0 +1,240 @@
+"""Each kind of failure has its own answer, and jobs are failed for their own faults only."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+from test_plan import a_job
+
+from runner.claim_order import Taste
+from runner.errors import UserError
+from runner.failures import (
+    ANSWERS,
+    ONLY_FAILURES,
+    BadInput,
+    FailureKind,
+    Policy,
+    failures_allowed,
+    kind_of,
+)
+from runner.job import JobState
+from runner.placement import Slot
+from runner.processes import ProcessId
+from runner.queue import Claim, Queue
+
+JOBS = [a_job("a", f"v{v}", p, s) for v in range(4) for p in range(3) for s in (1, 2)]
+OWN = ProcessId.own()
+
+
+class OutOfMemoryError(RuntimeError):
+    """Called as torch's is."""
+
+
+class AcceleratorError(RuntimeError):
+    """Called as torch's is."""
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (BadInput("too short"), FailureKind.BAD_INPUT),
+        (UserError("no such clip"), FailureKind.BAD_INPUT),
+        (OutOfMemoryError("CUDA out of memory. Tried to allocate"), FailureKind.OUT_OF_GPU_MEMORY),
+        (RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when"), FailureKind.OUT_OF_GPU_MEMORY),
+        (MemoryError(), FailureKind.OUT_OF_HOST_MEMORY),
+        (AcceleratorError("CUDA error: an illegal memory access"), FailureKind.GPU_ERROR),
+        (RuntimeError("CUDA error: device-side assert triggered"), FailureKind.GPU_ERROR),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), FailureKind.GPU_ERROR),
+        (OSError(errno.ENOSPC, "No space left on device"), FailureKind.DISK_FULL),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), FailureKind.DISK_FULL),
+        (
+            RuntimeError("(sqlite3.OperationalError) database or disk is full"),
+            FailureKind.DISK_FULL,
+        ),
+        (OSError(errno.EPIPE, "Broken pipe"), FailureKind.BACKEND_BUG),
+        (ValueError("shape mismatch"), FailureKind.BACKEND_BUG),
+    ],
+)
+def test_an_exception_is_of_one_kind(error: Exception, kind: FailureKind) -> None:
+    assert kind_of(error) is kind
+
+
+def test_a_full_disk_is_known_behind_another_error() -> None:
+    """Libraries raise errors of their own from the one that tells."""
+    error = RuntimeError("cannot write the file")
+    error.__cause__ = OSError(errno.ENOSPC, "No space left on device")
+    assert kind_of(error) is FailureKind.DISK_FULL
+
+
+def test_every_kind_has_an_answer() -> None:
+    assert set(ANSWERS) == set(FailureKind)
+
+
+def test_waiting_grows_and_is_bounded() -> None:
+    policy = Policy(backoff_seconds=10)
+    waits = [policy.backoff(tries) for tries in range(1, 40)]
+    assert waits[:3] == [10, 20, 40]
+    assert waits == sorted(waits)
+    assert waits[-1] == 600
+
+
+@pytest.mark.parametrize(
+    ("value", "allowed"), [(20, 20), ("20", 20), ("5%", 0.05), ("0.5", 0.5), (None, None)]
+)
+def test_a_number_or_a_share_of_failures(value: int | str | None, allowed: float | None) -> None:
+    assert failures_allowed(value) == allowed
+
+
+@pytest.mark.parametrize("value", [0, -1, "", "0", "0%", "100%", "many", "1.5", "-3"])
+def test_other_limits_of_failures_are_refused(value: int | str) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        failures_allowed(value)
+
+
+# In the queue.
+
+
+@pytest.fixture
+def queue(tmp_path: Path) -> Queue:
+    made = Queue(tmp_path / "sweep.db", create=True)
+    made.sync(JOBS, [], "m", lambda _: JobState.PENDING)
+    made.set_policy(Policy(backoff_seconds=0))
+    return made
+
+
+def take(queue: Queue, slot: Slot = Slot(0, 0), now: float = 0.0) -> Claim:  # noqa: B008
+    taken = queue.claim(slot, OWN, Taste(), now)
+    assert taken is not None
+    return taken
+
+
+def state_of(queue: Queue, claim: Claim) -> JobState:
+    return next(row.state for row in queue.rows() if row.job.id == claim.job.id)
+
+
+def fail(queue: Queue, claim: Claim, kind: FailureKind, now: float = 1.0) -> tuple[str, ...]:
+    verdict = queue.fail(claim, "what happened\nand its traceback", now, kind)
+    assert verdict is not None
+    return verdict.notes
+
+
+def test_bad_input_is_never_tried_again(queue: Queue) -> None:
+    claim = take(queue)
+    fail(queue, claim, FailureKind.BAD_INPUT)
+    assert state_of(queue, claim) is JobState.FAILED
+
+
+def test_another_attempt_waits_longer_each_time(queue: Queue) -> None:
+    """Meanwhile the worker has other jobs, and does not end for want of this one."""
+    queue.set_policy(Policy(failures=3, backoff_seconds=10))
+    queue.hold_all_but({JOBS[0].id})
+    now = 0.0
+    for wait in (10.0, 20.0, 40.0):
+        fail(queue, take(queue, now=now), FailureKind.BACKEND_BUG, now)
+        assert queue.open_jobs(Taste()) == (0, 1)
+        queue.reclaim(now + wait - 1)
+        assert queue.claim(Slot(0, 0), OWN, Taste(), now + wait - 1) is None
+        now += wait
+        queue.reclaim(now)
+        assert queue.open_jobs(Taste()) == (1, 0)
+    last = take(queue, now=now)
+    fail(queue, last, FailureKind.BACKEND_BUG, now)
+    assert state_of(queue, last) is JobState.FAILED
+
+
+def test_a_gpu_with_errors_in_a_row_is_set_aside_and_the_others_go_on(queue: Queue) -> None:
+    for number in range(3):
+        assert queue.gate().aside == {}
+        notes = fail(queue, take(queue, Slot(1, 0)), FailureKind.GPU_ERROR)
+        assert bool(notes) == (number == 2)
+    assert "3 GPU errors in a row" in queue.gate().aside["gpu1"]
+    assert queue.claim(Slot(1, 1), OWN, Taste(), 0) is None
+    assert all(row.state is not JobState.FAILED for row in queue.rows())
+    take(queue, Slot(0, 0))
+    queue.reopen()
+    take(queue, Slot(1, 1))
+
+
+def test_gpu_errors_between_finished_jobs_are_not_in_a_row(queue: Queue) -> None:
+    queue.workers.register(Slot(1, 0), OWN, 0)
+    for _ in range(4):
+        fail(queue, take(queue, Slot(1, 0)), FailureKind.GPU_ERROR)
+        queue.finish(take(queue, Slot(1, 0)), 1, seconds=1)
+    assert queue.gate().aside == {}
+
+
+def test_a_gpu_that_runs_out_of_memory_twice_has_one_process_less(queue: Queue) -> None:
+    """No job is failed for its neighbour, and the last process stays."""
+    one, two = Slot(0, 0), Slot(0, 1)
+    for slot in (one, two, Slot(1, 0)):
+        queue.workers.register(slot, OWN, 0)
+    first = take(queue, one)
+    assert fail(queue, first, FailureKind.OUT_OF_GPU_MEMORY, 1) == ()
+    beside, second = take(queue, one, 2), take(queue, two, 2)
+    assert "goes on with 1 process" in fail(queue, second, FailureKind.OUT_OF_GPU_MEMORY, 3)[0]
+    assert list(queue.gate().aside) == [two.name]
+    # It began beside the process that has left.
+    assert fail(queue, beside, FailureKind.OUT_OF_GPU_MEMORY, 4) == ()
+    assert {state_of(queue, claim) for claim in (first, beside, second)} == {JobState.PENDING}
+    assert all(row.failures == 0 for row in queue.rows())
+
+
+def test_a_job_that_does_not_fit_alone_fails_at_its_second_attempt(queue: Queue) -> None:
+    queue.set_policy(Policy(failures=5, backoff_seconds=0))
+    queue.hold_all_but({JOBS[0].id})
+    queue.workers.register(Slot(0, 0), OWN, 0)
+    fail(queue, take(queue), FailureKind.OUT_OF_GPU_MEMORY)
+    claim = take(queue)
+    fail(queue, claim, FailureKind.OUT_OF_GPU_MEMORY)
+    assert state_of(queue, claim) is JobState.FAILED
+
+
+def test_a_host_that_runs_out_of_memory_twice_has_one_worker_less(queue: Queue) -> None:
+    for slot in (Slot(0, 0), Slot(1, 0)):
+        queue.workers.register(slot, OWN, 0)
+    assert fail(queue, take(queue, Slot(0, 0)), FailureKind.OUT_OF_HOST_MEMORY) == ()
+    assert fail(queue, take(queue, Slot(1, 0)), FailureKind.OUT_OF_HOST_MEMORY) != ()
+    assert list(queue.gate().aside) == ["gpu1_process0"]
+    fail(queue, take(queue, Slot(0, 0)), FailureKind.OUT_OF_HOST_MEMORY)
+    fail(queue, take(queue, Slot(0, 0)), FailureKind.OUT_OF_HOST_MEMORY)
+    assert list(queue.gate().aside) == ["gpu1_process0"]
+
+
+def test_where_everything_fails_the_sweep_stops_early(queue: Queue) -> None:
+    """A wrong checkpoint does not burn every job."""
+    for _ in range(ONLY_FAILURES):
+        assert queue.gate().halted is None
+        fail(queue, take(queue), FailureKind.BACKEND_BUG)
+    halted = queue.gate().halted
+    assert halted is not None
+    assert "none succeeded, the last: what happened" in halted
+    assert queue.claim(Slot(0, 0), OWN, Taste(), 0) is None
+
+
+def test_some_failures_among_successes_do_not_stop_it(queue: Queue) -> None:
+    queue.workers.register(Slot(0, 0), OWN, 0)
+    queue.finish(take(queue), 1, seconds=1)
+    for _ in range(2 * ONLY_FAILURES):
+        fail(queue, take(queue), FailureKind.BACKEND_BUG)
+    assert queue.gate().halted is None
+
+
+@pytest.mark.parametrize("allowed", [3, 0.125])
+def test_so_many_failed_jobs_stop_the_sweep(queue: Queue, allowed: float) -> None:
+    queue.workers.register(Slot(0, 0), OWN, 0)
+    queue.finish(take(queue), 1, seconds=1)
+    queue.set_policy(Policy(failures=0, max_failures=allowed))
+    for _ in range(3):
+        assert queue.gate().halted is None
+        fail(queue, take(queue), FailureKind.BACKEND_BUG)
+    assert "3 jobs have failed" in str(queue.gate().halted)
+
+
+def test_nothing_is_claimed_that_would_not_end_in_time(queue: Queue) -> None:
+    queue.stop_at(1000)
+    slot = Slot(0, 0)
+    assert queue.claim(slot, OWN, Taste(), 900, lasting=99) is not None
+    assert queue.claim(slot, OWN, Taste(), 900, lasting=101) is None
+    assert "--stop-at" in str(queue.gate().refusal(slot, 900, 101))

@@ -1,0 +1,240 @@
+"""A sweep that is left alone ends by itself, whatever goes wrong, and says what it could not do."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Project
+
+from runner.attempts import read_attempts
+from runner.job import Outcome
+from runner.placement import Slot
+from runner.run_folder import RunFolder
+
+LAUNCH = ("launch", "experiments/x.yaml", "--on", "local", "--wait")
+ONE = {"gpus": [0], "processes_per_gpu": 1}
+
+
+def write(project: Project, *faults: dict[str, Any], **changes: Any) -> None:
+    model = {"seconds": 0.1, "faults": list(faults)}
+    project.write(
+        **{"model": model, "placement": ONE, "retries": {"backoff_seconds": 0}, **changes}
+    )
+
+
+def attempts(run: RunFolder, outcome: Outcome) -> list[dict[str, Any]]:
+    return [one for one in read_attempts(run.attempts) if one["outcome"] == outcome.value]
+
+
+def log(project: Project, slot: Slot = Slot(0, 0)) -> str:  # noqa: B008
+    return project.run_folder.log(slot).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("kind", "recorded", "outcome"),
+    [
+        ("fail", "backend_bug", Outcome.FAILED),
+        ("truncate", "backend_bug", Outcome.FAILED),
+        ("out_of_gpu_memory", "out_of_gpu_memory", Outcome.FAILED),
+        ("out_of_host_memory", "out_of_host_memory", Outcome.FAILED),
+        ("gpu_error", "gpu_error", Outcome.FAILED),
+        ("exit", "worker_died", Outcome.DIED),
+        ("kill", "worker_died", Outcome.DIED),
+        ("hang", "stuck", Outcome.FAILED),
+    ],
+)
+def test_what_goes_wrong_once_is_made_good(
+    project: Project, kind: str, recorded: str, outcome: Outcome
+) -> None:
+    """One attempt is recorded with its kind, and every video is there at the end."""
+    fault = {"kind": kind, "video": "-dash", "times": 1}
+    write(project, fault, limits={"stuck_minutes": 0.05})
+    finished = project.sweep(*LAUNCH)
+    assert finished.status == 0, finished.err
+    bad = attempts(project.run_folder, outcome)
+    assert [(one["kind"], one["attempt"]) for one in bad] == [(recorded, 1)]
+    assert len(attempts(project.run_folder, Outcome.DONE)) == 6
+    assert project.sweep("verify", "x").status == 0
+
+
+def test_bad_input_fails_at_once_and_the_sweep_goes_on(project: Project) -> None:
+    write(project, {"kind": "bad_input", "video": "-dash"})
+    assert project.sweep(*LAUNCH).status == 1
+    answer = project.progress()
+    assert (answer["done"], answer["failed"]) == (5, 1)
+    assert len(attempts(project.run_folder, Outcome.FAILED)) == 1
+
+
+def test_a_job_that_takes_too_long_is_ended(project: Project) -> None:
+    """`limits.job_minutes` ends even one whose steps go on."""
+    slow = {"kind": "slow", "video": "-dash"}
+    write(project, slow, limits={"job_minutes": 0.02}, retries=0)
+    project.sweep("plan", "experiments/x.yaml", "model.slow_factor=1000")
+    assert project.sweep("resume", "x", "--on", "local", "--wait").status == 1
+    assert [one["kind"] for one in attempts(project.run_folder, Outcome.FAILED)] == ["timeout"]
+    assert project.progress()["done"] == 5
+
+
+def test_a_sick_gpu_is_set_aside_and_the_others_do_its_jobs(project: Project) -> None:
+    placement = {"gpus": [0, 1], "processes_per_gpu": 1}
+    write(project, {"kind": "gpu_error", "gpu": 1}, placement=placement)
+    finished = project.sweep(*LAUNCH)
+    assert finished.status == 0, finished.err
+    answer = project.progress()
+    assert answer["done"] == 6
+    kinds = {one["worker"] for one in attempts(project.run_folder, Outcome.FAILED)}
+    assert kinds <= {"gpu1_process0"}
+
+
+def test_where_everything_fails_few_attempts_are_made(project: Project) -> None:
+    """The command says why, with status 1; resume goes on once that is mended."""
+    write(project, {"kind": "fail"}, seeds=[1, 2, 3, 4])
+    finished = project.sweep(*LAUNCH)
+    assert finished.status == 1
+    assert "10 attempts failed and none succeeded" in finished.err
+    assert len(attempts(project.run_folder, Outcome.FAILED)) == 10
+    assert project.sweep("plan", "experiments/x.yaml", "model.faults=[]").status == 0
+    assert project.sweep("resume", "x", "--on", "local", "--wait").status == 0
+    assert project.progress()["done"] == 24
+
+
+def test_so_many_failed_jobs_stop_a_launch(project: Project) -> None:
+    write(project, {"kind": "fail", "category": "two words"}, seeds=[1, 2, 3], retries=0)
+    finished = project.sweep(*LAUNCH, "--max-failures", "2")
+    assert finished.status == 1
+    assert "2 jobs have failed (--max-failures)" in finished.err
+    assert project.progress()["failed"] == 2
+
+
+def test_workers_make_room_for_new_ones(project: Project) -> None:
+    """After `limits.recycle_after_jobs`, between jobs, at no attempt's cost."""
+    write(project, limits={"recycle_after_jobs": 2})
+    assert project.sweep(*LAUNCH).status == 0
+    assert log(project).count("model loaded in") >= 2
+    assert log(project).count("(limits.recycle_after_jobs)") >= 2
+    assert len(read_attempts(project.run_folder.attempts)) == 6
+
+
+def test_a_model_that_cannot_be_loaded_is_not_loaded_for_ever(project: Project) -> None:
+    write(project)
+    project.sweep("plan", "experiments/x.yaml")
+    fake = "import runner.backends.fake as f\nf.FakeBackend.load = lambda *_: 1 / 0\n"
+    (project.root / "sitecustomize.py").write_text(fake)
+    paths = f"{project.root}:{Path(__file__).resolve().parents[1]}"
+    project.environment["PYTHONPATH"] = paths
+    assert project.sweep("resume", "x", "--on", "local", "--wait").status == 1
+    assert "could not be loaded 3 times in a row; giving up" in log(project)
+
+
+def test_the_experiments_own_disk_limit_pauses_workers(project: Project) -> None:
+    """They say so, claim nothing meanwhile, and go on when there is room."""
+    write(project, limits={"max_disk_gb": 0.0001}, seeds=[1, 2, 3])
+    words = [word for word in LAUNCH if word != "--wait"]
+    assert project.sweep(*words).status == 0
+    ends = time.monotonic() + 60
+    while not any(worker["note"] for worker in project.progress()["workers"]):
+        assert time.monotonic() < ends
+    answer = project.progress()
+    assert "limits.max_disk_gb is 0.0001" in answer["workers"][0]["note"]
+    assert answer["running"] == 0
+    assert "waiting: waits for room" in project.sweep("progress", "x").out.replace("\n", " ")
+    assert project.sweep("stop", "x", "--wait").status == 0
+    assert project.sweep("plan", "experiments/x.yaml", "limits.max_disk_gb=1").status == 0
+    assert project.sweep("resume", "x", "--on", "local", "--wait").status == 0
+    assert project.progress()["done"] == 18
+    assert project.sweep("verify", "x").status == 0
+
+
+# The end of the night.
+
+
+def command(project: Project, name: str) -> tuple[str, Path]:
+    """An end command that writes its standard input to a file, and that file."""
+    script, out = project.root / f"{name} script.py", project.root / f"{name}.json"
+    text = "import sys\nopen(sys.argv[1], 'w').write(sys.stdin.read())\nprint('told')\n"
+    script.write_text(text)
+    return f'\'{sys.executable}\' "{script}" "{out}"', out
+
+
+def wait_for_file(path: Path) -> dict[str, Any]:
+    ends = time.monotonic() + 60
+    while not path.exists() or not path.read_text():
+        assert time.monotonic() < ends, f"{path} did not come"
+        time.sleep(0.05)
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content
+
+
+def test_the_end_is_told_once_with_the_summary(project: Project) -> None:
+    """An argument list that no shell has seen, and the summary as JSON on standard input."""
+    write(project, placement={"gpus": [0, 1], "processes_per_gpu": 2})
+    finish, finished = command(project, "done $(touch pwned)")
+    failure, failed = command(project, "bad")
+    words = ("--on-finish", finish, "--on-failure", failure)
+    assert project.sweep(*LAUNCH, *words).status == 0
+    summary = wait_for_file(finished)
+    assert (summary["ended"], summary["sweep"], summary["done"]) == ("done", "x", 6)
+    assert not failed.exists()
+    assert not (project.root / "pwned").exists()
+    logs = "".join(path.read_text() for path in project.run_folder.logs.glob("*.log"))
+    assert logs.count("--on-finish") == 1
+    assert "ended with status 0: told" in logs
+
+
+def test_a_bad_end_is_told_as_such(project: Project) -> None:
+    write(project, {"kind": "bad_input", "video": "-dash"})
+    failure, failed = command(project, "bad")
+    assert project.sweep(*LAUNCH, "--on-failure", failure).status == 1
+    assert wait_for_file(failed)["ended"] == "failed"
+
+
+def test_a_stop_by_hand_is_no_end(project: Project) -> None:
+    """Nobody wants the machine shut down then; a resume without the option forgets it."""
+    write(project, model={"seconds": 2})
+    finish, finished = command(project, "done")
+    words = [word for word in LAUNCH if word != "--wait"]
+    assert project.sweep(*words, "--on-finish", finish).status == 0
+    assert project.sweep("stop", "x", "--now").status == 0
+    assert not finished.exists()
+
+
+def test_the_last_job_ends_before_the_deadline(project: Project) -> None:
+    """`--stop-at`: what is not begun by then is left for a resume."""
+    write(project, seeds=list(range(200)), model={"seconds": 0.5})
+    words = [word for word in LAUNCH if word != "--wait"]
+    deadline = time.time() + 60
+    text = time.strftime("%H:%M", time.localtime(deadline))
+    assert project.sweep(*words, "--stop-at", text).status == 0
+    stop_at = project.progress()["stop_at"]
+    assert 0 < stop_at - time.time() <= 60
+    while project.progress()["workers"][0]["state"] != "stopped":
+        assert time.time() < stop_at + 10
+        time.sleep(0.5)
+    done = attempts(project.run_folder, Outcome.DONE)
+    assert done
+    assert max(one["ended_at"] for one in done) <= stop_at + 1
+    assert project.progress()["pending"] > 0
+    assert "(--stop-at)" in log(project)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--stop-at", "late"),
+        ("--stop-at", "25:00"),
+        ("--max-failures", "all"),
+        ("--on-finish", "no-such-program --x"),
+        ("--on-failure", "'unclosed"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(project: Project, words: tuple[str, str]) -> None:
+    finished = project.sweep(*LAUNCH, *words)
+    assert finished.status == 2
+    assert words[0] in finished.err
+    assert len(finished.err.splitlines()) <= 2
+    assert not project.run_folder.path.exists()
