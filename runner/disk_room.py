@@ -34,7 +34,7 @@ class DiskRoom:
     def __init__(self, folder: Path, video_bytes: int, limit_gib: float | None) -> None:
         self._folder = folder
         self._video_bytes = video_bytes
-        self._limit = None if limit_gib is None else int(limit_gib * GIB)
+        self._limit_gib = limit_gib
         self._held = 0
         self._held_after = 0
         self._measure_at = 0.0
@@ -57,7 +57,7 @@ class DiskRoom:
                 f"the disk of {self._folder} is full: {free / MIB:.1f} MiB are free, "
                 f"{need / MIB:.1f} are needed"
             )
-        if self._limit is None:
+        if self._limit_gib is None:
             return None
         now, done = time.monotonic(), jobs_done()
         if now >= self._measure_at:
@@ -65,14 +65,14 @@ class DiskRoom:
             took = time.monotonic() - now
             self._measure_at = now + took + max(MEASURE_SECONDS, COST_SHARE * took)
         published = (done - self._held_after) * self._video_bytes
-        if self._held + published + self._video_bytes > self._limit:
+        if self._held + published + self._video_bytes > self._limit_gib * GIB:
             if published:
                 # Reckoned, not measured: look again before saying so.
                 self._measure_at = 0.0
                 return self.shortage(jobs_done)
             return (
-                f"{self._folder} holds {self._held / GIB:.3f} GiB, and limits.max_disk_gb is "
-                f"{self._limit / GIB:g}"
+                f"{self._folder.name} holds {self._held / GIB:.3g} GiB, and limits.max_disk_gb "
+                f"is {self._limit_gib:g}"
             )
         return None
 

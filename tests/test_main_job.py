@@ -154,7 +154,7 @@ def test_progress_says_how_busy_each_gpu_was(project: Project) -> None:
 
 def test_kill_9_of_a_worker_in_the_middle_of_a_job(project: Project) -> None:
     """The supervisor starts another worker, and the sweep ends whole."""
-    project.write(model={"seconds": 1.5}, placement={"gpus": [0], "processes_per_gpu": 1})
+    project.write(model={"seconds": 3}, placement={"gpus": [0], "processes_per_gpu": 1})
     assert project.sweep("launch", "experiments/x.yaml", "--on", "local").status == 0
     wait_for(lambda: project.progress()["done"] >= 1 and project.progress()["running"] >= 1)
     before = videos(project)
