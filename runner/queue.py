@@ -21,6 +21,7 @@ from .claim_order import Taste, choose
 from .errors import UserError
 from .job import Job, JobState
 from .placement import Slot
+from .prepared import Prepared
 from .processes import ProcessId
 from .queue_questions import Questions
 from .queue_sync import Files, OnDisk, follow_disk, follow_manifest
@@ -40,7 +41,7 @@ from .queue_tables import (
     whole_jobs,
     write,
 )
-from .worker_table import WorkerState, WorkerTable
+from .worker_table import WorkerTable
 
 HEARTBEAT_SECONDS = 10.0
 LEASE_SECONDS = 60.0
@@ -214,18 +215,17 @@ class Queue(Questions):
         with write(self._engine) as connection:
             if _is_draining(connection, slot.gpu):
                 return None
-            if row is None or not connection.execute(_IS_AS_READ, _as_read(row)).scalar():
-                row = choose(connection, taste)
-            if row is None:
-                return None
             values: dict[str, Any] = {"state": JobState.RUNNING.value, "token": token}
             values |= {"worker": slot.name}
             values |= {"host": process.host, "pid": process.pid, "pid_started": process.started}
             values |= {"claimed_at": now, "lease_until": now + LEASE_SECONDS}
-            connection.execute(_CLAIM, {"of": row.id, **values})
+            if row is None or not _CLAIM.change(connection, {**values, **_as_read(row)}):
+                row = choose(connection, taste)
+                if row is None:
+                    return None
+                _CLAIM.change(connection, {**values, **_as_read(row)})
             count(connection, row, added=False)
-            now_working = {"state": WorkerState.WORKING, "job": row.id, "step": 0, "steps": 0}
-            self.workers.note(connection, slot.name, now, **now_working)
+            self.workers.note_claim(connection, slot.name, now, row.id)
         return Claim(job_of(row), token, slot.name, row.tries + 1, now)
 
     def renew(self, claim: Claim, now: float) -> bool:
@@ -234,7 +234,7 @@ class Queue(Questions):
         One that was extended less than `RENEWED_SECONDS` ago stays as it is.
         """
         with read(self._engine) as connection:
-            row = _claimed(connection, claim)
+            row = _GLANCE.first(connection, {"of": claim.job.id, "by": claim.token})
             if row is None or row.lease_until > now + LEASE_SECONDS - RENEWED_SECONDS:
                 return row is not None
         # Not durable: a power cut ends the worker too.
@@ -265,14 +265,14 @@ class Queue(Questions):
         """
         # Not durable: the sidecar is, and a queue that forgot it learns it from the disk.
         with write(self._engine, durable=False) as connection:
-            row = _claimed(connection, claim)
+            of = {"of": claim.job.id, "by": claim.token}
+            row = _GLANCE.first(connection, of)
             if row is None:
                 return None
             current = row.fingerprint == claim.job.fingerprint
             state = JobState.DONE if current else JobState.STALE
             values: dict[str, Any] = {"state": state.value, "finished_at": now, "files": files}
-            values["seconds"] = seconds
-            _update_claimed(connection, claim, {**values, "error": None, **NO_CLAIM})
+            _FINISH.change(connection, {**of, **values, "seconds": seconds})
             if seconds is not None:
                 self.workers.note_done(
                     connection, claim.worker, claim.claimed_at, now, seconds, busy_seconds
@@ -301,11 +301,12 @@ class Queue(Questions):
         limit of its own.
         """
         with read(self._engine) as connection:
+            if not any(_is_lost(row, now) for row in _LEASES.all(connection, {})):
+                return []
             running = connection.execute(_RUNNING).all()
         taken = []
         for row in running:
-            process = ProcessId(row.host, row.pid, row.pid_started)
-            if not (process.is_gone() if process.is_here else row.lease_until < now):
+            if not _is_lost(row, now):
                 continue
             claim = Claim(job_of(row), row.token, row.worker, row.tries + 1, row.claimed_at)
             error = f"the worker {row.worker} (pid {row.pid}) died or fell silent"
@@ -354,18 +355,45 @@ class Queue(Questions):
             return _is_draining(connection, gpu)
 
 
-# Statements of every job are made once: making them costs more than running them.
-_CLAIM = sa.update(jobs).where(jobs.c.id == sa.bindparam("of"))
-_IS_AS_READ = sa.select(sa.literal(1)).where(
-    claimable,
-    jobs.c.id == sa.bindparam("of"),
-    jobs.c.priority == sa.bindparam("at"),
-    jobs.c.tries == sa.bindparam("after"),
-    jobs.c.fingerprint == sa.bindparam("planned"),
-)
 _IS_CLAIM = (jobs.c.id == sa.bindparam("of")) & (jobs.c.token == sa.bindparam("by"))
+_CLAIM = Prepared(
+    sa.update(jobs).where(
+        claimable,
+        jobs.c.id == sa.bindparam("of"),
+        jobs.c.priority == sa.bindparam("at"),
+        jobs.c.tries == sa.bindparam("after"),
+        jobs.c.fingerprint == sa.bindparam("planned"),
+    ),
+    ("state", *NO_CLAIM),
+)
+"""Takes a job if it still is as it was read."""
+_GLANCE = Prepared(sa.select(jobs.c.fingerprint, jobs.c.lease_until).where(_IS_CLAIM))
+_FINISH = Prepared(
+    sa.update(jobs)
+    .where(_IS_CLAIM)
+    .values({"error": sa.null(), **dict.fromkeys(NO_CLAIM, sa.null())}),
+    ("state", "finished_at", "files", "seconds"),
+)
 _CLAIMED, _UPDATE_CLAIMED = sa.select(jobs).where(_IS_CLAIM), sa.update(jobs).where(_IS_CLAIM)
 _RUNNING = whole_jobs.where(jobs.c.state == JobState.RUNNING.value)
+_LEASES = Prepared(
+    sa.select(
+        jobs.c.host,
+        jobs.c.pid,
+        jobs.c.pid_started,
+        sa.func.min(jobs.c.lease_until).label("lease_until"),
+    )
+    .where(jobs.c.state == JobState.RUNNING.value)
+    .group_by(jobs.c.host, jobs.c.pid, jobs.c.pid_started)
+)
+"""Every process that holds a job, with the end of its first lease."""
+_DRAINING = Prepared(sa.select(meta.c.value).where(meta.c.key == "draining"))
+
+
+def _is_lost(row: Any, now: float) -> bool:
+    """Whether the worker that holds a claim is gone, or its lease has ended."""
+    process = ProcessId(row.host, row.pid, row.pid_started)
+    return process.is_gone() if process.is_here else row.lease_until < now
 
 
 def _as_read(row: Any) -> dict[str, Any]:
@@ -385,7 +413,8 @@ def _update_claimed(connection: sa.Connection, claim: Claim, values: dict[str, A
 
 def _draining(connection: sa.Connection) -> tuple[bool, set[int]]:
     """Whether every GPU drains, and the GPUs of which the opposite holds."""
-    everywhere, apart = json.loads(get_meta(connection, "draining") or "[false, []]")
+    row = _DRAINING.first(connection, {})
+    everywhere, apart = json.loads(row.value) if row is not None else (False, [])
     return everywhere, set(apart)
 
 

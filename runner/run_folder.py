@@ -156,8 +156,12 @@ def write_atomically(path: Path, content: bytes | Iterable[bytes]) -> None:
 
 def append_line(path: Path, line: bytes) -> None:
     """Append one line with a single write, so that lines of several processes never mix."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+    try:
+        descriptor = os.open(path, flags, 0o644)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, flags, 0o644)
     try:
         os.write(descriptor, line.rstrip(b"\n") + b"\n")
     finally:
