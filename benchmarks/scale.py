@@ -11,7 +11,6 @@ real one. "Half done" puts a real video and its sidecar for every other job on d
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sqlite3
@@ -25,17 +24,14 @@ from pathlib import Path
 import numpy as np
 import yaml
 from measuring import table, write_section
+from shapes import ROOT, SHAPES, parser_of_sizes, sizes_of
 
 from runner.manifest import read_manifest
 from runner.publish import SCHEMA
 from runner.run_folder import RunFolder, sha256_file
 from runner.video import write_video
 
-ROOT = Path(__file__).resolve().parents[1]
 TITLE = "What a sweep's size costs"
-SHAPES = {680: (68, 5, 2), 100_000: (100, 100, 10), 1_000_000: (100, 100, 100)}
-"""Videos, prompts and seeds."""
-CATEGORIES = 4
 REAL_CLIPS = 4
 
 
@@ -52,14 +48,10 @@ class Cost:
 
 def make_project(folder: Path, jobs: int) -> Path:
     """A data set and an experiment of so many jobs; returns the experiment file."""
-    videos, prompts, seeds = SHAPES[jobs]
+    shape = SHAPES[jobs]
     texts: dict[str, dict[str, list[str]]] = {}
-    for number in range(videos):
-        category, name = f"category_{number % CATEGORIES}", f"ref_镜头_{number:03d}"
-        texts.setdefault(category, {})[name] = [
-            f"{n}: a slow pan across a harbour at dusk, gulls over the water, 电影感"
-            for n in range(prompts)
-        ]
+    for number, (category, name) in enumerate(shape.clips()):
+        texts.setdefault(category, {})[name] = shape.texts()
         path = folder / "videos" / category / f"{name}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
         real = folder / f"clip_{number % REAL_CLIPS}.mp4"
@@ -73,7 +65,7 @@ def make_project(folder: Path, jobs: int) -> Path:
         "backend": "fake",
         "model": {"seconds": 0.0},
         "dataset": {"videos": "videos", "prompts": "prompts.json"},
-        "seeds": list(range(seeds)),
+        "seeds": list(range(shape.seeds)),
         "generation": {
             "width": 112,
             "height": 64,
@@ -187,14 +179,9 @@ HEAD += ["progress", "resume to first claim", "plan again"]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--full", action="store_true", help="also 1,000,000 jobs")
-    parser.add_argument("--jobs", type=int, choices=SHAPES, action="append")
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "measurements.md")
-    arguments = parser.parse_args()
-    sizes = arguments.jobs or [n for n in SHAPES if arguments.full or n <= 100_000]
+    arguments = parser_of_sizes(__doc__.splitlines()[0]).parse_args()
     rows = []
-    for jobs in sizes:
+    for jobs in sizes_of(arguments):
         rows.append(measure_size(jobs))
         print(rows[-1], file=sys.stderr)
     body = (
