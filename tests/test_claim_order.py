@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import heapq
+import sqlite3
 from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_plan import a_job
@@ -212,3 +214,40 @@ def test_no_worker_waits_while_workers_come_and_go(data: st.DataObject) -> None:
         queue.close()
     assert sorted(job.id for job in made) == sorted({job.id for job in made})
     assert len(made) == sum(sizes)
+
+
+def steps_of_claims(folder: Path, groups: int, jobs: int) -> int:
+    """The most instructions of SQLite's machine that a claim or its end takes in such a queue."""
+    folder.mkdir()
+    queue_of(folder, {f"{'ab'[n % 2]}/v{n:03d}": jobs for n in range(groups)}).close()
+    counts = [0]
+
+    def step() -> int:
+        counts[-1] += 1
+        return 0
+
+    def count_steps(connection: sqlite3.Connection, _record: object) -> None:
+        connection.set_progress_handler(step, 1)
+
+    sa.event.listen(sa.Pool, "connect", count_steps)
+    try:
+        fleet = Fleet(Queue(folder / "sweep.db"), {0: ("a",)})
+        for number in range(20):
+            counts.append(0)
+            taken = fleet.claim(number % 3)
+            assert taken is not None
+            if number % 4:
+                fleet.queue.finish(taken, 1)
+            else:
+                fleet.queue.fail(taken, "broken", 1)
+            fleet.queue.reclaim(1)
+        return max(counts[1:])
+    finally:
+        sa.event.remove(sa.Pool, "connect", count_steps)
+
+
+def test_a_claim_costs_the_same_whatever_the_number_of_jobs(tmp_path: Path) -> None:
+    """Twenty times as many groups, of four times as many jobs each, add nothing to speak of."""
+    few = steps_of_claims(tmp_path / "few", groups=8, jobs=5)
+    many = steps_of_claims(tmp_path / "many", groups=160, jobs=20)
+    assert many < 1.2 * few, (few, many)
