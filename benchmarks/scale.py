@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,13 +37,15 @@ REAL_CLIPS = 4
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds of a whole command, and the most memory it had at a time."""
+    """Seconds of a whole command, those of them that it had of processors (which other load on
+    the machine hardly changes), and the most memory it had at a time."""
 
     seconds: float
+    processor: float
     mib: float
 
     def __str__(self) -> str:
-        return f"{self.seconds:.2f} s, {self.mib:.0f} MiB"
+        return f"{self.seconds:.2f} s ({self.processor:.2f}), {self.mib:.0f} MiB"
 
 
 def make_project(folder: Path, jobs: int) -> Path:
@@ -91,7 +93,8 @@ def measure(*words: str) -> Cost:
     code = (
         "import resource, subprocess, sys\n"
         "status = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode\n"
-        "print(status, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+        "used = resource.getrusage(resource.RUSAGE_CHILDREN)\n"
+        "print(status, used.ru_utime + used.ru_stime, used.ru_maxrss)"
     )
     command = [sys.executable, "-m", "runner", *words]
     start = time.monotonic()
@@ -103,10 +106,10 @@ def measure(*words: str) -> Cost:
         check=True,
     )
     seconds = time.monotonic() - start
-    status, kib = map(int, result.stdout.split())
-    if status != 0:
+    status, processor, kib = result.stdout.split()
+    if status != "0":
         raise SystemExit(f"sweep {' '.join(words)} ended with {status}")
-    return Cost(seconds, kib / 1024)
+    return Cost(seconds, float(processor), int(kib) / 1024)
 
 
 def measure_first_claim(run: RunFolder, verb: str) -> Cost:
@@ -123,7 +126,7 @@ def measure_first_claim(run: RunFolder, verb: str) -> Cost:
                 (start, start),
             ).fetchone()[0]
     measure("stop", str(run.path), "--now")
-    return Cost(claimed - start, cost.mib)
+    return replace(cost, seconds=claimed - start)
 
 
 def put_half_on_disk(run: RunFolder, real: Path) -> int:
@@ -185,9 +188,9 @@ def main() -> None:
         rows.append(measure_size(jobs))
         print(rows[-1], file=sys.stderr)
     body = (
-        "Wall time of each whole command, the interpreter's start included, and its peak "
-        "resident memory; to the first claim: from the command's start to the claim of the "
-        "worker it started (fake backend, local launcher). "
+        "Wall time of each whole command, the interpreter's start included, in brackets its "
+        "processor time, and its peak resident memory; to the first claim: from the command's "
+        "start to the claim of the worker it started (fake backend, local launcher). "
         "Half done: every other job's video and sidecar are on disk; the rebuild is `progress` "
         f"after `sweep.db` was deleted, and reads every sidecar.\n\n{table(HEAD, rows)}"
     )
