@@ -6,23 +6,25 @@ done at each, spread over the workers as they come.
 
     python benchmarks/overhead.py            # 680 and 100,000 jobs
     python benchmarks/overhead.py --full     # and 1,000,000
+    python benchmarks/overhead.py --rivals ~/rivals    # keep the other tools' environments
 """
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import numpy as np
 from measuring import table, write_section
+from rivals import measure_rivals
+from shapes import CATEGORIES, SHAPES, parser_of_sizes, sizes_of
 
 from runner.attempts import Attempt, record_attempt
 from runner.claim_order import Taste
@@ -34,27 +36,32 @@ from runner.publish import files_of, publish, state_on_disk
 from runner.queue import Queue
 from runner.run_folder import RunFolder
 
-ROOT = Path(__file__).resolve().parents[1]
 TITLE = "Overhead a job"
-SHAPES = {680: (68, 5, 2), 100_000: (100, 100, 10), 1_000_000: (100, 100, 100)}
-CATEGORIES = 4
 WORKERS = 16
 FILE = b"no video" * 512
 
 
+@dataclass(frozen=True)
+class Share:
+    """What one worker did: start and end in Unix seconds, processor seconds, each claim's."""
+
+    start: float
+    end: float
+    processor: float
+    claims: list[float]
+
+
 def make_jobs(count: int) -> list[Job]:
-    videos, prompts, seeds = SHAPES[count]
+    shape = SHAPES[count]
     parameters = {"width": 832, "height": 480, "num_frames": 81, "fps": 15.0}
-    recipe = Recipe("fake", 1, {}, parameters, 5.0)
+    recipe, seeds = Recipe("fake", 1, {}, parameters, 5.0), range(shape.seeds)
     jobs = []
-    for number in sorted(range(videos), key=lambda n: n % CATEGORIES):
-        category, video = f"category_{number % CATEGORIES}", f"ref_{number:03d}"
+    for category, video in shape.clips():
         reference = Reference(f"videos/{category}/{video}.mp4", "0" * 64)
-        for prompt in range(prompts):
-            text = f"{prompt}: a slow pan across a harbour at dusk, gulls over the water"
-            ids = job_ids(category, video, prompt, range(seeds))
-            prints = recipe.fingerprints(text, reference.sha256, range(seeds))
-            for seed, job_id, fingerprint in zip(range(seeds), ids, prints, strict=True):
+        for prompt, text in enumerate(shape.texts()):
+            ids = job_ids(category, video, prompt, seeds)
+            prints = recipe.fingerprints(text, reference.sha256, seeds)
+            for seed, job_id, fingerprint in zip(seeds, ids, prints, strict=True):
                 output = f"{category}/{video}/seed_{seed}_prompt_{prompt}.mp4"
                 shared = (text, reference, parameters)
                 point = (job_id, category, video, prompt, seed)
@@ -67,7 +74,7 @@ def work(
     number: int,
     share: int,
     begin: Barrier,
-    out: multiprocessing.Queue[tuple[float, float, list[float]]],
+    out: multiprocessing.Queue[Share],
 ) -> None:
     """One worker: what `runner.worker` does around a generation, for `share` jobs at most."""
     run = RunFolder(folder)
@@ -78,7 +85,7 @@ def work(
     home = (f"category_{slot.gpu % CATEGORIES}",)
     claims = []
     begin.wait()
-    start = time.time()
+    start, processor = time.time(), time.process_time()
     for _ in range(share):
         before = time.perf_counter()
         queue.reclaim(time.time())
@@ -99,7 +106,7 @@ def work(
         record_attempt(
             run.attempts, Attempt(job.id, slot.name, Outcome.DONE, claim.claimed_at, now)
         )
-    out.put((start, time.time(), claims))
+    out.put(Share(start, time.time(), time.process_time() - processor, claims))
 
 
 def measure(folder: Path, size: int, jobs: int) -> list[str]:
@@ -119,17 +126,19 @@ def measure(folder: Path, size: int, jobs: int) -> list[str]:
     ]
     for process in processes:
         process.start()
-    results = [out.get(timeout=600) for _ in processes]
+    results: list[Share] = [out.get(timeout=600) for _ in processes]
     for process in processes:
         process.join()
     queue = Queue(run.queue)
     done = sum(states.get(JobState.DONE, 0) for states in queue.counts().values())
     queue.close()
-    seconds = max(end for _, end, _ in results) - min(start for start, _, _ in results)
-    claims = 1000 * np.array([one for _, _, own in results for one in own])
+    seconds = max(share.end for share in results) - min(share.start for share in results)
+    processor = sum(share.processor for share in results)
+    claims = 1000 * np.array([claim for share in results for claim in share.claims])
     shutil.rmtree(run.path)
-    numbers = (1000 * seconds / done, *np.percentile(claims, [50, 99]), claims.max())
-    return ["sweep", f"{size:,}", f"{done:,}", *(f"{number:.2f}" for number in numbers)]
+    each = (1000 * seconds / done, 1000 * processor / done)
+    numbers = (*each, *np.percentile(claims, [50, 99]), claims.max())
+    return [f"{size:,}", f"{done:,}", *(f"{number:.2f}" for number in numbers)]
 
 
 def measure_flush(folder: Path) -> str:
@@ -145,43 +154,36 @@ def measure_flush(folder: Path) -> str:
     return f"{1000 * float(np.median(times)):.2f}"
 
 
-def measure_parallel(folder: Path, count: int) -> list[str] | None:
-    """GNU parallel with its job log, on the same number of no-op jobs."""
-    if shutil.which("parallel") is None:
-        return None
-    command = ["parallel", "--will-cite", "-j", str(WORKERS), "--joblog", str(folder / "joblog")]
-    start = time.monotonic()
-    text = "\n".join(map(str, range(count)))
-    subprocess.run([*command, "--resume", "true"], input=text, text=True, check=True)
-    each = 1000 * (time.monotonic() - start) / count
-    return ["GNU parallel", f"{count:,}", f"{count:,}", f"{each:.2f}", "", "", ""]
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--full", action="store_true", help="also 1,000,000 jobs")
-    parser.add_argument("--size", type=int, choices=SHAPES, action="append")
+    parser = parser_of_sizes(__doc__.splitlines()[0])
     parser.add_argument("--jobs", type=int, default=5000, help="done at each size, at most")
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "measurements.md")
+    parser.add_argument("--repeat", type=int, default=3, help="times that each size is measured")
+    parser.add_argument("--rivals", type=Path, help="where the other tools are, or get, installed")
     arguments = parser.parse_args()
-    sizes = arguments.size or [n for n in SHAPES if arguments.full or n <= 100_000]
     with tempfile.TemporaryDirectory() as name:
-        flush = measure_flush(Path(name))
+        folder = Path(name)
+        flush = measure_flush(folder)
         rows = []
-        for size in sizes:
-            rows.append(measure(Path(name), size, arguments.jobs))
-            print(rows[-1], file=sys.stderr)
-        others = [measure_parallel(Path(name), min(arguments.jobs, 2000))]
-    head = ["tool", "jobs in the queue", "jobs done", "ms a job"]
+        for _ in range(arguments.repeat):
+            for size in sizes_of(arguments):
+                rows.append(measure(folder, size, arguments.jobs))
+                print(rows[-1], file=sys.stderr)
+        environments = (arguments.rivals or folder / "environments").absolute()
+        rivals = measure_rivals(WORKERS, environments, folder / "rivals")
+    rows.sort(key=lambda row: int(row[0].replace(",", "")))
+    head = ["jobs in the queue", "jobs done", "ms a job", "of processors, ms a job"]
     head += ["claim, median ms", "claim, 99th percentile ms", "claim, longest ms"]
     body = (
         f"{WORKERS} worker processes at once; ms a job is wall time over jobs, from the first "
-        "worker's first claim to the last one's end. A job is what a worker does around a "
+        "worker's first claim to the last one's end; of processors: what the workers had of all "
+        "cores. A job is what a worker does around a "
         f"generation: look for lost workers, claim, write {len(FILE)} bytes, renew, publish with "
-        "sidecar and flushes, finish (which counts the worker's job), record the attempt. "
-        "A claim's time includes the "
+        "sidecar and flushes, finish, record the attempt. A claim's time includes the "
         f"look for lost workers and the wait for the lock. One flushed file takes {flush} ms "
-        f"here.\n\n{table(head, [*rows, *(row for row in others if row)])}"
+        f"here. Each size was measured {arguments.repeat} times.\n\n{table(head, rows)}\n\n"
+        f"Other tools in the same run, {WORKERS} jobs at once that do nothing at all (`true`, an "
+        "empty function), which publish, flush and record nothing of their own:\n\n"
+        f"{table(['tool', 'jobs', 'ms a job', 'kept on disk'], rivals)}"
     )
     write_section(arguments.out, TITLE, body)
 

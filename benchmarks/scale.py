@@ -11,7 +11,6 @@ real one. "Half done" puts a real video and its sidecar for every other job on d
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sqlite3
@@ -19,47 +18,42 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import yaml
 from measuring import table, write_section
+from shapes import ROOT, SHAPES, parser_of_sizes, sizes_of
 
 from runner.manifest import read_manifest
 from runner.publish import SCHEMA
 from runner.run_folder import RunFolder, sha256_file
 from runner.video import write_video
 
-ROOT = Path(__file__).resolve().parents[1]
 TITLE = "What a sweep's size costs"
-SHAPES = {680: (68, 5, 2), 100_000: (100, 100, 10), 1_000_000: (100, 100, 100)}
-"""Videos, prompts and seeds."""
-CATEGORIES = 4
 REAL_CLIPS = 4
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Seconds of a whole command, and the most memory it had at a time."""
+    """Seconds of a whole command, those of them that it had of processors (which other load on
+    the machine hardly changes), and the most memory it had at a time."""
 
     seconds: float
+    processor: float
     mib: float
 
     def __str__(self) -> str:
-        return f"{self.seconds:.2f} s, {self.mib:.0f} MiB"
+        return f"{self.seconds:.2f} s ({self.processor:.2f}), {self.mib:.0f} MiB"
 
 
 def make_project(folder: Path, jobs: int) -> Path:
     """A data set and an experiment of so many jobs; returns the experiment file."""
-    videos, prompts, seeds = SHAPES[jobs]
+    shape = SHAPES[jobs]
     texts: dict[str, dict[str, list[str]]] = {}
-    for number in range(videos):
-        category, name = f"category_{number % CATEGORIES}", f"ref_镜头_{number:03d}"
-        texts.setdefault(category, {})[name] = [
-            f"{n}: a slow pan across a harbour at dusk, gulls over the water, 电影感"
-            for n in range(prompts)
-        ]
+    for number, (category, name) in enumerate(shape.clips()):
+        texts.setdefault(category, {})[name] = shape.texts()
         path = folder / "videos" / category / f"{name}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
         real = folder / f"clip_{number % REAL_CLIPS}.mp4"
@@ -73,7 +67,7 @@ def make_project(folder: Path, jobs: int) -> Path:
         "backend": "fake",
         "model": {"seconds": 0.0},
         "dataset": {"videos": "videos", "prompts": "prompts.json"},
-        "seeds": list(range(seeds)),
+        "seeds": list(range(shape.seeds)),
         "generation": {
             "width": 112,
             "height": 64,
@@ -99,7 +93,8 @@ def measure(*words: str) -> Cost:
     code = (
         "import resource, subprocess, sys\n"
         "status = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode\n"
-        "print(status, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+        "used = resource.getrusage(resource.RUSAGE_CHILDREN)\n"
+        "print(status, used.ru_utime + used.ru_stime, used.ru_maxrss)"
     )
     command = [sys.executable, "-m", "runner", *words]
     start = time.monotonic()
@@ -111,10 +106,10 @@ def measure(*words: str) -> Cost:
         check=True,
     )
     seconds = time.monotonic() - start
-    status, kib = map(int, result.stdout.split())
-    if status != 0:
+    status, processor, kib = result.stdout.split()
+    if status != "0":
         raise SystemExit(f"sweep {' '.join(words)} ended with {status}")
-    return Cost(seconds, kib / 1024)
+    return Cost(seconds, float(processor), int(kib) / 1024)
 
 
 def measure_first_claim(run: RunFolder, verb: str) -> Cost:
@@ -131,7 +126,7 @@ def measure_first_claim(run: RunFolder, verb: str) -> Cost:
                 (start, start),
             ).fetchone()[0]
     measure("stop", str(run.path), "--now")
-    return Cost(claimed - start, cost.mib)
+    return replace(cost, seconds=claimed - start)
 
 
 def put_half_on_disk(run: RunFolder, real: Path) -> int:
@@ -187,20 +182,15 @@ HEAD += ["progress", "resume to first claim", "plan again"]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--full", action="store_true", help="also 1,000,000 jobs")
-    parser.add_argument("--jobs", type=int, choices=SHAPES, action="append")
-    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "measurements.md")
-    arguments = parser.parse_args()
-    sizes = arguments.jobs or [n for n in SHAPES if arguments.full or n <= 100_000]
+    arguments = parser_of_sizes(__doc__.splitlines()[0]).parse_args()
     rows = []
-    for jobs in sizes:
+    for jobs in sizes_of(arguments):
         rows.append(measure_size(jobs))
         print(rows[-1], file=sys.stderr)
     body = (
-        "Wall time of each whole command, the interpreter's start included, and its peak "
-        "resident memory; to the first claim: from the command's start to the claim of the "
-        "worker it started (fake backend, local launcher). "
+        "Wall time of each whole command, the interpreter's start included, in brackets its "
+        "processor time, and its peak resident memory; to the first claim: from the command's "
+        "start to the claim of the worker it started (fake backend, local launcher). "
         "Half done: every other job's video and sidecar are on disk; the rebuild is `progress` "
         f"after `sweep.db` was deleted, and reads every sidecar.\n\n{table(HEAD, rows)}"
     )

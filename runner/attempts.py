@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ class Attempt:
 
 
 def record_attempt(path: Path, attempt: Attempt) -> None:
-    append_line(path, canonical_json(asdict(attempt)).encode("utf-8", "backslashreplace"))
+    append_line(path, canonical_json(vars(attempt)).encode("utf-8", "backslashreplace"))
 
 
 def read_attempts(path: Path) -> list[dict[str, Any]]:

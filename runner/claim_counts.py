@@ -11,6 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from .prepared import Prepared
 from .queue_tables import claimable, claimable_categories, claimable_groups, jobs
 
 
@@ -29,23 +30,23 @@ def count(connection: sa.Connection, row: Any, *, added: bool) -> None:
     ):
         values = {**key, **more}
         if added:
-            if not connection.execute(counter.up, values).rowcount:
+            if not counter.up.change(connection, values):
                 plain = {name.removeprefix("own_"): value for name, value in values.items()}
                 connection.execute(counter.start, {**plain, "left": 1})
-        elif not connection.execute(counter.down, values).rowcount:
-            connection.execute(counter.end, values)
+        elif not counter.down.change(connection, values):
+            counter.end.change(connection, values)
 
 
 class _Counter:
-    """The statements on one table of counters, made once: making them costs more than running."""
+    """The statements on one table of counters."""
 
     def __init__(self, table: sa.Table, *key: str) -> None:
         own = sa.and_(*(table.c[name] == sa.bindparam(f"own_{name}") for name in key))
         left = table.c.left
-        self.up = sa.update(table).where(own).values(left=left + 1)
-        self.down = sa.update(table).where(own, left > 1).values(left=left - 1)
+        self.up = Prepared(sa.update(table).where(own).values(left=left + 1))
+        self.down = Prepared(sa.update(table).where(own, left > 1).values(left=left - 1))
         self.start = sa.insert(table)
-        self.end = sa.delete(table).where(own)
+        self.end = Prepared(sa.delete(table).where(own))
 
 
 _CATEGORIES = _Counter(claimable_categories, "priority", "tried", "category")

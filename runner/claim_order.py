@@ -2,11 +2,20 @@
 
 Jobs of the foremost priority come first, and among them those that have not been tried: one
 job that kills its workers cannot keep the others of its priority from being made. Of these a
-worker goes on with its own group; then takes a whole group of its home categories; then a
-whole group of the category with most work left per worker; and when only started groups are
-left, joins them.
+worker takes, with "left" for the number of claimable ones and "per worker" for a share of them,
+were this worker to join those that hold jobs there now:
 
-Each step is a look-up in an index, so that a claim costs the same whatever the sweep's size.
+1. the next of its own group, whose reference it has prepared;
+2. a whole group (one of which nothing runs) of its home categories, in their order;
+3. a whole group of the category with most left per worker, by position where two are equal;
+4. where only started groups are left, one of the group with most left per worker, home
+   categories first and then by position where two are equal. It has to prepare the reference
+   in any case; there it has most use of it, and the groups end at about the same time.
+
+With `static` all of this is within the home categories.
+
+A claim costs the same whatever the number of jobs: each step is a look-up in an index, or goes
+through the categories or the started groups, which are no more than the jobs that run.
 """
 
 from __future__ import annotations
@@ -20,6 +29,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from .job import JobState
+from .prepared import Prepared
 from .queue_tables import (
     claimable,
     claimable_categories,
@@ -43,13 +53,13 @@ class Taste:
 
 _groups, _categories = claimable_groups.c, claimable_categories.c
 
-# Statements are made once: making them costs more than running them.
 _LEVEL = (
     sa.select(_categories.priority, _categories.tried)
     .order_by(_categories.priority, _categories.tried)
     .limit(1)
 )
 _OWN_LEVEL = _LEVEL.where(_categories.category.in_(sa.bindparam("home", expanding=True)))
+_ANY_LEVEL = Prepared(_LEVEL)
 _FIRST_JOB = (
     whole_jobs.where(
         claimable,
@@ -59,46 +69,55 @@ _FIRST_JOB = (
     .order_by(jobs.c.tries, jobs.c.position)
     .limit(1)
 )
-_FIRST_FRESH, _FIRST_TRIED = _FIRST_JOB.where(jobs.c.tries == 0), _FIRST_JOB.where(jobs.c.tries > 0)
-_LEFT = sa.select(_categories.category, _categories.left).where(
-    _categories.priority == sa.bindparam("priority"), _categories.tried == sa.bindparam("tried")
+_FIRST_FRESH = Prepared(_FIRST_JOB.where(jobs.c.tries == 0))
+_FIRST_TRIED = Prepared(_FIRST_JOB.where(jobs.c.tries > 0))
+_LEFT = Prepared(
+    sa.select(_categories.category, _categories.left).where(
+        _categories.priority == sa.bindparam("priority"), _categories.tried == sa.bindparam("tried")
+    )
 )
-_RUNNING = sa.select(jobs.c.group_key, jobs.c.category).where(
-    jobs.c.state == JobState.RUNNING.value
+# A worker may hold two jobs of a group: the one it generates and the one being encoded.
+_AT_WORK = Prepared(
+    sa.select(jobs.c.worker, jobs.c.group_key, jobs.c.category)
+    .where(jobs.c.state == JobState.RUNNING.value)
+    .distinct()
 )
-_FIRST_GROUP = (
+_started: sa.BindParameter[str] = sa.bindparam("started", expanding=True)
+_FIRST_UNSTARTED = (
     sa.select(_groups.group_key, _groups.position)
     .where(
         _groups.priority == sa.bindparam("priority"),
         _groups.tried == sa.bindparam("tried"),
         _groups.category == sa.bindparam("category"),
+        _groups.group_key.not_in(_started),
     )
     .order_by(_groups.position)
     .limit(1)
 )
-_started: sa.BindParameter[str] = sa.bindparam("started", expanding=True)
-_FIRST_UNSTARTED = _FIRST_GROUP.where(_groups.group_key.not_in(_started))
-_FIRST_STARTED = _FIRST_GROUP.where(_groups.group_key.in_(_started))
+_STARTED = sa.select(_groups.group_key, _groups.category, _groups.position, _groups.left).where(
+    _groups.priority == sa.bindparam("priority"),
+    _groups.tried == sa.bindparam("tried"),
+    _groups.group_key.in_(_started),
+)
 
 
 def choose(connection: sa.Connection, taste: Taste) -> Any:
     """The row (of `whole_jobs`) that such a worker should take next, or None."""
     kept_in = taste.home if taste.static else ()
-    row = connection.execute(
-        _OWN_LEVEL if kept_in else _LEVEL, {"home": kept_in} if kept_in else {}
-    ).one_or_none()
+    if kept_in:
+        row: Any = connection.execute(_OWN_LEVEL, {"home": kept_in}).one_or_none()
+    else:
+        row = _ANY_LEVEL.first(connection, {})
     if row is None:
         return None
     level = {"priority": row.priority, "tried": row.tried}
     first = _FIRST_TRIED if row.tried else _FIRST_FRESH
     if taste.group is not None:
-        row = connection.execute(first, {**level, "group": taste.group}).one_or_none()
+        row = first.first(connection, {**level, "group": taste.group})
         if row is not None and (not kept_in or row.category in kept_in):
             return row
     group = _choose_group(connection, level, taste.home, kept_in)
-    if group is None:
-        return None
-    return connection.execute(first, {**level, "group": group}).one_or_none()
+    return None if group is None else first.first(connection, {**level, "group": group})
 
 
 def _choose_group(
@@ -108,26 +127,32 @@ def _choose_group(
     kept_in: tuple[str, ...],
 ) -> str | None:
     left: dict[str, int] = {
-        category: number
-        for category, number in connection.execute(_LEFT, level)
-        if not kept_in or category in kept_in
+        row.category: row.left
+        for row in _LEFT.all(connection, level)
+        if not kept_in or row.category in kept_in
     }
-    running = connection.execute(_RUNNING).all()
-    started = sorted({row.group_key for row in running})
-    order = list(_categories_in_order(left, Counter(row.category for row in running), home))
-    for first in (_FIRST_UNSTARTED, _FIRST_STARTED):
-        for tied in order:
-            found = (
-                connection.execute(
-                    first, {**level, "category": category, "started": started}
-                ).one_or_none()
-                for category in tied
-            )
-            groups = [group for group in found if group is not None]
-            if groups:
-                key: str = min(groups, key=lambda group: group.position).group_key
-                return key
-    return None
+    at_work = _AT_WORK.all(connection, {})
+    workers = Counter(row.group_key for row in at_work)
+    started = {**level, "started": sorted(workers)}
+    in_categories = {(row.worker, row.category) for row in at_work}
+    order = _categories_in_order(left, Counter(category for _, category in in_categories), home)
+    for tied in order:
+        found = (
+            connection.execute(_FIRST_UNSTARTED, {**started, "category": category}).one_or_none()
+            for category in tied
+        )
+        whole = [group for group in found if group is not None]
+        if whole:
+            return str(min(whole, key=lambda group: group.position).group_key)
+    open_groups = [row for row in connection.execute(_STARTED, started) if row.category in left]
+    if not open_groups:
+        return None
+
+    def rank(group: Any) -> tuple[float, int, int]:
+        place = home.index(group.category) if group.category in home else len(home)
+        return -group.left / (1 + workers[group.group_key]), place, group.position
+
+    return str(min(open_groups, key=rank).group_key)
 
 
 def _categories_in_order(

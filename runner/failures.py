@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import math
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any
@@ -97,12 +98,12 @@ class Policy:
         """Seconds to wait after so many attempts."""
         return min(self.backoff_seconds * 2.0 ** min(tries - 1, 20), BACKOFF_LIMIT)
 
-    def failed_jobs_allowed(self, total: int) -> int | None:
-        """How many failed jobs of `total` stop the sweep."""
+    def failed_jobs_allowed(self, total: Callable[[], int]) -> int | None:
+        """How many failed jobs stop the sweep; asks for the number of all only for a share."""
         if self.max_failures is None:
             return None
         if self.max_failures < 1:
-            return max(1, math.ceil(self.max_failures * total))
+            return max(1, math.ceil(self.max_failures * total()))
         return int(self.max_failures)
 
     def to_json(self) -> dict[str, Any]:

@@ -60,13 +60,14 @@ def supersede(run: RunFolder, job: Job) -> None:
 
     The sidecar goes first: from then on the video counts for nothing.
     """
-    if not run.sidecar(job).exists() and not run.video(job).exists():
+    video, sidecar = run.video(job), run.sidecar(job)
+    if not sidecar.exists() and not video.exists():
         return
     stamp = time.strftime("%Y%m%d-%H%M%S") + f"-{time.time_ns() % 1_000_000_000:09d}"
     target = run.superseded(job, stamp)
     for former, place in (
-        (run.sidecar(job), target.with_suffix(".json")),
-        (run.video(job), target),
+        (sidecar, target.with_suffix(".json")),
+        (video, target),
     ):
         if former.exists():
             make_folder(place.parent)

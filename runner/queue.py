@@ -23,6 +23,7 @@ from .failures import FailureKind, Policy
 from .gate import Gate
 from .job import Job, JobState
 from .placement import Slot
+from .prepared import Prepared
 from .processes import ProcessId, oom_kills
 from .queue_failures import Trouble, Verdict, end_attempt, release_due
 from .queue_questions import Questions
@@ -43,7 +44,7 @@ from .queue_tables import (
     whole_jobs,
     write,
 )
-from .worker_table import WorkerState, WorkerTable
+from .worker_table import WorkerTable
 
 HEARTBEAT_SECONDS = 10.0
 LEASE_SECONDS = 60.0
@@ -236,20 +237,18 @@ class Queue(Questions):
         with write(self._engine) as connection:
             if _gate(connection).refusal(slot, now, lasting) is not None:
                 return None
-            if row is None or not connection.execute(_IS_AS_READ, _as_read(row)).scalar():
-                row = choose(connection, taste)
-            if row is None:
-                return None
             values: dict[str, Any] = {"state": JobState.RUNNING.value, "token": token}
             values |= {"worker": slot.name}
             values |= {"host": process.host, "pid": process.pid, "pid_started": process.started}
             values |= {"claimed_at": now, "lease_until": now + LEASE_SECONDS}
             values |= {"oom_kills": oom_kills}
-            connection.execute(_CLAIM, {"of": row.id, **values})
+            if row is None or not _CLAIM.change(connection, {**values, **_as_read(row)}):
+                row = choose(connection, taste)
+                if row is None:
+                    return None
+                _CLAIM.change(connection, {**values, **_as_read(row)})
             count(connection, row, added=False)
-            now_working = {"state": WorkerState.WORKING, "note": None, "job": row.id}
-            now_working |= {"step": 0, "steps": 0}
-            self.workers.note(connection, slot.name, now, **now_working)
+            self.workers.note_claim(connection, slot.name, now, row.id)
         return Claim(job_of(row), token, slot.name, row.tries + 1, now)
 
     def renew(self, claim: Claim, now: float) -> bool:
@@ -258,7 +257,7 @@ class Queue(Questions):
         One that was extended less than `RENEWED_SECONDS` ago stays as it is.
         """
         with read(self._engine) as connection:
-            row = _claimed(connection, claim)
+            row = _GLANCE.first(connection, {"of": claim.job.id, "by": claim.token})
             if row is None or row.lease_until > now + LEASE_SECONDS - RENEWED_SECONDS:
                 return row is not None
         # Not durable: a power cut ends the worker too.
@@ -289,14 +288,14 @@ class Queue(Questions):
         """
         # Not durable: the sidecar is, and a queue that forgot it learns it from the disk.
         with write(self._engine, durable=False) as connection:
-            row = _claimed(connection, claim)
+            of = {"of": claim.job.id, "by": claim.token}
+            row = _GLANCE.first(connection, of)
             if row is None:
                 return None
             current = row.fingerprint == claim.job.fingerprint
             state = JobState.DONE if current else JobState.STALE
             values: dict[str, Any] = {"state": state.value, "finished_at": now, "files": files}
-            values["seconds"] = seconds
-            _update_claimed(connection, claim, {**values, "kind": None, "error": None, **NO_CLAIM})
+            _FINISH.change(connection, {**of, **values, "seconds": seconds})
             if seconds is not None:
                 self.workers.note_done(
                     connection, claim.worker, claim.claimed_at, now, seconds, busy_seconds
@@ -329,19 +328,20 @@ class Queue(Questions):
         limit of its own. Jobs whose time of waiting is over may be claimed again.
         """
         with read(self._engine) as connection:
-            running = connection.execute(_RUNNING).all()
-            due = connection.execute(_DUE, {"now": now}).scalars().all()
+            due = [row.id for row in _DUE.all(connection, {"now": now})]
+            is_any_lost = any(_is_lost(row, now) for row in _LEASES.all(connection, {}))
+            running = connection.execute(_RUNNING).all() if is_any_lost else []
         if due:
             with write(self._engine) as connection:
-                release_due(connection, list(due))
+                release_due(connection, due)
         taken = []
         for row in running:
-            process = ProcessId(row.host, row.pid, row.pid_started)
-            if not (process.is_gone() if process.is_here else row.lease_until < now):
+            if not _is_lost(row, now):
                 continue
             claim = Claim(job_of(row), row.token, row.worker, row.tries + 1, row.claimed_at)
             kind = FailureKind.WORKER_DIED
             error = f"the worker {row.worker} (pid {row.pid}) died or fell silent"
+            process = ProcessId(row.host, row.pid, row.pid_started)
             if process.is_here and oom_kills() > (row.oom_kills or 0):
                 kind = FailureKind.OUT_OF_HOST_MEMORY
                 error = f"the kernel killed {row.worker} (pid {row.pid}) for its memory"
@@ -395,19 +395,46 @@ class Queue(Questions):
             set_meta(connection, "gate", change(_gate(connection)).to_json())
 
 
-# Statements of every job are made once: making them costs more than running them.
-_CLAIM = sa.update(jobs).where(jobs.c.id == sa.bindparam("of"))
-_IS_AS_READ = sa.select(sa.literal(1)).where(
-    claimable,
-    jobs.c.id == sa.bindparam("of"),
-    jobs.c.priority == sa.bindparam("at"),
-    jobs.c.tries == sa.bindparam("after"),
-    jobs.c.fingerprint == sa.bindparam("planned"),
-)
 _IS_CLAIM = (jobs.c.id == sa.bindparam("of")) & (jobs.c.token == sa.bindparam("by"))
+_CLAIM = Prepared(
+    sa.update(jobs).where(
+        claimable,
+        jobs.c.id == sa.bindparam("of"),
+        jobs.c.priority == sa.bindparam("at"),
+        jobs.c.tries == sa.bindparam("after"),
+        jobs.c.fingerprint == sa.bindparam("planned"),
+    ),
+    ("state", *NO_CLAIM),
+)
+"""Takes a job if it still is as it was read."""
+_GLANCE = Prepared(sa.select(jobs.c.fingerprint, jobs.c.lease_until).where(_IS_CLAIM))
+_FINISH = Prepared(
+    sa.update(jobs)
+    .where(_IS_CLAIM)
+    .values({"kind": sa.null(), "error": sa.null(), **dict.fromkeys(NO_CLAIM, sa.null())}),
+    ("state", "finished_at", "files", "seconds"),
+)
 _CLAIMED, _UPDATE_CLAIMED = sa.select(jobs).where(_IS_CLAIM), sa.update(jobs).where(_IS_CLAIM)
 _RUNNING = whole_jobs.where(jobs.c.state == JobState.RUNNING.value)
-_DUE = sa.select(jobs.c.id).where(jobs.c.retry_at <= sa.bindparam("now"))
+_LEASES = Prepared(
+    sa.select(
+        jobs.c.host,
+        jobs.c.pid,
+        jobs.c.pid_started,
+        sa.func.min(jobs.c.lease_until).label("lease_until"),
+    )
+    .where(jobs.c.state == JobState.RUNNING.value)
+    .group_by(jobs.c.host, jobs.c.pid, jobs.c.pid_started)
+)
+"""Every process that holds a job, with the end of its first lease."""
+_DUE = Prepared(sa.select(jobs.c.id).where(jobs.c.retry_at <= sa.bindparam("now")))
+_GATE = Prepared(sa.select(meta.c.value).where(meta.c.key == "gate"))
+
+
+def _is_lost(row: Any, now: float) -> bool:
+    """Whether the worker that holds a claim is gone, or its lease has ended."""
+    process = ProcessId(row.host, row.pid, row.pid_started)
+    return process.is_gone() if process.is_here else row.lease_until < now
 
 
 def _as_read(row: Any) -> dict[str, Any]:
@@ -426,7 +453,8 @@ def _update_claimed(connection: sa.Connection, claim: Claim, values: dict[str, A
 
 
 def _gate(connection: sa.Connection) -> Gate:
-    return Gate.from_json(get_meta(connection, "gate"))
+    row = _GATE.first(connection, {})
+    return Gate.from_json(None if row is None else row.value)
 
 
 def _priorities(connection: sa.Connection) -> tuple[str | None, list[str | int]]:

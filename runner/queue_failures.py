@@ -217,13 +217,16 @@ def _halt(connection: sa.Connection, trouble: Trouble, policy: Policy, error: st
         done = connection.execute(sa.select(sa.func.sum(workers.c.jobs_done))).scalar_one()
         if not done:
             return f"{trouble.failures} attempts failed and none succeeded, the last: {last}"
-    total = connection.execute(
-        sa.select(sa.func.count()).where(jobs.c.state != JobState.RETIRED.value)
-    ).scalar_one()
-    allowed = policy.failed_jobs_allowed(total)
+    allowed = policy.failed_jobs_allowed(lambda: _jobs_in_all(connection))
     if allowed is not None and trouble.failed_jobs >= allowed:
         return f"{trouble.failed_jobs} jobs have failed (--max-failures), the last: {last}"
     return None
+
+
+def _jobs_in_all(connection: sa.Connection) -> int:
+    planned = jobs.c.state != JobState.RETIRED.value
+    number: int = connection.execute(sa.select(sa.func.count()).where(planned)).scalar_one()
+    return number
 
 
 def _row(connection: sa.Connection, job_id: str) -> Any:

@@ -7,8 +7,7 @@ The disk is looked at before the transaction, so that workers do not wait for it
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -34,6 +33,7 @@ MANY = 500
 """So many ids in one statement."""
 
 _glance = sa.select(jobs.c.id, jobs.c.fingerprint, jobs.c.state, jobs.c.files)
+_rows = _glance.add_columns(jobs.c.position, jobs.c.text, jobs.c.parameters, jobs.c.held)
 
 
 def follow_manifest(
@@ -46,97 +46,127 @@ def follow_manifest(
     then: Callable[[sa.Connection], None],
 ) -> None:
     """Bring every row in line with the manifest and the disk; `then` ends the transaction."""
-    with read(engine) as connection:
-        before = {row.id: tuple(row) for row in connection.execute(_glance)}
-    seen: list[str | None] = []
-    proven: list[JobState | None] = []
-    for job in planned:
-        stamp = files(job.output) if files is not None else None
-        row = before.get(job.id)
-        state: JobState | None
-        if (
-            row is not None
-            and stamp is not None
-            and row == (job.id, job.fingerprint, row[2], stamp)
-            and row[2] != JobState.RETIRED
-        ):
-            state = None
-        elif stamp == "":
-            state = JobState.PENDING
-        else:
-            state = on_disk(job)
-        seen.append(stamp)
-        proven.append(state)
-    del before
+    evidence = _look(engine, planned, on_disk, files)
     with write(engine) as connection:
-        rows = {
-            row.id: row
-            for row in connection.execute(
-                sa.select(
-                    jobs.c.id,
-                    jobs.c.position,
-                    jobs.c.fingerprint,
-                    jobs.c.text,
-                    jobs.c.parameters,
-                    jobs.c.state,
-                    jobs.c.held,
-                    jobs.c.files,
-                )
-            )
-        }
+        rows: dict[str, Any] = {row.id: row for row in connection.execute(_rows)}
         # While a part of the sweep is being run, new jobs are not in it.
         held = any(row.held for row in rows.values())
         values = SharedValues()
-        changed: list[dict[str, Any]] = []
-        remade: list[str] = []
-        dropped = rows.keys() - {job.id for job in chain(planned, retired)}
+        update = _Update(rows)
 
-        def new() -> Iterator[dict[str, Any]]:
-            """The rows of new jobs; on the way, what changes in the others is put down."""
-            for position, job in enumerate(planned):
-                row = rows.get(job.id)
-                text, parameters = values.keys(job)
-                state, stamp = proven[position], seen[position]
-                if row is None:
-                    assert state is not None
-                    yield _row(job, position, text, parameters, state, stamp, held, priority(job))
-                    continue
-                if row.state == JobState.RUNNING or state is None:
-                    state = JobState(row.state)
-                    stamp = row.files
+        def new_rows() -> Iterator[dict[str, Any]]:
+            """One pass over the manifest, since a million rows are not kept in memory."""
+            for position, (job, found) in enumerate(zip(planned, evidence, strict=True)):
+                place = _Place(position, job.fingerprint, *values.keys(job))
+                if job.id in rows:
+                    update.planned(job, place, found, on_disk)
                 else:
-                    if state != row.state and on_disk(job) is not state:
-                        # A worker has published meanwhile.
-                        state, stamp = on_disk(job), None
-                    if row.fingerprint != job.fingerprint:
-                        remade.append(job.id)
-                    else:
-                        state = _judge(JobState(row.state), state)
-                now = (position, job.fingerprint, text, parameters, state.value, stamp)
-                if now != (*row[1:6], row.files):
-                    changed.append(dict(zip(_CHANGES, (job.id, *now), strict=True)))
+                    assert found.state is not None
+                    yield _row(job, place, found.state, found.stamp, held, priority(job))
             for position, job in enumerate(retired, start=len(planned)):
-                row = rows.get(job.id)
-                text, parameters = values.keys(job)
-                if row is None:
-                    state = JobState.RETIRED
-                    yield _row(job, position, text, parameters, state, None, held, 0)
+                place = _Place(position, job.fingerprint, *values.keys(job))
+                if job.id in rows:
+                    update.retired(job, place)
                 else:
-                    dropped.add(job.id)
-                    now = (position, job.fingerprint, text, parameters, row.state, row.files)
-                    if now != (*row[1:6], row.files):
-                        changed.append(dict(zip(_CHANGES, (job.id, *now), strict=True)))
+                    yield _row(job, place, JobState.RETIRED, None, held, 0)
 
-        for batch in _batches(new(), BATCH):
+        for batch in _batches(new_rows(), BATCH):
             connection.execute(sa.insert(jobs), batch)
         _insert_shared(connection, values.new)
-        if changed:
-            connection.execute(_update, changed)
-        _set(connection, remade, CLEAN_SLATE)
-        retiring = {"state": JobState.RETIRED.value, **NO_CLAIM}
-        _set(connection, [i for i in dropped if rows[i].state != JobState.RETIRED], retiring)
+        update.write(connection)
         recount(connection)
         then(connection)
+
+
+class _Found(NamedTuple):
+    """What the disk proves of a job: its state, or None where its row says so already."""
+
+    state: JobState | None
+    stamp: str | None
+
+
+def _look(
+    engine: sa.Engine, planned: Sequence[Job], on_disk: OnDisk, files: Files | None
+) -> list[_Found]:
+    """What the disk proves of each job; nothing is read of files that have not changed."""
+    with read(engine) as connection:
+        before = {row.id: tuple(row[1:]) for row in connection.execute(_glance)}
+    nothing, judged = _Found(JobState.PENDING, ""), _Found(None, None)
+    found = []
+    for job in planned:
+        stamp = files(job.output) if files is not None else None
+        if stamp is not None and _is_judged(before.get(job.id), job, stamp):
+            found.append(judged)
+        elif stamp == "":
+            found.append(nothing)
+        else:
+            found.append(_Found(on_disk(job), stamp))
+    return found
+
+
+def _is_judged(row: tuple[Any, ...] | None, job: Job, stamp: str) -> bool:
+    """Whether a row's state was judged by the files that are there now, for these inputs."""
+    if row is None:
+        return False
+    fingerprint, state, judged_by = row
+    return (fingerprint, judged_by) == (job.fingerprint, stamp) and state != JobState.RETIRED
+
+
+class _Place(NamedTuple):
+    """What the manifest says of a job beside what its id stands for."""
+
+    position: int
+    fingerprint: str
+    text: int
+    parameters: int
+
+
+class _Update:
+    """Collects what changes in the rows that are there, by the queue as it is in this transaction.
+
+    Args:
+        rows: every row, by the job's id; those of planned jobs are taken out one by one.
+    """
+
+    def __init__(self, rows: dict[str, Any]) -> None:
+        self._rows = rows
+        self._changed: list[dict[str, Any]] = []
+        self._remade: list[str] = []
+
+    def planned(self, job: Job, place: _Place, found: _Found, on_disk: OnDisk) -> None:
+        """A job of the manifest. `found` was seen before the transaction."""
+        row = self._rows.pop(job.id)
+        state, stamp = found
+        if state is None or row.state == JobState.RUNNING:
+            self._note(row, place, row.state, row.files)
+            return
+        if state != row.state and (now := on_disk(job)) is not state:
+            # A worker has published meanwhile.
+            state, stamp = now, None
+        if row.fingerprint == job.fingerprint:
+            state = _judge(JobState(row.state), state)
+        else:
+            self._remade.append(job.id)
+        self._note(row, place, state.value, stamp)
+
+    def retired(self, job: Job, place: _Place) -> None:
+        """A job that was taken out of the experiment; `write` sees to its state."""
+        row = self._rows[job.id]
+        self._note(row, place, row.state, row.files)
+
+    def write(self, connection: sa.Connection) -> None:
+        """Write all of it, and retire the jobs that were not planned."""
+        if self._changed:
+            connection.execute(_update, self._changed)
+        _set(connection, self._remade, CLEAN_SLATE)
+        retired = {"state": JobState.RETIRED.value, **NO_CLAIM}
+        dropped = [row.id for row in self._rows.values() if row.state != JobState.RETIRED]
+        _set(connection, dropped, retired)
+
+    def _note(self, row: Any, place: _Place, state: str, stamp: str | None) -> None:
+        now = (*place, state, stamp)
+        if now != (row.position, row.fingerprint, row.text, row.parameters, row.state, row.files):
+            self._changed.append(dict(zip(_CHANGES, (row.id, *now), strict=True)))
 
 
 def follow_disk(engine: sa.Engine, on_disk: OnDisk, files: Files) -> None:
@@ -197,9 +227,7 @@ def _judge(former: JobState, proven: JobState) -> JobState:
 
 def _row(
     job: Job,
-    position: int,
-    text: int,
-    parameters: int,
+    place: _Place,
     state: JobState,
     files: str | None,
     held: bool,
@@ -207,17 +235,14 @@ def _row(
 ) -> dict[str, Any]:
     return {
         "id": job.id,
-        "position": position,
+        **place._asdict(),
         "category": job.category,
         "group_key": job.group,
         "video": job.video,
         "prompt": job.prompt,
         "seed": job.seed,
         "priority": priority,
-        "fingerprint": job.fingerprint,
         "output": job.output,
-        "text": text,
-        "parameters": parameters,
         "state": state.value,
         "held": held,
         "files": files,

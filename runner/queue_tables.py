@@ -6,7 +6,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
@@ -226,7 +226,6 @@ def open_database(path: Path) -> sa.Engine:
     engine = sa.create_engine(url, connect_args={"timeout": 60, "isolation_level": None})
     sa.event.listen(engine, "connect", partial(_configure, f"{path}-line"))
     sa.event.listen(engine, "close", _close)
-    sa.event.listen(engine, "begin", _begin)
     return engine
 
 
@@ -241,26 +240,39 @@ def write(engine: sa.Engine, *, durable: bool = True) -> Iterator[sa.Connection]
         durable: whether it must survive a power cut once it has ended; all survive a crash of
             the process.
     """
-    options = {"sweep_begin": "BEGIN IMMEDIATE"}
-    with engine.connect().execution_options(**options) as connection:
-        line = connection.info["line"]
+    with engine.connect() as connection:
+        line, driver = connection.info["line"], _driver(connection)
         fcntl.flock(line, fcntl.LOCK_EX)
         try:
             if not durable:
-                connection.connection.execute("PRAGMA synchronous=NORMAL")
+                driver.execute("PRAGMA synchronous=NORMAL")
+            # It takes its lock at once: a transaction that reads first and writes later would
+            # fail with "database is locked" instead of waiting its turn.
+            driver.execute("BEGIN IMMEDIATE")
             with connection.begin():
                 yield connection
         finally:
             if not durable:
-                connection.connection.execute("PRAGMA synchronous=FULL")
+                driver.execute("PRAGMA synchronous=FULL")
             fcntl.flock(line, fcntl.LOCK_UN)
 
 
 @contextmanager
 def read(engine: sa.Engine) -> Iterator[sa.Connection]:
     """A transaction that sees one state of the database and locks nothing."""
-    with engine.connect() as connection, connection.begin():
-        yield connection
+    with engine.connect() as connection:
+        _driver(connection).execute("BEGIN")
+        with connection.begin():
+            yield connection
+
+
+def _driver(connection: sa.Connection) -> Any:
+    """The driver's own connection, which begins no transaction by itself (`open_database`).
+
+    Two statements of it begin each transaction, and not an event of SQLAlchemy's, which would
+    cost more than what most transactions here do.
+    """
+    return connection.connection.dbapi_connection
 
 
 def _configure(line: str, connection: Any, record: Any) -> None:
@@ -276,10 +288,3 @@ def _configure(line: str, connection: Any, record: Any) -> None:
 
 def _close(_connection: Any, record: Any) -> None:
     os.close(record.info.pop("line"))
-
-
-def _begin(connection: sa.Connection) -> None:
-    # A write transaction takes its lock at once: one that reads first and writes later
-    # would fail with "database is locked" instead of waiting its turn.
-    options: Mapping[str, Any] = connection.get_execution_options()
-    connection.exec_driver_sql(options.get("sweep_begin", "BEGIN"))

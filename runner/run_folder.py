@@ -179,8 +179,12 @@ def append_line(path: Path, line: bytes) -> None:
     Raises:
         OSError: the disk is full; a part of the line may be there, to be ended by the next.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
+    try:
+        descriptor = os.open(path, flags, 0o644)
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, flags, 0o644)
     try:
         size = os.fstat(descriptor).st_size
         begun = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"

@@ -8,6 +8,7 @@ from enum import Enum
 import sqlalchemy as sa
 
 from .placement import Slot
+from .prepared import Prepared
 from .processes import ProcessId
 from .queue_tables import read, workers, write
 
@@ -50,12 +51,17 @@ class WorkerRow:
 
 
 _REPORT = sa.update(workers).where(workers.c.name == sa.bindparam("of"))
-_DONE = _REPORT.values(
-    jobs_done=workers.c.jobs_done + 1,
-    job_seconds=workers.c.job_seconds + sa.bindparam("took", type_=sa.Float),
-    busy_seconds=workers.c.busy_seconds + sa.bindparam("busy", type_=sa.Float),
-    first_claim_at=sa.func.coalesce(workers.c.first_claim_at, sa.bindparam("claimed_at")),
-    last_end_at=sa.bindparam("now"),
+_CLAIM = Prepared(
+    _REPORT.values(state=WorkerState.WORKING.value, step=0, steps=0), ("job", "beat_at")
+)
+_DONE = Prepared(
+    _REPORT.values(
+        jobs_done=workers.c.jobs_done + 1,
+        job_seconds=workers.c.job_seconds + sa.bindparam("took", type_=sa.Float),
+        busy_seconds=workers.c.busy_seconds + sa.bindparam("busy", type_=sa.Float),
+        first_claim_at=sa.func.coalesce(workers.c.first_claim_at, sa.bindparam("claimed_at")),
+        last_end_at=sa.bindparam("now"),
+    )
 )
 
 
@@ -96,13 +102,13 @@ class WorkerTable:
     def report(self, slot: Slot, now: float, **values: object) -> None:
         """Note what a worker does: `state`, `job`, `step`, `steps`, ..."""
         # Not durable: a power cut ends the worker too.
-        with write(self._engine, durable=False) as connection:
-            self.note(connection, slot.name, now, **values)
-
-    def note(self, connection: sa.Connection, name: str, now: float, **values: object) -> None:
-        """A report within a transaction that is there already."""
         plain = {key: v.value if isinstance(v, Enum) else v for key, v in values.items()}
-        connection.execute(_REPORT, {"of": name, "beat_at": now, **plain})
+        with write(self._engine, durable=False) as connection:
+            connection.execute(_REPORT, {"of": slot.name, "beat_at": now, **plain})
+
+    def note_claim(self, connection: sa.Connection, name: str, now: float, job: str) -> None:
+        """Note that a worker now works on a job, within a transaction that is there already."""
+        _CLAIM.change(connection, {"of": name, "beat_at": now, "job": job})
 
     def note_done(
         self,
@@ -115,7 +121,7 @@ class WorkerTable:
     ) -> None:
         """Add a job done to a slot's sums, within a transaction that is there already."""
         values = {"took": seconds, "busy": busy_seconds, "claimed_at": claimed_at, "now": now}
-        connection.execute(_DONE, {"of": name, **values})
+        _DONE.change(connection, {"of": name, **values})
 
     def rows(self) -> list[WorkerRow]:
         """Every worker since the last launch, by slot."""

@@ -12,7 +12,7 @@ import pytest
 RUNNER = Path(__file__).resolve().parents[1] / "runner"
 
 LAYERS = [
-    {"errors", "job", "processes", "video", "gpus", "placement"},
+    {"errors", "job", "processes", "video", "gpus", "placement", "prepared"},
     {"run_folder", "failures", "gate"},
     {"attempts", "publish", "manifest", "backends", "queue_tables", "logs", "disk_room"},
     {"claim_counts", "claim_order", "experiment", "queue_sync", "worker_table"},

@@ -1,0 +1,328 @@
+"""Any order of claims, heartbeats, ends, deaths and plans: no job runs twice, none is lost."""
+
+from __future__ import annotations
+
+import fcntl
+import multiprocessing
+import os
+import random
+import signal
+import sqlite3
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from test_plan import a_job
+from test_queue import JOBS, OTHER_HOST, pending, states
+
+from runner.claim_order import Taste
+from runner.failures import FailureKind, Policy
+from runner.job import Job, JobState
+from runner.placement import Slot
+from runner.processes import ProcessId
+from runner.queue import LEASE_SECONDS, Claim, Queue
+
+GONE = replace(ProcessId.own(), started=ProcessId.own().started - 1)
+"""A process of this host that has ended: its pid is another's now."""
+
+
+def raw(queue: Queue, query: str) -> list[tuple[Any, ...]]:
+    with sqlite3.connect(str(queue.path)) as connection:
+        return connection.execute(query).fetchall()
+
+
+def first_by_reading_everything(queue: Queue, taste: Taste) -> str | None:
+    """The job that the documented order puts first, worked out from all rows, as a model."""
+    columns = "id, category, group_key, position, priority, tries, state, held, worker, retry_at"
+    rows = [
+        dict(zip(columns.split(", "), row, strict=True))
+        for row in raw(queue, f"select {columns} from jobs")
+    ]
+    running = [row for row in rows if row["state"] == "running"]
+    started = {row["group_key"] for row in running}
+    open_rows = [
+        row
+        for row in rows
+        if row["state"] == "pending"
+        and not row["held"]
+        and row["retry_at"] is None
+        and not (taste.static and taste.home and row["category"] not in taste.home)
+    ]
+    if not open_rows:
+        return None
+    level = min((row["priority"], row["tries"] > 0) for row in open_rows)
+    open_rows = [row for row in open_rows if (row["priority"], row["tries"] > 0) == level]
+    left = Counter(row["category"] for row in open_rows)
+    at_work = {
+        key: Counter(of for of, _ in {(row[key], row["worker"]) for row in running})
+        for key in ("category", "group_key")
+    }
+    in_group = Counter(row["group_key"] for row in open_rows)
+    position = {
+        row["group_key"]: min(r["position"] for r in rows if r["group_key"] == row["group_key"])
+        for row in open_rows
+    }
+
+    def rank(row: dict[str, Any]) -> tuple[Any, ...]:
+        category, group = row["category"], row["group_key"]
+        home = taste.home.index(category) if category in taste.home else len(taste.home)
+        share: float
+        if group in started:
+            share = in_group[group] / (1 + at_work["group_key"][group])
+            place: tuple[float, float] = (-share, home)
+        else:
+            share = left[category] / (1 + at_work["category"][category])
+            place = (home, 0 if category in taste.home else -share)
+        job = (row["tries"], row["position"])
+        return group != taste.group, group in started, *place, position[group], *job
+
+    first: str = min(open_rows, key=rank)["id"]
+    return first
+
+
+class AnyOrder(RuleBasedStateMachine):
+    """Any order of claims, ends, silences and new plans keeps every job accounted for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        import tempfile
+
+        self.folder = tempfile.TemporaryDirectory()
+        self.queue = Queue(Path(self.folder.name) / "sweep.db", create=True)
+        self.now = 0.0
+        self.held: list[Claim] = []
+        self.orphans: list[Claim] = []
+        self.disk: dict[str, JobState] = {}
+        self.queue.sync(JOBS, [], "m", self.on_disk)
+
+    def on_disk(self, job: Job) -> JobState:
+        return self.disk.get(job.id, JobState.PENDING)
+
+    @rule(
+        home=st.sampled_from([(), ("a",), ("b",), ("b", "a")]),
+        group=st.sampled_from([None, *sorted({job.group for job in JOBS})]),
+        static=st.booleans(),
+        worker=st.integers(0, 3),
+        dies=st.booleans(),
+    )
+    def take(
+        self, home: tuple[str, ...], group: str | None, static: bool, worker: int, dies: bool
+    ) -> None:
+        """A worker claims; one of this host may die at once, which ends its claims."""
+        taste = Taste(group, home, static)
+        refused = self.queue.gate().refusal(Slot(worker, 0), self.now) is not None
+        expected = None if refused else first_by_reading_everything(self.queue, taste)
+        process = GONE if dies else OTHER_HOST
+        taken = self.queue.claim(Slot(worker, 0), process, taste, self.now)
+        assert expected == (taken.job.id if taken is not None else None)
+        if taken is not None:
+            assert taken.job.id not in {
+                claim.job.id for claim in [*self.live(), *self.running(self.orphans)]
+            }
+            assert taken.job in JOBS
+            (self.orphans if dies else self.held).append(taken)
+
+    @rule(chosen=st.none() | st.sets(st.sampled_from([job.id for job in JOBS])))
+    def hold(self, chosen: set[str] | None) -> None:
+        self.queue.hold_all_but(chosen)
+
+    @rule(order=st.permutations([1, 2]), axis=st.sampled_from(["category", "seed", None]))
+    def prioritise(self, order: list[int], axis: Literal["category", "seed"] | None) -> None:
+        self.queue.prioritise(axis, order if axis == "seed" else ["ab"[n - 1] for n in order])
+
+    @rule()
+    def retry(self) -> None:
+        self.queue.retry([JobState.FAILED])
+
+    @rule()
+    def reopen(self) -> None:
+        self.queue.reopen()
+
+    @rule(number=st.integers(1, len(JOBS)))
+    def plan_fewer(self, number: int) -> None:
+        """A smaller plan takes jobs out, and the next one brings them back."""
+        self.queue.sync(JOBS[:number], JOBS[number:], "n", self.on_disk)
+        self.counters_equal_a_recount()
+        self.plan_again()
+
+    @invariant()
+    def counters_equal_a_recount(self) -> None:
+        """What claims go by is what counting every job would give."""
+        level = "priority, tries > 0, category"
+        claimable = "from jobs where state = 'pending' and not held and retry_at is null group by"
+        for table, key in (
+            ("claimable_groups", f"group_key, {level}"),
+            ("claimable_categories", level),
+        ):
+            kept = raw(self.queue, f"select {key.replace('tries > 0', 'tried')}, left from {table}")
+            assert sorted(kept) == sorted(
+                raw(self.queue, f"select {key}, count(*) {claimable} {key}")
+            )
+
+    @rule(data=st.data(), end=st.sampled_from(["finish", "fail", "give_back", "renew"]))
+    def end(self, data: st.DataObject, end: str) -> None:
+        if not self.held:
+            return
+        chosen = data.draw(st.sampled_from(self.held))
+        was_live = chosen in self.live()
+        if end == "finish":
+            if was_live:
+                self.disk[chosen.job.id] = JobState.DONE
+            assert (self.queue.finish(chosen, self.now) is not None) == was_live
+        elif end == "fail":
+            kind = data.draw(st.sampled_from(FailureKind))
+            assert (self.queue.fail(chosen, "e", self.now, kind) is not None) == was_live
+        elif end == "give_back":
+            assert self.queue.give_back(chosen) == was_live
+        else:
+            assert self.queue.renew(chosen, self.now) == was_live
+            return
+        self.held.remove(chosen)
+
+    @rule(seconds=st.sampled_from([1, LEASE_SECONDS / 2, LEASE_SECONDS + 1]))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+        due = {claim.token for claim in self.running(self.orphans)}
+        due |= {claim.token for claim in self.live() if self.lease(claim) < self.now}
+        assert {lost.claim.token for lost in self.queue.reclaim(self.now)} == due
+        self.orphans.clear()
+
+    @rule()
+    def plan_again(self) -> None:
+        self.queue.sync(JOBS, [], "m", self.on_disk)
+
+    def live(self) -> list[Claim]:
+        """The claims of living workers that are still theirs."""
+        return self.running(self.held)
+
+    def running(self, claims: list[Claim]) -> list[Claim]:
+        found = raw(self.queue, "select id, token from jobs where state = 'running'")
+        return [claim for claim in claims if (claim.job.id, claim.token) in found]
+
+    def lease(self, claim: Claim) -> float:
+        query = f"select lease_until from jobs where id = '{claim.job.id}'"
+        return float(raw(self.queue, query)[0][0])
+
+    @invariant()
+    def every_job_is_somewhere(self) -> None:
+        found = states(self.queue)
+        assert set(found) == {job.id for job in JOBS}
+        done = {job_id for job_id, state in found.items() if state is JobState.DONE}
+        assert done == set(self.disk)
+        running = [job_id for job_id, state in found.items() if state is JobState.RUNNING]
+        known = [*self.live(), *self.running(self.orphans)]
+        assert sorted(running) == sorted(claim.job.id for claim in known)
+
+    def teardown(self) -> None:
+        self.queue.close()
+        self.folder.cleanup()
+
+
+TestAnyOrder = AnyOrder.TestCase
+TestAnyOrder.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+
+
+def contend(path: Path, name: str, out: multiprocessing.Queue[list[str]]) -> None:
+    queue = Queue(path)
+    done = []
+    while (
+        taken := queue.claim(Slot(0, int(name)), ProcessId.own(), Taste(), time.time())
+    ) is not None:
+        queue.workers.report(Slot(0, int(name)), time.time(), step=1)
+        done.append(taken.job.id)
+        queue.finish(taken, time.time())
+    out.put(done)
+
+
+def test_contending_processes_share_every_job_exactly_once(tmp_path: Path) -> None:
+    """Eight real processes on one queue: no job is claimed twice, none is lost."""
+    jobs = [a_job("c", f"v{v}", p, 1) for v in range(20) for p in range(10)]
+    Queue(tmp_path / "sweep.db", create=True).sync(jobs, [], "m", pending)
+    context = multiprocessing.get_context("spawn")
+    out: multiprocessing.Queue[list[str]] = context.Queue()
+    processes = [
+        context.Process(target=contend, args=(tmp_path / "sweep.db", str(n), out)) for n in range(8)
+    ]
+    for process in processes:
+        process.start()
+    claimed = [job_id for _ in processes for job_id in out.get(timeout=60)]
+    for process in processes:
+        process.join()
+    assert sorted(claimed) == sorted(job.id for job in jobs)
+
+
+def come_and_go(folder: Path, number: int) -> None:
+    """A real worker that does anything a worker may do, in an order of its own.
+
+    What runs is locked by a file of its name, which the kernel frees when the process dies: a
+    job that runs twice at a time is seen by whoever comes second.
+    """
+    luck = random.Random(number)
+    queue, slot, process = Queue(folder / "sweep.db"), Slot(number, 0), ProcessId.own()
+    queue.workers.register(slot, process, time.time())
+    group: str | None = None
+    for _ in range(luck.randint(3, 40)):
+        queue.reclaim(time.time())
+        taken = queue.claim(slot, process, Taste(group, luck.choice([(), ("a",)])), time.time())
+        if taken is None:
+            break
+        group = taken.job.group
+        lock = os.open(folder / taken.job.id, os.O_RDWR | os.O_CREAT)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            (folder / f"{taken.job.id}.twice").touch()
+        if luck.random() < 0.3:
+            queue.workers.report(slot, time.time(), step=1)
+        assert queue.renew(taken, time.time())
+        time.sleep(luck.random() / 200)
+        choice = luck.random()
+        if choice < 0.1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        # Freed first: from its end on in the queue, the job may be another's.
+        os.close(lock)
+        if choice < 0.2:
+            assert queue.give_back(taken)
+        elif choice < 0.3 and taken.attempt == 1:
+            verdict = queue.fail(taken, "broken", time.time())
+            assert verdict is not None
+            assert verdict.state is JobState.PENDING
+        else:
+            (folder / f"{taken.job.id}.{taken.token}.made").touch()
+            assert queue.finish(taken, time.time(), seconds=0.01) is JobState.DONE
+
+
+def test_real_workers_that_come_go_fail_and_are_killed_lose_nothing(tmp_path: Path) -> None:
+    """Many processes, some killed at any moment by themselves or from outside."""
+    jobs = [a_job(c, f"v{v}", p, 1) for c in "ab" for v in range(5) for p in range(12)]
+    queue = Queue(tmp_path / "sweep.db", create=True)
+    queue.sync(jobs, [], "m", pending)
+    queue.set_policy(Policy(backoff_seconds=0))
+    context = multiprocessing.get_context("fork")
+    luck = random.Random(0)
+    crew: list[Any] = []
+    for number in range(400):
+        counts = Counter(states(queue).values())
+        if counts[JobState.DONE] == len(jobs):
+            break
+        crew = [worker for worker in crew if worker.is_alive()]
+        while len(crew) >= 8:
+            if luck.random() < 0.1:
+                luck.choice(crew).kill()
+            time.sleep(0.01)
+            crew = [worker for worker in crew if worker.is_alive()]
+        crew.append(context.Process(target=come_and_go, args=(tmp_path, number)))
+        crew[-1].start()
+    for worker in crew:
+        worker.join()
+    assert Counter(states(queue).values()) == {JobState.DONE: len(jobs)}
+    assert not list(tmp_path.glob("*.twice"))
+    made = Counter(path.name.partition(".")[0] for path in tmp_path.glob("*.made"))
+    assert set(made) == {job.id for job in jobs}
+    # One that was killed between publishing and recording it is made again, as on disk.
+    assert sum(made.values()) - len(jobs) <= sum(row.deaths for row in queue.rows())
