@@ -10,11 +10,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import platform
-import socket
-import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +20,18 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from .backends import Machine
 from .claim_order import Taste
 from .errors import UserError
-from .experiment import Experiment, load_experiment
+from .experiment import load_experiment
 from .fingerprint import Recipe
-from .gpus import find_gpus
 from .placement import Slot
 from .processes import Stop
 from .progress_view import tail
+from .provenance import provenance
 from .queue import Claim, Queue
 from .run_folder import RunFolder, locked
 from .slot import OUTDATED
 from .worker import Outdated, Worker
 
 log = logging.getLogger("sweep")
-
-PACKAGES = ("sweep-runner", "diffsynth", "torch", "transformers", "numpy", "imageio-ffmpeg")
 
 
 class StepBar:
@@ -63,41 +57,6 @@ class StepBar:
             self._bar = None
 
 
-def provenance(experiment: Experiment, recipe: Recipe, device: str) -> dict[str, Any]:
-    """What every sidecar of this worker says of software, machine and model."""
-    versions = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    gpus = find_gpus() if device == "cuda" else []
-    return {
-        "backend": experiment.backend,
-        "model": experiment.model.model_dump(mode="json"),
-        "model_identity": dict(recipe.model),
-        "versions": versions,
-        "host": socket.gethostname(),
-        "device": gpus[0].name if gpus else platform.processor() or platform.machine(),
-        "git_commit": git_commit(experiment.root),
-    }
-
-
-def git_commit(folder: Path) -> str | None:
-    """The commit checked out in a folder, or None outside git."""
-    try:
-        result = subprocess.run(
-            ["git", "-C", str(folder), "rev-parse", "HEAD"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return result.stdout.strip() or None if result.returncode == 0 else None
-
-
 def work(arguments: argparse.Namespace) -> None:
     run = RunFolder(Path(arguments.run).absolute())
     with locked(run.plan_lock):
@@ -110,17 +69,18 @@ def work(arguments: argparse.Namespace) -> None:
     bar = StepBar()
     queue = Queue(run.queue)
     recipe = Recipe.of(experiment)
+    backend = experiment.make_backend()
     worker = Worker(
         run=run,
         queue=queue,
-        backend=experiment.make_backend(),
+        backend=backend,
         machine=Machine(arguments.device, run.cache),
         recipe=recipe,
         root=experiment.root,
         slot=slot,
         taste=Taste(home=tuple(arguments.home), static=experiment.placement.balance == "static"),
         stop=stop,
-        record=provenance(experiment, recipe, arguments.device),
+        record=provenance(experiment, backend, recipe, arguments.device),
         show_step=bar.show,
     )
     try:

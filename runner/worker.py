@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from .fingerprint import Recipe
 from .job import Job, JobState, Outcome
 from .placement import Slot
 from .processes import ProcessId, Stop
+from .provenance import peak_host_memory_gib
 from .publish import files_of, publish, state_on_disk
 from .queue import HEARTBEAT_SECONDS, Claim, Queue
 from .run_folder import RunFolder, sha256_file
@@ -249,10 +250,10 @@ class Worker:
                 key: job.parameters[key] for key in ("width", "height", "num_frames", "fps")
             }
             with stages.time("check"):
-                check_video(temporary, **expected)
+                found = check_video(temporary, **expected)
             if not self.queue.renew(making.claim, time.time()):
                 raise LostClaim
-            sidecar = self._sidecar(making.claim, stages, expected)
+            sidecar = self._sidecar(making.claim, stages, asdict(found))
             with stages.time("publish"):
                 publish(self.run_folder, job, temporary, sidecar)
         finally:
@@ -322,6 +323,7 @@ class Worker:
             "finished_at": time.time(),
             "seconds": stages.seconds,
             "peak_gpu_memory_gib": None if peak is None else round(peak, 2),
+            "peak_host_memory_gib": peak_host_memory_gib(),
             **self.record,
         }
 
