@@ -132,6 +132,16 @@ class Questions:
         with read(self._engine) as connection:
             return [PointRow(*row) for row in connection.execute(query)]
 
+    def ids(self, *states: JobState) -> list[str]:
+        """The ids of the jobs of these states, in the manifest's order."""
+        query = (
+            sa.select(jobs.c.id)
+            .where(jobs.c.state.in_([state.value for state in states]))
+            .order_by(jobs.c.position)
+        )
+        with read(self._engine) as connection:
+            return list(connection.execute(query).scalars())
+
     def rows(self, *states: JobState) -> list[JobRow]:
         """Jobs of these states (of all, where none is given), in the manifest's order."""
         query = whole_jobs.order_by(jobs.c.position)

@@ -14,7 +14,7 @@ from .dataset import Dataset, read_dataset
 from .errors import UserError
 from .experiment import Experiment, load_experiment
 from .fingerprint import Recipe
-from .job import Outcome
+from .job import Job, JobState, Outcome
 from .manifest import Manifest, read_manifest, write_manifest
 from .placement import Slot
 from .plan import Changes, changes, expand
@@ -25,7 +25,10 @@ from .run_folder import RunFolder, is_locked, locked, sha256_file, write_atomica
 
 @dataclass(frozen=True)
 class Planned:
-    """What `plan` did: the run, its manifest, the changes and what was left out."""
+    """What `plan` did: the run, its manifest, the changes and what was left out.
+
+    `stale` are the jobs whose video was made from inputs that have changed since.
+    """
 
     run: RunFolder
     experiment: Experiment
@@ -33,6 +36,8 @@ class Planned:
     changes: Changes
     left_out: tuple[str, ...]
     key_changes: tuple[str, ...]
+    recipe: Recipe
+    stale: tuple[Job, ...]
 
 
 def is_experiment_file(text: str) -> bool:
@@ -136,9 +141,17 @@ def plan_sweep(
             sha256 = sha256_file(run.manifest)
         queue = Queue(run.queue, create=True)
         _sync(queue, run, manifest, sha256)
+        stale = set(queue.ids(JobState.STALE))
         queue.close()
     return Planned(
-        run, experiment, manifest, changes(former, manifest), dataset.left_out, tuple(key_changes)
+        run=run,
+        experiment=experiment,
+        manifest=manifest,
+        changes=changes(former, manifest),
+        left_out=dataset.left_out,
+        key_changes=tuple(key_changes),
+        recipe=recipe,
+        stale=tuple(job for job in manifest.jobs if job.id in stale) if stale else (),
     )
 
 

@@ -18,7 +18,7 @@ LAYERS = [
     {"claim_counts", "claim_order", "experiment", "queue_sync", "worker_table"},
     {"queue_questions"},
     {"dataset", "queue", "fingerprint"},
-    {"plan", "progress", "provenance", "verify", "launchers"},
+    {"drift", "plan", "progress", "provenance", "verify", "launchers"},
     {"sweep", "progress_view"},
     {"worker", "slot", "launch", "plan_view"},
     {"start_worker", "stop", "terminal"},

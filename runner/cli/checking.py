@@ -16,10 +16,13 @@ from .options import json_option
 def verify(run: str, as_json: bool) -> None:
     """Check every finished video: size, sha256, and a strict decoding of every frame.
 
-    What is found broken is moved to superseded/, so that `sweep resume` makes it again.
+    Of a stale video it says which of its inputs have changed. What is found broken is moved to
+    superseded/, so that `sweep resume` makes it again.
     """
     from tqdm import tqdm
 
+    from ..drift import Now, drift
+    from ..experiment import load_experiment
     from ..job import JobState
     from ..sweep import find_run, open_queue
     from ..verify import verify as verify_rows
@@ -35,17 +38,29 @@ def verify(run: str, as_json: bool) -> None:
         queue.close()
         open_queue(folder, look_at_disk=True).close()
     unmade = len(rows) - len(finished)
+    stale = [v.job for v in verdicts if v.problem is None and v.state is JobState.STALE]
+    now = Now.of(load_experiment(folder.experiment)) if stale else Now(None)
+    changed = [(job, drift(folder, job, now)) for job in stale]
     if as_json:
+        old = [
+            {"job": job.id, "video": job.output, "changes": [c.to_json() for c in changes]}
+            for job, changes in changed
+        ]
         bad = [{"job": v.job.id, "video": v.job.output, "problem": v.problem} for v in broken]
         good = len(finished) - len(broken)
-        print_json({"sweep": folder.name, "good": good, "unmade": unmade, "broken": bad})
+        answer = {"sweep": folder.name, "good": good, "unmade": unmade, "broken": bad}
+        print_json({**answer, "stale": old})
     else:
+        for job, changes in changed:
+            click.echo(f"{job.output}: stale: {'; '.join(map(str, changes))}")
         for verdict in broken:
             click.echo(f"{verdict.job.output}: {verdict.problem}")
         click.echo(
             f"{folder.name}: {len(finished) - len(broken)} good, {len(broken)} broken or missing, "
-            f"{unmade} not made yet"
+            f"{unmade} not made yet{f', {len(stale)} stale' if stale else ''}"
         )
+        if stale:
+            click.echo(f"`sweep resume {folder.name} --stale` remakes the stale ones")
         if broken:
             click.echo(f"`sweep resume {folder.name}` makes the broken ones again")
     if broken:
