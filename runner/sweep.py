@@ -80,6 +80,15 @@ def _places() -> Iterator[Path]:
     yield Path(__file__).resolve().parents[1]
 
 
+def planned_runs() -> list[RunFolder]:
+    """The planned sweeps in the nearest `results/` that has any."""
+    for folder in _places():
+        found = sorted((folder / "results").glob("*/experiment.yaml"))
+        if found:
+            return [RunFolder(path.parent) for path in found]
+    return []
+
+
 def live_slots(run: RunFolder) -> list[Slot]:
     """The slots whose supervisor or worker is alive on this host."""
     if not run.locks.is_dir():

@@ -22,6 +22,8 @@ LAYERS = [
     {"sweep", "progress_view"},
     {"worker", "slot", "launch", "plan_view"},
     {"start_worker", "stop", "terminal"},
+    {"explain", "lookup"},
+    {"explain_view"},
     {"cli"},
     {"__main__"},
 ]

@@ -12,7 +12,7 @@ import click
 from ..errors import UserError
 from ..terminal import say
 from .asking import logs, progress
-from .checking import verify
+from .checking import explain, verify
 from .planning import plan
 from .running import launch, resume, stop
 
@@ -33,7 +33,7 @@ def cli() -> None:
     """
 
 
-for verb in (plan, launch, progress, resume, stop, logs, verify):
+for verb in (plan, launch, progress, resume, stop, logs, verify, explain):
     cli.add_command(verb)
 
 

@@ -1,4 +1,4 @@
-"""`sweep verify`: what the files of a sweep are worth."""
+"""`sweep verify` and `explain`: what the files of a sweep are worth, and one job's story."""
 
 from __future__ import annotations
 
@@ -65,3 +65,34 @@ def verify(run: str, as_json: bool) -> None:
             click.echo(f"`sweep resume {folder.name}` makes the broken ones again")
     if broken:
         sys.exit(1)
+
+
+@click.command(short_help="Tell one job's whole story.")
+@click.argument("words", nargs=-1, required=True, metavar="[RUN] JOB")
+@json_option
+def explain(words: tuple[str, ...], as_json: bool) -> None:
+    """Tell one job's story: inputs, why it is in its state, attempts with log lines, what next.
+
+    JOB is an id (or its beginning), the path of a video or sidecar, or a place in the grid.
+
+    \b
+    sweep explain results/my/camera_motion/ref_a/seed_42_prompt_0.mp4
+    sweep explain my 7c1e4f0a
+    sweep explain my camera_motion/ref_a prompt=0 seed=42
+    """
+    from ..explain import explain as gather
+    from ..explain_view import story_lines
+    from ..lookup import look_up
+    from ..sweep import open_queue, take_back
+
+    folder, row = look_up(words)
+    queue = open_queue(folder)
+    take_back(folder, queue)
+    row = next(iter(queue.find(id_start=row.job.id)), row)
+    story = gather(folder, queue, row)
+    queue.close()
+    if as_json:
+        print_json(story.to_json())
+    else:
+        for line in story_lines(story):
+            click.echo(line)
