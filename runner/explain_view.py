@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .explain import Story, Try, clock
+from .terminal import printable
 
 WITH_LINES = 3
 """Log lines are shown of so many attempts, the last ones."""
@@ -83,10 +84,3 @@ def _took(record: dict[str, Any]) -> str:
     if not isinstance(started, (int, float)) or not isinstance(ended, (int, float)):
         return ""
     return f"  {ended - started:.1f} s"
-
-
-def printable(text: str) -> str:
-    """Text whose control characters cannot move a terminal's cursor."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

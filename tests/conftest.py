@@ -132,7 +132,7 @@ def run_here(words: Sequence[str], cwd: Path) -> Finished:
     texts = []
     for stream in (out, err):
         stream.flush()
-        texts.append(stream.buffer.getvalue().decode())  # type: ignore[attr-defined]
+        texts.append(stream.buffer.getvalue().decode())
     return Finished(int(status or 0), *texts)
 
 

@@ -14,11 +14,11 @@ RUNNER = Path(__file__).resolve().parents[1] / "runner"
 LAYERS = [
     {"errors", "job", "processes", "video", "gpus", "placement"},
     {"run_folder"},
-    {"attempts", "publish", "manifest", "backends", "queue_tables", "logs"},
+    {"attempts", "publish", "manifest", "pattern", "backends", "queue_tables", "logs"},
     {"claim_counts", "claim_order", "experiment", "queue_sync", "worker_table"},
     {"queue_questions"},
     {"dataset", "queue", "fingerprint"},
-    {"drift", "plan", "progress", "provenance", "verify", "launchers"},
+    {"adopt", "claim_job", "drift", "plan", "progress", "provenance", "verify", "launchers"},
     {"sweep", "progress_view"},
     {"worker", "slot", "launch", "plan_view"},
     {"start_worker", "stop", "terminal"},
