@@ -109,6 +109,9 @@ def plan_sweep(
         UserError: the experiment is wrong, the run folder is another experiment's, or the
             file differs from the run and `take_changes` is False.
     """
+    for override in overrides:
+        if override.startswith("="):
+            raise UserError(f"{override!r}: an override is key=value, such as seeds=[1,2,3]")
     experiment = load_experiment(path, overrides)
     run = experiment.run_folder
     key_changes: list[str] = []
