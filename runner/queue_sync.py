@@ -63,6 +63,9 @@ def follow_manifest(
             state = None
         elif stamp == "":
             state = JobState.PENDING
+        elif row is not None and stamp is not None and row[2:] == (JobState.DONE, stamp):
+            # These files were proven to be of the fingerprint that the job had.
+            state = JobState.STALE
         else:
             state = on_disk(job)
         seen.append(stamp)
@@ -105,7 +108,8 @@ def follow_manifest(
                     state = JobState(row.state)
                     stamp = row.files
                 else:
-                    if state != row.state and on_disk(job) is not state:
+                    same = bool(stamp) and files is not None and files(job.output) == stamp
+                    if state != row.state and not same and on_disk(job) is not state:
                         # A worker has published meanwhile.
                         state, stamp = on_disk(job), None
                     if row.fingerprint != job.fingerprint:

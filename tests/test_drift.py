@@ -12,7 +12,8 @@ from conftest import Project, write_clip
 
 from runner.drift import EXAMINED, Now, changes_of, files_that_differ, shortened, survey
 from runner.fingerprint import Recipe
-from runner.job import Job, Reference
+from runner.job import Job, JobState, Reference
+from runner.queue import Queue
 from runner.run_folder import RunFolder
 
 RECIPE = Recipe("wan", 1, {"weights": "a" * 64, "dtype": "bfloat16"}, {"cfg_scale": 5.0}, 5)
@@ -188,3 +189,30 @@ def test_plan_and_verify_name_what_changed_and_keep_the_videos(project: Project)
     assert project.sweep("resume", "x", "--stale", *launch).status == 0
     again = json.loads(project.sweep("plan", "experiments/x.yaml", "--json").out)
     assert again["stale"] == {"videos": 0, "examined": 0, "changes": []}
+
+
+def test_a_plan_that_changes_all_jobs_reads_no_sidecar_of_what_was_proven(tmp_path: Path) -> None:
+    """Files that were proven for one fingerprint prove none for another: a hundred thousand
+    videos become stale without being looked at. Without their size and time they are."""
+    queue = Queue(tmp_path / "sweep.db", create=True)
+    asked: list[str] = []
+
+    def on_disk(job: Job) -> JobState:
+        asked.append(job.fingerprint)
+        return JobState.DONE if job.fingerprint == "1" else JobState.STALE
+
+    def state() -> JobState:
+        return queue.rows()[0].state
+
+    first, second = replace(job_of(), fingerprint="1"), replace(job_of(), fingerprint="2")
+    queue.sync([first], [], "m", on_disk, lambda _: "stamp")
+    assert (state(), asked) == (JobState.DONE, ["1"])
+    queue.sync([second], [], "m", on_disk, lambda _: "stamp")
+    assert (state(), asked) == (JobState.STALE, ["1"])
+    queue.sync([first], [], "m", on_disk, lambda _: "stamp")
+    assert (state(), asked[-1]) == (JobState.DONE, "1")
+    queue.sync([first], [], "m", on_disk, None)
+    assert state() is JobState.DONE
+    queue.sync([second], [], "m", on_disk, lambda _: "another stamp")
+    assert (state(), asked[-1]) == (JobState.STALE, "2")
+    queue.close()
