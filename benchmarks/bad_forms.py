@@ -225,6 +225,9 @@ def _may_hold(key: str, value: Any) -> bool:
         return lenient
     if key in ("model.seconds", "output.quality", "placement.processes_per_gpu"):
         return lenient and (not number or value >= 0)
+    if (key, value) == ("results", ""):
+        # Run folders then go into the project root.
+        return True
     if key in ("name", "backend", "results", "dataset.videos", "dataset.prompts"):
         return isinstance(value, (str, list)) and value not in ("", []) and "\0" not in str(value)
     return True
