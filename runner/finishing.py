@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
-import resource
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import asdict
 from typing import Any
 
 from .backends import Backend
 from .failures import is_disk_full
 from .fingerprint import Recipe
 from .making import Interrupted, LostClaim, Making
+from .provenance import peak_host_memory_gib
 from .publish import publish
 from .queue import Queue
 from .run_folder import RunFolder
@@ -94,11 +95,11 @@ class Finisher:
             with making.stage("finish"):
                 self._backend.finish(pending, temporary, self._recipe.quality)
             with making.stage("check"):
-                check_video(temporary, **expected)
+                found = check_video(temporary, **expected)
             self._surroundings.room.saw_video(temporary.stat().st_size)
             if making.is_lost or not self._queue.renew(making.claim, time.time()):
                 raise LostClaim  # noqa: TRY301
-            sidecar = self._sidecar(making, expected)
+            sidecar = self._sidecar(making, asdict(found))
             with making.stage("publish"):
                 publish(self._run, job, temporary, sidecar)
         except Exception as error:
@@ -117,7 +118,6 @@ class Finisher:
         peak = self._backend.peak_gpu_memory_gib()
         if peak is not None:
             log.info("%s: peak GPU memory %.1f GiB", job.id, peak)
-        host_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return {
             "category": job.category,
             "video_name": job.video,
@@ -133,6 +133,6 @@ class Finisher:
             "finished_at": time.time(),
             "seconds": making.stages.seconds,
             "peak_gpu_memory_gib": None if peak is None else round(peak, 2),
-            "peak_host_memory_gib": round(host_kib / 1024**2, 2),
+            "peak_host_memory_gib": peak_host_memory_gib(),
             **self._record,
         }

@@ -92,6 +92,24 @@ def gpu_problem(number: int) -> str | None:
     return None
 
 
+def driver_versions() -> dict[str, str]:
+    """Version of the NVIDIA driver, and of the newest CUDA that it serves; {} without one."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return {}
+    try:
+        cuda = pynvml.nvmlSystemGetCudaDriverVersion()
+        driver = _text(pynvml.nvmlSystemGetDriverVersion())
+        return {"nvidia_driver": driver, "cuda_driver": f"{cuda // 1000}.{cuda % 1000 // 10}"}
+    except pynvml.NVMLError:
+        return {}
+    finally:
+        pynvml.nvmlShutdown()
+
+
 def within(gpus: Sequence[Gpu], visible: str | None) -> list[Gpu]:
     """Those GPUs that CUDA_VISIBLE_DEVICES names, as numbers or (starts of) UUIDs."""
     if visible is None:

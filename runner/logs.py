@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,6 +13,9 @@ from .run_folder import RunFolder
 
 POLL_SECONDS = 0.3
 TAIL_BYTES = 1 << 18
+
+_STAMP = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),\d+ ")
+_CLAIMED = re.compile(r"\S+ \S+ INFO +([0-9a-f]{16}): claimed ")
 
 
 def choose_logs(run: RunFolder, worker: str | None) -> list[Path]:
@@ -41,6 +46,39 @@ def last_lines(path: Path, number: int) -> list[str]:
         file.seek(max(0, file.tell() - TAIL_BYTES))
         lines = file.read().decode("utf-8", "replace").splitlines()
     return lines[len(lines) - min(number, len(lines)) :]
+
+
+def attempt_lines(path: Path, job_id: str, started_at: float, number: int) -> list[str]:
+    """The last lines that a worker's log has of one attempt of a job; [] where it has none.
+
+    An attempt begins where the job was claimed, at the time nearest to `started_at` (Unix
+    seconds), and has every line that names the job, with what follows of it (a traceback), and
+    until another job is claimed also those that name none (how the worker died).
+    """
+    attempts: list[tuple[float, deque[str]]] = []
+    is_alone = belongs = False
+    try:
+        file = path.open("rb")
+    except OSError:
+        return []
+    with file:
+        for raw in file:
+            line = raw.decode("utf-8", "replace").rstrip("\n").rpartition("\r")[2]
+            stamp = _STAMP.match(line)
+            claimed = _CLAIMED.match(line)
+            if stamp and claimed and claimed[1] == job_id:
+                claimed_at = time.mktime(time.strptime(stamp[1], "%Y-%m-%d %H:%M:%S"))
+                attempts.append((claimed_at, deque(maxlen=number)))
+                is_alone = True
+            elif claimed:
+                is_alone = False
+            if stamp:
+                belongs = job_id in line or is_alone
+            if attempts and belongs:
+                attempts[-1][1].append(line)
+    if not attempts:
+        return []
+    return list(min(attempts, key=lambda attempt: abs(attempt[0] - started_at))[1])
 
 
 def follow_logs(paths: Sequence[Path], show: Callable[[str], None]) -> None:

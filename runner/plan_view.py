@@ -9,11 +9,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from .drift import Survey
 from .plan import Estimate
 from .sweep import Planned
 
 
-def plan_json(planned: Planned, estimate: Estimate) -> dict[str, Any]:
+def plan_json(planned: Planned, estimate: Estimate, survey: Survey) -> dict[str, Any]:
     return {
         "sweep": planned.run.name,
         "run_folder": str(planned.run.path),
@@ -21,11 +22,12 @@ def plan_json(planned: Planned, estimate: Estimate) -> dict[str, Any]:
         "changes": asdict(planned.changes),
         "key_changes": list(planned.key_changes),
         "left_out": list(planned.left_out),
+        "stale": survey.to_json(),
         **{key: value for key, value in asdict(estimate).items() if key != "jobs"},
     }
 
 
-def print_plan(planned: Planned, estimate: Estimate) -> None:
+def print_plan(planned: Planned, estimate: Estimate, survey: Survey) -> None:
     """The table on standard output, what needs attention below it."""
     console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
     for change in planned.key_changes:
@@ -68,6 +70,17 @@ def print_plan(planned: Planned, estimate: Estimate) -> None:
         f"+{changes.added} new, {changes.kept} kept ({changes.changed} with changed inputs), "
         f"{changes.retired} retired"
     )
+    if survey.stale:
+        videos = "video was" if survey.stale == 1 else "videos were"
+        console.print(
+            Text(
+                f"stale: {survey.stale} {videos} made from inputs that have changed since; "
+                f"`sweep resume {planned.run.name} --stale` remakes them",
+                style="yellow",
+            )
+        )
+        for line in survey.lines():
+            console.print(Text(f"  {line}"))
     console.print(f"run folder: {planned.run.path}")
 
 

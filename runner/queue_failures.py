@@ -70,11 +70,13 @@ def end_attempt(
     trouble = Trouble.load(connection)
     gate = Gate.from_json(get_meta(connection, "gate"))
     slot = Slot.parse(row.worker)
-    assert slot is not None
     answer, counted = ANSWERS[kind], ANSWERS[kind].counted
     is_final = answer.is_final
     notes: list[str] = []
-    if kind is FailureKind.OUT_OF_GPU_MEMORY:
+    if slot is None:
+        # Whoever held it is no worker: no fault of the job's.
+        counted = Counted.NOT
+    elif kind is FailureKind.OUT_OF_GPU_MEMORY:
         gate, counted, note = _gpu_memory(connection, gate, trouble, slot, row, now)
         notes += [note] if note else []
         # Alone on its GPU, a job that did not fit twice never will.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -138,24 +139,58 @@ class Questions:
         with read(self._engine) as connection:
             return [PointRow(*row) for row in connection.execute(query)]
 
+    def ids(self, *states: JobState) -> list[str]:
+        """The ids of the jobs of these states, in the manifest's order."""
+        query = (
+            sa.select(jobs.c.id)
+            .where(jobs.c.state.in_([state.value for state in states]))
+            .order_by(jobs.c.position)
+        )
+        with read(self._engine) as connection:
+            return list(connection.execute(query).scalars())
+
     def rows(self, *states: JobState) -> list[JobRow]:
         """Jobs of these states (of all, where none is given), in the manifest's order."""
         query = whole_jobs.order_by(jobs.c.position)
         if states:
             query = query.where(jobs.c.state.in_([state.value for state in states]))
         with read(self._engine) as connection:
-            return [
-                JobRow(
-                    job=job_of(row),
-                    state=JobState(row.state),
-                    held=row.held,
-                    failures=row.failures,
-                    deaths=row.deaths,
-                    kind=FailureKind(row.kind) if row.kind else None,
-                    error=row.error,
-                    retry_at=row.retry_at,
-                    seconds=row.seconds,
-                    worker=row.worker,
-                )
-                for row in connection.execute(query)
-            ]
+            return [_row(row) for row in connection.execute(query)]
+
+    def find(
+        self,
+        *,
+        id_start: str | None = None,
+        output: str | None = None,
+        axes: Mapping[str, Collection[str]] | None = None,
+    ) -> list[JobRow]:
+        """The jobs, retired ones too, of which all that is given holds, in order.
+
+        Args:
+            id_start: the beginning of an id.
+            axes: values, as text, per axis: category, video, prompt, seed.
+        """
+        query = whole_jobs.order_by(jobs.c.position)
+        if id_start is not None:
+            query = query.where(jobs.c.id.startswith(id_start, autoescape=True))
+        if output is not None:
+            query = query.where(jobs.c.output == output)
+        for axis, values in (axes or {}).items():
+            query = query.where(sa.cast(jobs.c[axis], sa.Text).in_(values))
+        with read(self._engine) as connection:
+            return [_row(row) for row in connection.execute(query)]
+
+
+def _row(row: Any) -> JobRow:
+    return JobRow(
+        job=job_of(row),
+        state=JobState(row.state),
+        held=row.held,
+        failures=row.failures,
+        deaths=row.deaths,
+        kind=FailureKind(row.kind) if row.kind else None,
+        error=row.error,
+        retry_at=row.retry_at,
+        seconds=row.seconds,
+        worker=row.worker,
+    )

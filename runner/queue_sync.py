@@ -59,7 +59,7 @@ def follow_manifest(
             for position, (job, found) in enumerate(zip(planned, evidence, strict=True)):
                 place = _Place(position, job.fingerprint, *values.keys(job))
                 if job.id in rows:
-                    update.planned(job, place, found, on_disk)
+                    update.planned(job, place, found, on_disk, files)
                 else:
                     assert found.state is not None
                     yield _row(job, place, found.state, found.stamp, held, priority(job))
@@ -95,8 +95,12 @@ def _look(
     found = []
     for job in planned:
         stamp = files(job.output) if files is not None else None
-        if stamp is not None and _is_judged(before.get(job.id), job, stamp):
+        row = before.get(job.id)
+        if stamp is not None and _is_judged(row, job, stamp):
             found.append(judged)
+        elif stamp and row is not None and row[1:] == (JobState.DONE, stamp):
+            # These files were proven to be of the fingerprint that the job had.
+            found.append(_Found(JobState.STALE, stamp))
         elif stamp == "":
             found.append(nothing)
         else:
@@ -133,14 +137,17 @@ class _Update:
         self._changed: list[dict[str, Any]] = []
         self._remade: list[str] = []
 
-    def planned(self, job: Job, place: _Place, found: _Found, on_disk: OnDisk) -> None:
+    def planned(
+        self, job: Job, place: _Place, found: _Found, on_disk: OnDisk, files: Files | None
+    ) -> None:
         """A job of the manifest. `found` was seen before the transaction."""
         row = self._rows.pop(job.id)
         state, stamp = found
         if state is None or row.state == JobState.RUNNING:
             self._note(row, place, row.state, row.files)
             return
-        if state != row.state and (now := on_disk(job)) is not state:
+        same = bool(stamp) and files is not None and files(job.output) == stamp
+        if state != row.state and not same and (now := on_disk(job)) is not state:
             # A worker has published meanwhile.
             state, stamp = now, None
         if row.fingerprint == job.fingerprint:

@@ -10,11 +10,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import platform
-import socket
-import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +21,15 @@ from .backends import Machine
 from .claim_order import Taste
 from .disk_room import DiskRoom
 from .errors import UserError
-from .experiment import Experiment, load_experiment
+from .experiment import load_experiment
 from .fingerprint import Recipe
 from .gpu_watch import GpuWatch
-from .gpus import find_gpus
 from .making import Patience
 from .placement import Slot
 from .plan import video_bytes
 from .processes import Stop
 from .progress_view import tail
+from .provenance import provenance
 from .queue import Claim, Queue
 from .run_folder import RunFolder, locked
 from .slot import LOAD_FAILED, RESTART
@@ -41,8 +37,6 @@ from .surroundings import Recycling, Surroundings
 from .worker import LoadFailed, Outdated, Restart, Worker
 
 log = logging.getLogger("sweep")
-
-PACKAGES = ("sweep-runner", "diffsynth", "torch", "transformers", "numpy", "imageio-ffmpeg")
 
 
 class StepBar:
@@ -68,41 +62,6 @@ class StepBar:
             self._bar = None
 
 
-def provenance(experiment: Experiment, recipe: Recipe, device: str) -> dict[str, Any]:
-    """What every sidecar of this worker says of software, machine and model."""
-    versions = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    gpus = find_gpus() if device == "cuda" else []
-    return {
-        "backend": experiment.backend,
-        "model": experiment.model.model_dump(mode="json"),
-        "model_identity": dict(recipe.model),
-        "versions": versions,
-        "host": socket.gethostname(),
-        "device": gpus[0].name if gpus else platform.processor() or platform.machine(),
-        "git_commit": git_commit(experiment.root),
-    }
-
-
-def git_commit(folder: Path) -> str | None:
-    """The commit checked out in a folder, or None outside git."""
-    try:
-        result = subprocess.run(
-            ["git", "-C", str(folder), "rev-parse", "HEAD"],
-            capture_output=True,
-            text=True,
-            timeout=10,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return result.stdout.strip() or None if result.returncode == 0 else None
-
-
 def work(arguments: argparse.Namespace) -> None:
     run = RunFolder(Path(arguments.run).absolute())
     with locked(run.plan_lock):
@@ -115,6 +74,7 @@ def work(arguments: argparse.Namespace) -> None:
     bar = StepBar()
     queue = Queue(run.queue)
     recipe = Recipe.of(experiment)
+    backend = experiment.make_backend()
     limits = experiment.limits
     surroundings = Surroundings(
         queue=queue,
@@ -127,7 +87,7 @@ def work(arguments: argparse.Namespace) -> None:
     worker = Worker(
         run=run,
         queue=queue,
-        backend=experiment.make_backend(),
+        backend=backend,
         machine=Machine(arguments.device, run.cache, slot.gpu),
         recipe=recipe,
         root=experiment.root,
@@ -139,7 +99,7 @@ def work(arguments: argparse.Namespace) -> None:
             None if limits.job_minutes is None else 60 * limits.job_minutes,
         ),
         surroundings=surroundings,
-        record=provenance(experiment, recipe, arguments.device),
+        record=provenance(experiment, backend, recipe, arguments.device),
         show_step=bar.show,
     )
     try:

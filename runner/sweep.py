@@ -14,7 +14,7 @@ from .dataset import Dataset, read_dataset
 from .errors import UserError
 from .experiment import Experiment, load_experiment
 from .fingerprint import Recipe
-from .job import Outcome
+from .job import Job, JobState, Outcome
 from .manifest import Manifest, read_manifest, write_manifest
 from .placement import Slot
 from .plan import Changes, changes, expand
@@ -25,7 +25,10 @@ from .run_folder import RunFolder, is_locked, locked, sha256_file, write_atomica
 
 @dataclass(frozen=True)
 class Planned:
-    """What `plan` did: the run, its manifest, the changes and what was left out."""
+    """What `plan` did: the run, its manifest, the changes and what was left out.
+
+    `stale` are the jobs whose video was made from inputs that have changed since.
+    """
 
     run: RunFolder
     experiment: Experiment
@@ -33,6 +36,8 @@ class Planned:
     changes: Changes
     left_out: tuple[str, ...]
     key_changes: tuple[str, ...]
+    recipe: Recipe
+    stale: tuple[Job, ...]
 
 
 def is_experiment_file(text: str) -> bool:
@@ -75,6 +80,15 @@ def _places() -> Iterator[Path]:
     yield Path(__file__).resolve().parents[1]
 
 
+def planned_runs() -> list[RunFolder]:
+    """The planned sweeps in the nearest `results/` that has any."""
+    for folder in _places():
+        found = sorted((folder / "results").glob("*/experiment.yaml"))
+        if found:
+            return [RunFolder(path.parent) for path in found]
+    return []
+
+
 def live_slots(run: RunFolder) -> list[Slot]:
     """The slots whose supervisor or worker is alive on this host."""
     if not run.locks.is_dir():
@@ -95,6 +109,9 @@ def plan_sweep(
         UserError: the experiment is wrong, the run folder is another experiment's, or the
             file differs from the run and `take_changes` is False.
     """
+    for override in overrides:
+        if override.startswith("="):
+            raise UserError(f"{override!r}: an override is key=value, such as seeds=[1,2,3]")
     experiment = load_experiment(path, overrides)
     run = experiment.run_folder
     key_changes: list[str] = []
@@ -137,9 +154,17 @@ def plan_sweep(
         queue = Queue(run.queue, create=True)
         _sync(queue, run, manifest, sha256)
         queue.set_policy(experiment.policy)
+        stale = set(queue.ids(JobState.STALE))
         queue.close()
     return Planned(
-        run, experiment, manifest, changes(former, manifest), dataset.left_out, tuple(key_changes)
+        run=run,
+        experiment=experiment,
+        manifest=manifest,
+        changes=changes(former, manifest),
+        left_out=dataset.left_out,
+        key_changes=tuple(key_changes),
+        recipe=recipe,
+        stale=tuple(job for job in manifest.jobs if job.id in stale) if stale else (),
     )
 
 

@@ -20,6 +20,7 @@ class Verdict:
 
     job: Job
     problem: str | None
+    state: JobState = JobState.DONE
 
 
 def verify(
@@ -38,7 +39,7 @@ def verify(
             problem = find_problem(run, row.job, is_stale=stale)
         if problem is not None:
             supersede(run, row.job)
-        return Verdict(row.job, problem)
+        return Verdict(row.job, problem, row.state)
 
     verdicts = []
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:

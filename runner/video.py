@@ -44,6 +44,18 @@ class VideoInfo:
     fps: float
 
 
+@dataclass(frozen=True)
+class Decoded:
+    """What a strict decoding of every frame found. `codec` and `pix_fmt` are ffmpeg's names."""
+
+    codec: str | None
+    pix_fmt: str | None
+    width: int
+    height: int
+    num_frames: int
+    fps: float
+
+
 def probe(path: Path) -> VideoInfo:
     """Size, frame count and frame rate of a video, after decoding its first frame.
 
@@ -162,12 +174,15 @@ def write_video(
         raise OSError(f"ffmpeg wrote nothing to {path}")
 
 
-def check_video(path: Path, *, width: int, height: int, num_frames: int, fps: float) -> None:
+def check_video(path: Path, *, width: int, height: int, num_frames: int, fps: float) -> Decoded:
     """Decode every frame of a video, strictly, and compare it with what it should be.
 
     A file cut short is always found. Damaged bytes often are not: H.264 has no checksum, and of
     flipped bits that change the picture about half still decode without a complaint. Only the
     file's hash tells those.
+
+    Returns:
+        What the file was found to be; its frame rate is that of its frames' times.
 
     Raises:
         BrokenVideo: cut short, the decoder complained, or size, frame count or frame rate
@@ -179,8 +194,9 @@ def check_video(path: Path, *, width: int, height: int, num_frames: int, fps: fl
 
     _check_boxes(path)
     url = f"file:{path.absolute()}"
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-hide_banner", "-v", "error"]
-    command += ["-xerror", "-threads", "1", "-i", url, "-map", "0:v:0"]
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-hide_banner", "-nostats"]
+    # With its level before each message: one run tells what the file is, and what is wrong.
+    command += ["-v", "level+info", "-xerror", "-threads", "1", "-i", url, "-map", "0:v:0"]
     # Frames as they are, at the times the file gives them, none doubled or dropped.
     command += ["-fps_mode", "passthrough", "-enc_time_base", "demux", "-f", "framecrc", "-"]
     limit_s = 60 + num_frames
@@ -195,16 +211,32 @@ def check_video(path: Path, *, width: int, height: int, num_frames: int, fps: fl
         )
     except subprocess.TimeoutExpired as error:
         raise BrokenVideo(f"not decoded within {limit_s} s") from error
-    if done.stderr.strip():
-        complaint = done.stderr.strip().splitlines()[0].replace(url, "the file")
+    told = done.stderr.replace(url, "the file")
+    if complaint := _COMPLAINT.search(told):
         # ffmpeg's "[h264 @ 0x5581e0]": the address is different every time.
-        raise BrokenVideo(re.sub(r"^(\[(\w+)[^\]]* @ \w+\] )+", r"\2: ", complaint))
+        name = f"{complaint['name']}: " if complaint["name"] else ""
+        raise BrokenVideo(name + complaint["message"].strip())
     done.check_returncode()
-    _compare(done.stdout, width, height, num_frames, fps)
+    fps = _compare(done.stdout, width, height, num_frames, fps)
+    stream = _STREAM.search(told)
+    codec, pix_fmt = (stream["codec"], stream["pix_fmt"]) if stream else (None, None)
+    return Decoded(codec, pix_fmt, width, height, num_frames, fps)
 
 
-def _compare(framecrc: str, width: int, height: int, num_frames: int, fps: float) -> None:
-    """Compare ffmpeg's framecrc report (https://ffmpeg.org/ffmpeg-formats.html#framecrc)."""
+_COMPLAINT = re.compile(
+    r"^(\[(?P<name>\w+)[^\]]* @ \w+\] )*\[(error|fatal|panic)\] (?P<message>.*)$", re.MULTILINE
+)
+_STREAM = re.compile(
+    r"^\[info\] +Stream #0:.*: Video: (?P<codec>\w+)(?: \([^,]*\))*, (?P<pix_fmt>\w+)", re.MULTILINE
+)
+"""The input's video stream; ffmpeg describes it before it says anything of its own output."""
+
+
+def _compare(framecrc: str, width: int, height: int, num_frames: int, fps: float) -> float:
+    """Compare ffmpeg's framecrc report (https://ffmpeg.org/ffmpeg-formats.html#framecrc).
+
+    Returns the frame rate.
+    """
     header = dict(re.findall(r"^#(\w+) 0: (.+)$", framecrc, re.MULTILINE))
     rows = [line.split(",") for line in framecrc.splitlines() if line and line[0] != "#"]
     if header.get("dimensions") != f"{width}x{height}":
@@ -219,6 +251,7 @@ def _compare(framecrc: str, width: int, height: int, num_frames: int, fps: float
     rate = float(len(steps) / (sum(steps) * tick))
     if not math.isclose(rate, fps, rel_tol=RATE_TOLERANCE):
         raise BrokenVideo(f"frame rate is {rate:g}, not {fps:g}")
+    return rate
 
 
 def _source_step(source_fps: float, fps: float) -> Fraction:

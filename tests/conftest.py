@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -16,6 +18,7 @@ import numpy as np
 import pytest
 import yaml
 
+from runner.cli import main
 from runner.run_folder import RunFolder
 from runner.video import write_video
 
@@ -95,6 +98,10 @@ class Project:
         )
         return Finished(result.returncode, result.stdout, result.stderr)
 
+    def call(self, *words: str, cwd: Path | None = None) -> Finished:
+        """As `sweep`, in this process: quicker, for a command that starts nothing."""
+        return run_here(words, cwd or self.root)
+
     def progress(self) -> dict[str, Any]:
         answer: dict[str, Any] = json.loads(self.sweep("progress", "x", "--json").out)
         return answer
@@ -107,6 +114,26 @@ class Finished:
     status: int
     out: str
     err: str
+
+
+def run_here(words: Sequence[str], cwd: Path) -> Finished:
+    """Run `sweep` with these words in this process, standing in that folder."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
+    before = Path.cwd()
+    os.chdir(cwd)
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                main(words)
+            except SystemExit as ended:
+                status = ended.code
+    finally:
+        os.chdir(before)
+    texts = []
+    for stream in (out, err):
+        stream.flush()
+        texts.append(stream.buffer.getvalue().decode())
+    return Finished(int(status or 0), *texts)
 
 
 @pytest.fixture

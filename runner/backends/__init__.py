@@ -120,6 +120,12 @@ class Backend(ABC, Generic[SettingsT]):
             UserError: the model is not on this machine and its identity is not given.
         """
 
+    def model_files(self) -> list[dict[str, Any]]:
+        """The files behind `identity()["weights"]`, for the record of a video and to say which
+        of them has changed: each with its `file`, `size` and hashes. [] where there are none,
+        or none on this machine. It takes about as long as `identity`."""
+        return []
+
     def peak_memory(self, generation: Generation) -> PeakMemory | None:
         """Peak GPU memory of one worker, or None where it is not known or none is used."""
         return None

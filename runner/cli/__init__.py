@@ -11,8 +11,9 @@ import click
 
 from ..errors import UserError
 from ..terminal import say
+from .adopting import adopt
 from .asking import logs, progress
-from .checking import verify
+from .checking import explain, verify
 from .planning import plan
 from .running import launch, resume, stop
 
@@ -33,7 +34,7 @@ def cli() -> None:
     """
 
 
-for verb in (plan, launch, progress, resume, stop, logs, verify):
+for verb in (plan, launch, progress, resume, stop, logs, verify, explain, adopt):
     cli.add_command(verb)
 
 

@@ -1,4 +1,4 @@
-"""`sweep verify`: what the files of a sweep are worth."""
+"""`sweep verify` and `explain`: what the files of a sweep are worth, and one job's story."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ from .options import json_option
 def verify(run: str, as_json: bool) -> None:
     """Check every finished video: size, sha256, and a strict decoding of every frame.
 
-    What is found broken is moved to superseded/, so that `sweep resume` makes it again.
+    Of a stale video it says which of its inputs have changed. What is found broken is moved to
+    superseded/, so that `sweep resume` makes it again.
     """
     from tqdm import tqdm
 
+    from ..drift import Now, drift
+    from ..experiment import load_experiment
     from ..job import JobState
     from ..sweep import find_run, open_queue
     from ..verify import verify as verify_rows
@@ -35,18 +38,61 @@ def verify(run: str, as_json: bool) -> None:
         queue.close()
         open_queue(folder, look_at_disk=True).close()
     unmade = len(rows) - len(finished)
+    stale = [v.job for v in verdicts if v.problem is None and v.state is JobState.STALE]
+    now = Now.of(load_experiment(folder.experiment)) if stale else Now(None)
+    changed = [(job, drift(folder, job, now)) for job in stale]
     if as_json:
+        old = [
+            {"job": job.id, "video": job.output, "changes": [c.to_json() for c in changes]}
+            for job, changes in changed
+        ]
         bad = [{"job": v.job.id, "video": v.job.output, "problem": v.problem} for v in broken]
         good = len(finished) - len(broken)
-        print_json({"sweep": folder.name, "good": good, "unmade": unmade, "broken": bad})
+        answer = {"sweep": folder.name, "good": good, "unmade": unmade, "broken": bad}
+        print_json({**answer, "stale": old})
     else:
+        for job, changes in changed:
+            click.echo(f"{job.output}: stale: {'; '.join(map(str, changes))}")
         for verdict in broken:
             click.echo(f"{verdict.job.output}: {verdict.problem}")
         click.echo(
             f"{folder.name}: {len(finished) - len(broken)} good, {len(broken)} broken or missing, "
-            f"{unmade} not made yet"
+            f"{unmade} not made yet{f', {len(stale)} stale' if stale else ''}"
         )
+        if stale:
+            click.echo(f"`sweep resume {folder.name} --stale` remakes the stale ones")
         if broken:
             click.echo(f"`sweep resume {folder.name}` makes the broken ones again")
     if broken:
         sys.exit(1)
+
+
+@click.command(short_help="Tell one job's whole story.")
+@click.argument("words", nargs=-1, required=True, metavar="[RUN] JOB")
+@json_option
+def explain(words: tuple[str, ...], as_json: bool) -> None:
+    """Tell one job's story: inputs, why it is in its state, attempts with log lines, what next.
+
+    JOB is an id (or its beginning), the path of a video or sidecar, or a place in the grid.
+
+    \b
+    sweep explain results/my/camera_motion/ref_a/seed_42_prompt_0.mp4
+    sweep explain my 7c1e4f0a
+    sweep explain my camera_motion/ref_a prompt=0 seed=42
+    """
+    from ..explain import explain as gather
+    from ..explain_view import story_lines
+    from ..lookup import look_up
+    from ..sweep import open_queue, take_back
+
+    folder, row = look_up(words)
+    queue = open_queue(folder)
+    take_back(folder, queue)
+    row = next(iter(queue.find(id_start=row.job.id)), row)
+    story = gather(folder, queue, row)
+    queue.close()
+    if as_json:
+        print_json(story.to_json())
+    else:
+        for line in story_lines(story):
+            click.echo(line)

@@ -22,6 +22,7 @@ def plan(experiment: Path, overrides: tuple[str, ...], skip_invalid: bool, as_js
     sweep plan experiments/quickstart.yaml
     sweep plan experiments/quickstart.yaml seeds=[1,2,3] generation.num_inference_steps=20
     """
+    from ..drift import Now, survey
     from ..gpus import Wish, choose_gpus, find_gpus
     from ..plan import estimate
     from ..plan_view import plan_json, print_plan
@@ -41,9 +42,11 @@ def plan(experiment: Path, overrides: tuple[str, ...], skip_invalid: bool, as_js
         backend.peak_memory(planned.experiment.generation),
         min((gpu.memory_gib for gpu in gpus), default=None),
     )
+    files = backend.model_files() if planned.stale else ()
+    drift = survey(planned.run, planned.stale, Now(planned.recipe, files))
     if as_json:
-        print_json({**plan_json(planned, result), "gpus_left_out": list(choice.left_out)})
+        print_json({**plan_json(planned, result, drift), "gpus_left_out": list(choice.left_out)})
     else:
         for line in choice.left_out:
             say(f"left out: {line}")
-        print_plan(planned, result)
+        print_plan(planned, result, drift)

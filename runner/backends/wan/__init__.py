@@ -50,6 +50,13 @@ class WanBackend(Backend[WanSettings]):
             "vae_tiling": self.settings.vae_tiling,
         }
 
+    def model_files(self) -> list[dict[str, Any]]:
+        """Every file of the checkpoint folder that is loaded. The tiny checkpoint has none of a
+        person's: it follows from this package, for which its identity stands."""
+        if self._is_tiny or not self._folder.folder.is_dir() or self._folder.missing():
+            return []
+        return self._folder.contents()
+
     def full_size(self) -> bool:
         """Whether the checkpoint is too large to be of use on a CPU."""
         return not self._is_tiny and self._folder.full_size()

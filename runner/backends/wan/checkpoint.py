@@ -99,6 +99,13 @@ class Checkpoint:
             {path.relative_to(self.folder).as_posix(): content_of(path) for path in self.files()}
         )
 
+    def contents(self) -> list[dict[str, Any]]:
+        """What `digest` is made of: each file, its size (bytes) and its hashes."""
+        return [
+            {"file": path.relative_to(self.folder).as_posix(), **content_of(path)}
+            for path in self.files()
+        ]
+
     def files(self) -> Iterator[Path]:
         """Every file that is loaded."""
         yield from self.dit

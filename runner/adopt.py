@@ -1,0 +1,253 @@
+"""Adopting: taking videos that another script made into a sweep, each checked and on record."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from .claim_job import claim_job
+from .dataset import nfc, shown
+from .errors import UserError
+from .experiment import Experiment
+from .fingerprint import Recipe
+from .job import Job, JobState
+from .pattern import Pattern
+from .provenance import inputs_in_common
+from .publish import files_of, publish, state_on_disk
+from .queue import Queue
+from .queue_questions import JobRow
+from .run_folder import RunFolder, make_folder, sha256_file
+from .video import BrokenVideo, Decoded, check_video
+
+HOLDER = "adopt"
+UNKNOWN = (
+    *("worker", "attempt", "claimed_at", "finished_at", "seconds"),
+    *("peak_gpu_memory_gib", "peak_host_memory_gib", "model_files", "versions"),
+    *("host", "device", "gpu", "git_commit", "git_dirty"),
+)
+"""What nobody here can know of a video that another script made: null in its sidecar."""
+
+
+class Fate(str, Enum):
+    """What became of a job's file, or would (`ADOPTED` in a dry run)."""
+
+    ADOPTED = "adopted"
+    KEPT = "kept"
+    """The job is done: its own video stays."""
+    LEFT = "left"
+    """The job cannot be given a video now."""
+    BROKEN = "broken"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A job, the file that was expected for it (below FOLDER), and what became of it."""
+
+    job: Job
+    file: str
+    fate: Fate
+    reason: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "job": self.job.id,
+            "video": self.job.output,
+            "file": self.file,
+            "fate": self.fate.value,
+            "reason": self.reason,
+        }
+
+
+@dataclass(frozen=True)
+class Adoption:
+    """What became of every job's file, and the videos in the folder that no job expects."""
+
+    findings: tuple[Finding, ...]
+    unmatched: tuple[str, ...]
+
+    def count(self, fate: Fate) -> int:
+        return sum(finding.fate is fate for finding in self.findings)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A file that was decoded: what it is, and its sha256 before and after the decoding."""
+
+    found: Decoded
+    sha256: str
+
+
+def adopt(
+    run: RunFolder,
+    queue: Queue,
+    experiment: Experiment,
+    folder: Path,
+    pattern: Pattern,
+    *,
+    dry_run: bool = False,
+    on_finding: Callable[[Finding], object] = lambda _: None,
+) -> Adoption:
+    """Copy another script's videos to their jobs' places, each decoded and vouched for.
+
+    A copy and not a link: the other script may write to its file again. What is done stays, and
+    workers may run meanwhile: a job is claimed before its video is published.
+
+    Raises:
+        UserError: the pattern does not tell jobs apart or fits no file at all, the folder is
+            not there, or the run's settings are not those that were planned.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder")
+    rows = [row for row in queue.rows() if row.state is not JobState.RETIRED]
+    expected = pattern.paths([row.job for row in rows])
+    file_of = {job.id: path for path, job in expected.items()}
+    there = files_below(folder)
+    if not any(nfc(path) in there for path in expected):
+        example = next(iter(there.values()), None)
+        lies = f"there is {shown(Path(example))!r}" if example else "there is no video at all"
+        first = next(iter(expected), "no job")
+        raise UserError(f"{folder}: no file fits --pattern: {first!r} is expected, {lies}")
+    common = _common_record(run, experiment, [row.job for row in rows])
+
+    def look(row: JobRow) -> tuple[JobRow, str, Checked | Finding]:
+        path = file_of[row.job.id]
+        return row, there.get(nfc(path), path), _look(row, path, folder, there)
+
+    findings = []
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        for row, path, seen in pool.map(look, rows):
+            finding = seen
+            if isinstance(seen, Checked):
+                finding = Finding(row.job, path, Fate.ADOPTED)
+                if not dry_run:
+                    finding = _take_in(run, queue, row.job, folder, path, seen, common)
+            assert isinstance(finding, Finding)
+            on_finding(finding)
+            findings.append(finding)
+    wanted = {nfc(path) for path in expected}
+    unmatched = [path for key, path in there.items() if key not in wanted]
+    return Adoption(tuple(findings), tuple(sorted(unmatched)))
+
+
+def files_below(folder: Path) -> dict[str, str]:
+    """Every .mp4 file below a folder, by its path there in Unicode's NFC form.
+
+    A file system may spell a name in another Unicode form than the experiment.
+    """
+    return {nfc(path): path for path in _walk(folder)}
+
+
+def _walk(folder: Path) -> Iterator[str]:
+    for here, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            if name.lower().endswith(".mp4") and not name.startswith("."):
+                yield os.path.relpath(Path(here) / name, folder)
+
+
+def _look(row: JobRow, path: str, folder: Path, there: Mapping[str, str]) -> Checked | Finding:
+    """A job's file, decoded, or why there is nothing to adopt."""
+    job, own = row.job, there.get(nfc(path))
+    if row.state is JobState.DONE:
+        return Finding(job, own or path, Fate.KEPT, "its own video is done")
+    if own is None:
+        return Finding(job, path, Fate.MISSING, "no such file")
+    if row.state is JobState.RUNNING:
+        return Finding(job, own, Fate.LEFT, f"{row.worker} is making it")
+    if row.state is JobState.STALE:
+        reason = "it has a video of former inputs; `sweep resume --stale` remakes it"
+        return Finding(job, own, Fate.LEFT, reason)
+    source = folder / own
+    try:
+        before = sha256_file(source)
+        found = check_video(source, **_size(job))
+        if sha256_file(source) != before:
+            return Finding(job, own, Fate.BROKEN, "it was written to while it was read")
+    except BrokenVideo as error:
+        return Finding(job, own, Fate.BROKEN, str(error))
+    except OSError as error:
+        return Finding(job, own, Fate.BROKEN, f"cannot be read: {error.strerror}")
+    return Checked(found, before)
+
+
+def _size(job: Job) -> dict[str, Any]:
+    return {key: job.parameters[key] for key in ("width", "height", "num_frames", "fps")}
+
+
+def _take_in(
+    run: RunFolder,
+    queue: Queue,
+    job: Job,
+    folder: Path,
+    path: str,
+    checked: Checked,
+    common: Mapping[str, Any],
+) -> Finding:
+    claim = claim_job(queue, job.id, HOLDER, time.time())
+    if claim is None:
+        return Finding(job, path, Fate.LEFT, "it was claimed or made meanwhile")
+    video, source = run.video(job), folder / path
+    temporary = run.temporary(job)
+    try:
+        if state_on_disk(run, job) is JobState.DONE:
+            queue.finish(claim, time.time(), files=files_of(str(video)))
+            return Finding(job, path, Fate.KEPT, "its own video is done")
+        make_folder(video.parent)
+        shutil.copyfile(source, temporary)
+        if sha256_file(temporary) != checked.sha256:
+            queue.give_back(claim)
+            return Finding(job, path, Fate.BROKEN, "it was written to while it was read")
+        if not queue.renew(claim, time.time()):
+            return Finding(job, path, Fate.LEFT, "its claim was lost")
+        publish(run, job, temporary, sidecar_record(job, checked, source, common))
+        queue.finish(claim, time.time(), files=files_of(str(video)))
+    except BaseException:
+        queue.give_back(claim)
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+    return Finding(job, path, Fate.ADOPTED)
+
+
+def sidecar_record(
+    job: Job, checked: Checked, source: Path, common: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What the sidecar of an adopted video says: the job's inputs, and null of the making."""
+    where = os.fsencode(source.absolute()).decode("utf-8", "backslashreplace")
+    return {
+        "category": job.category,
+        "video_name": job.video,
+        "prompt": {"number": job.prompt, "text": job.prompt_text},
+        "seed": job.seed,
+        "reference": {"path": job.reference.path, "sha256": job.reference.sha256},
+        "parameters": job.parameters,
+        **common,
+        "video": asdict(checked.found),
+        **dict.fromkeys(UNKNOWN),
+        "adopted": {"source": where, "sha256": checked.sha256, "at": time.time()},
+    }
+
+
+def _common_record(run: RunFolder, experiment: Experiment, jobs: Sequence[Job]) -> dict[str, Any]:
+    """The inputs that all jobs share; what the model is only where it is on this machine."""
+    try:
+        recipe = Recipe.of(experiment)
+    except UserError:
+        recipe = None
+    for job in jobs if recipe is not None else ():
+        assert recipe is not None
+        made_so = recipe.fingerprint(job.prompt_text, job.reference.sha256, job.seed)
+        if made_so != job.fingerprint:
+            raise UserError(
+                f"{run.experiment}: settings or checkpoint are not those that were planned; run "
+                f"`sweep plan {run.experiment}`, then adopt"
+            )
+    return {"quality": experiment.output.quality, **inputs_in_common(experiment, recipe)}

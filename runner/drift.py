@@ -1,0 +1,255 @@
+"""Drift: which inputs of a video are no longer those that it was made from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import UserError
+from .experiment import Experiment
+from .fingerprint import Recipe
+from .job import Job, canonical_json
+from .publish import read_sidecar
+from .run_folder import RunFolder
+
+EXAMINED = 400
+"""So many stale videos' sidecars are read; of more, as many spread evenly."""
+EXAMPLES = 3
+LINES = 12
+SHOWN = 60
+"""Characters of a value in a line."""
+LEAD_IN = 12
+"""Characters before the first difference that are shown of two long texts."""
+HIDDEN = frozenset({"weights"})
+"""Of the model's identity: hashes that say less to a person than the files do."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One input that has changed: what it was for the video, and what it is for the job.
+
+    `input` is the experiment's key where there is one (`generation.cfg_scale`); `note` says
+    more, or takes the place of the values where they are not known.
+    """
+
+    input: str
+    before: Any = None
+    after: Any = None
+    note: str | None = None
+
+    def __str__(self) -> str:
+        if self.note is not None:
+            return f"{self.input}: {self.note}"
+        before, after = shortened(self.before, self.after)
+        return f"{self.input}: {before} -> {after}"
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "input": self.input,
+            "before": self.before,
+            "after": self.after,
+            "note": self.note,
+            "line": str(self),
+        }
+
+
+@dataclass(frozen=True)
+class Now:
+    """What videos would be made with now.
+
+    Args:
+        recipe: None where it cannot be told on this machine, for the reason `unknown`.
+        model_files: as `Backend.model_files` gives them.
+    """
+
+    recipe: Recipe | None
+    model_files: Sequence[Mapping[str, Any]] = ()
+    unknown: str = ""
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> Now:
+        try:
+            recipe = Recipe.of(experiment)
+        except UserError as error:
+            return cls(None, unknown=str(error))
+        return cls(recipe, experiment.make_backend().model_files())
+
+
+def changes_of(sidecar: Mapping[str, Any], job: Job, now: Now) -> list[Change]:
+    """What differs between a video's record and its job; never empty for a stale video.
+
+    A key that an older sidecar does not have is not compared.
+    """
+    found = []
+    prompt, reference = sidecar.get("prompt"), sidecar.get("reference")
+    if isinstance(prompt, dict) and prompt.get("text") != job.prompt_text:
+        found.append(Change("prompt", prompt.get("text"), job.prompt_text))
+    if isinstance(reference, dict) and reference.get("sha256") != job.reference.sha256:
+        found.append(_reference(reference, job))
+    if sidecar.get("seed", job.seed) != job.seed:
+        found.append(Change("seed", sidecar["seed"], job.seed))
+    found += _section("generation", sidecar.get("parameters"), job.parameters)
+    recipe = now.recipe
+    if recipe is not None:
+        for key, name, present in (
+            ("quality", "output.quality", recipe.quality),
+            ("backend", "backend", recipe.backend),
+            ("recipe", "recipe", recipe.recipe),
+        ):
+            if key in sidecar and sidecar[key] != present:
+                found.append(Change(name, sidecar[key], present))
+        found += _model(sidecar, recipe, now.model_files)
+    if found or sidecar.get("fingerprint") == job.fingerprint:
+        return found
+    if recipe is None:
+        return [Change("model, backend or quality", note=f"not compared: {now.unknown}")]
+    return [Change("fingerprint", note="is another, though every input on record is the same")]
+
+
+def _reference(record: Mapping[str, Any], job: Job) -> Change:
+    before, after = record.get("sha256"), job.reference.sha256
+    where = job.reference.path
+    if record.get("path") != where:
+        where = f"{record.get('path')} -> {where}"
+    note = f"{where} has other content (sha256 {_brief(before)} -> {_brief(after)})"
+    return Change("reference", before, after, note)
+
+
+def _section(name: str, before: Any, after: Mapping[str, Any]) -> list[Change]:
+    """Each key of two mappings whose value differs."""
+    if not isinstance(before, dict):
+        return []
+    return [
+        Change(f"{name}.{key}", before.get(key), after.get(key))
+        for key in {**before, **after}
+        if canonical_json(before.get(key)) != canonical_json(after.get(key))
+    ]
+
+
+def _model(
+    sidecar: Mapping[str, Any], recipe: Recipe, files: Sequence[Mapping[str, Any]]
+) -> list[Change]:
+    changes = _section("model", sidecar.get("model_identity"), recipe.model)
+    found = [change for change in changes if change.input.removeprefix("model.") not in HIDDEN]
+    if len(found) == len(changes):
+        return found
+    former = sidecar.get("model_files")
+    differing = files_that_differ(former, files) if isinstance(former, list) and files else []
+    if differing:
+        return found + differing
+    return found + [
+        Change(
+            "model.checkpoint",
+            change.before,
+            change.after,
+            f"other weights ({_brief(change.before)} -> {_brief(change.after)})",
+        )
+        for change in changes
+        if change not in found
+    ]
+
+
+def files_that_differ(
+    before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]
+) -> list[Change]:
+    """Each model file that came, went or has other content."""
+    former = {str(record.get("file")): record for record in before}
+    latter = {str(record.get("file")): record for record in after}
+    found = []
+    for name in {**former, **latter}:
+        old, new = former.get(name), latter.get(name)
+        if old is not None and new is not None:
+            if dict(old) == dict(new):
+                continue
+            sizes = f"{old.get('size')} -> {new.get('size')} bytes"
+            same = old.get("size") == new.get("size")
+            note = f"{name} has other content ({'of the same size' if same else sizes})"
+        else:
+            note = f"{name} {'is new' if old is None else 'is no longer there'}"
+        found.append(Change("model.checkpoint", old and dict(old), new and dict(new), note))
+    return found
+
+
+@dataclass(frozen=True)
+class Group:
+    """A change that several stale videos have in common; `examples` are their paths."""
+
+    change: Change
+    videos: int
+    examples: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What changed of a sweep's stale videos, of which `examined` were looked at."""
+
+    stale: int
+    examined: int
+    groups: tuple[Group, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        groups = [
+            {**group.change.to_json(), "videos": group.videos, "examples": list(group.examples)}
+            for group in self.groups
+        ]
+        return {"videos": self.stale, "examined": self.examined, "changes": groups}
+
+    def lines(self) -> list[str]:
+        """A line per changed input, most videos first."""
+        lines = []
+        for group in self.groups[:LINES]:
+            of = f" of {self.examined} examined" if self.examined < self.stale else ""
+            more = ", ..." if group.videos > len(group.examples) else ""
+            examples = ", ".join(group.examples)
+            lines.append(f"{group.videos}{of}: {group.change} ({examples}{more})")
+        if len(self.groups) > LINES:
+            lines.append(f"and {len(self.groups) - LINES} further changes; --json names them all")
+        return lines
+
+
+def survey(run: RunFolder, stale: Sequence[Job], now: Now) -> Survey:
+    """Compare stale videos' sidecars with their jobs, `EXAMINED` of them at most."""
+    step = max(1, -(-len(stale) // EXAMINED))
+    chosen = stale[::step]
+    groups: dict[tuple[str, str], tuple[Change, list[str]]] = {}
+    for job in chosen:
+        for change in drift(run, job, now):
+            _, outputs = groups.setdefault((change.input, str(change)), (change, []))
+            outputs.append(job.output)
+    ordered = sorted(groups.values(), key=lambda group: -len(group[1]))
+    return Survey(
+        len(stale),
+        len(chosen),
+        tuple(Group(c, len(outputs), tuple(outputs[:EXAMPLES])) for c, outputs in ordered),
+    )
+
+
+def drift(run: RunFolder, job: Job, now: Now) -> list[Change]:
+    """What changed of one stale video, by the sidecar that is on disk."""
+    sidecar = read_sidecar(run.sidecar(job))
+    if sidecar is None:
+        return [Change("sidecar", note="is missing or cannot be read")]
+    return changes_of(sidecar, job, now)
+
+
+def shortened(before: Any, after: Any) -> tuple[str, str]:
+    """Two values for one line: of long texts, the part where they begin to differ."""
+    old, new = ("nothing" if value is None else repr(value) for value in (before, after))
+    if max(len(old), len(new)) <= SHOWN:
+        return old, new
+    same = 0
+    while same < min(len(old), len(new)) and old[same] == new[same]:
+        same += 1
+    start = max(0, same - LEAD_IN)
+    return _cut(old, start), _cut(new, start)
+
+
+def _cut(text: str, start: int) -> str:
+    part = text[start : start + SHOWN]
+    before, after = "..." if start else "", "..." if start + SHOWN < len(text) else ""
+    return f"{before}{part}{after}"
+
+
+def _brief(digest: Any) -> str:
+    return str(digest)[:12]

@@ -1,0 +1,118 @@
+"""What every sidecar of a worker says of software, machine and model."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import re
+import socket
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from .backends import Backend
+from .experiment import Experiment
+from .fingerprint import Recipe
+from .gpus import driver_versions, find_gpus
+
+PACKAGES = (
+    *("sweep-runner", "diffsynth", "torch", "transformers", "numpy", "Pillow"),
+    *("decord", "imageio", "imageio-ffmpeg"),
+)
+GIB_IN_KIB = 1024**2
+
+
+def provenance(
+    experiment: Experiment, backend: Backend[Any], recipe: Recipe, device: str
+) -> dict[str, Any]:
+    """What all videos of a worker on `device` ("cuda" or "cpu") have in common.
+
+    `docs/sidecar.md` says what each key means.
+    """
+    gpu = next(iter(find_gpus()), None) if device == "cuda" else None
+    commit, dirty = git_state(experiment.root)
+    return {
+        **inputs_in_common(experiment, recipe),
+        "model_files": backend.model_files(),
+        "versions": versions(),
+        "host": socket.gethostname(),
+        "device": gpu.name if gpu else platform.processor() or platform.machine(),
+        "gpu": gpu and {"number": gpu.number, "uuid": gpu.uuid, "memory_gib": gpu.memory_gib},
+        "git_commit": commit,
+        "git_dirty": dirty,
+        "adopted": None,
+    }
+
+
+def inputs_in_common(experiment: Experiment, recipe: Recipe | None) -> dict[str, Any]:
+    """The part of it that decides the videos; `recipe` is None where the model is not here."""
+    return {
+        "backend": experiment.backend,
+        "recipe": experiment.make_backend().recipe,
+        "model": experiment.model.model_dump(mode="json"),
+        "model_identity": None if recipe is None else dict(recipe.model),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Of Python, of the packages that touch a video's pixels, of ffmpeg and of the driver."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    if ffmpeg := ffmpeg_version():
+        found["ffmpeg"] = ffmpeg
+    return {**found, **driver_versions()}
+
+
+def ffmpeg_version() -> str | None:
+    """Of the ffmpeg that writes and checks videos, or None where it does not start."""
+    import imageio_ffmpeg
+
+    said = _said_by(imageio_ffmpeg.get_ffmpeg_exe(), "-version")
+    match = re.match(r"ffmpeg version (\S+)", said or "")
+    return match[1] if match else None
+
+
+def git_state(folder: Path) -> tuple[str | None, bool | None]:
+    """The commit checked out in a folder, and whether tracked files there differ from it.
+
+    (None, None) outside git, or where git takes too long.
+    """
+    commit = (_said_by("git", "-C", str(folder), "rev-parse", "HEAD") or "").strip()
+    if not commit:
+        return None, None
+    # A data set or results beside the code are no change of the code.
+    status = ("status", "--porcelain", "--untracked-files=no")
+    changes = _said_by("git", "-C", str(folder), *status)
+    return commit, None if changes is None else bool(changes.strip())
+
+
+def _said_by(*command: str) -> str | None:
+    """A command's standard output, or None where it failed."""
+    # Asking about a repository must not take its lock from whoever works in it.
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+    try:
+        result = subprocess.run(
+            command, capture_output=True, timeout=10, check=False, env=environment
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return result.stdout.decode("utf-8", "replace") if result.returncode == 0 else None
+
+
+def peak_host_memory_gib() -> float | None:
+    """Peak resident memory of this process since the last call (first: since it started), GiB.
+
+    None where Linux's `/proc` does not tell. Writing 5 to `clear_refs` starts the peak anew
+    (https://man7.org/linux/man-pages/man5/proc_pid_clear_refs.5.html).
+    """
+    own = Path("/proc/self")
+    try:
+        peak = re.search(r"^VmHWM:\s+(\d+) kB", (own / "status").read_text(), re.MULTILINE)
+        (own / "clear_refs").write_text("5")
+    except OSError:
+        return None
+    return round(int(peak[1]) / GIB_IN_KIB, 3) if peak else None

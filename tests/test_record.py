@@ -1,0 +1,159 @@
+"""The record of a video: a real run's sidecars say exactly what docs/sidecar.md promises."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Project, write_clip
+
+from runner.backends.wan.checkpoint import Checkpoint
+from runner.backends.wan.tiny import write_tiny
+from runner.manifest import read_manifest
+from runner.provenance import git_state, peak_host_memory_gib
+from runner.publish import read_sidecar
+
+DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "sidecar.md"
+LAUNCH = ("--on", "local", "--wait")
+OPEN = {"parameters", "model", "model_identity", "seconds", "versions"}
+"""Mappings whose keys are the experiment's, the backend's or the machine's."""
+
+
+def documented() -> dict[str, str]:
+    """Each key of the document, and when it is null."""
+    rows = re.findall(r"^\| `([a-z_0-9.]+)` \|.*\| ([^|]+) \|$", DOCUMENT.read_text(), re.MULTILINE)
+    return {key: null.strip() for key, null in rows}
+
+
+def keys_of(sidecar: dict[str, Any]) -> set[str]:
+    found = set()
+    for key, value in sidecar.items():
+        if isinstance(value, dict) and key in ("prompt", "reference", "video"):
+            found |= {f"{key}.{inner}" for inner in value}
+        else:
+            found.add(key)
+    return found
+
+
+def sidecars(project: Project) -> list[dict[str, Any]]:
+    run = project.run_folder
+    found = [read_sidecar(run.sidecar(job)) for job in read_manifest(run.manifest).jobs]
+    assert found
+    return [sidecar for sidecar in found if sidecar is not None]
+
+
+def assert_documented(sidecar: dict[str, Any], *nulls: str) -> None:
+    """All documented keys and no other; null only where the document allows it for one of these
+    reasons."""
+    promised = documented()
+    assert len(promised) > 30
+    assert keys_of(sidecar) == set(promised)
+    for key, value in sidecar.items():
+        if value is None:
+            assert any(reason in promised[key] for reason in nulls), key
+
+
+def test_a_made_video_has_exactly_the_documented_keys(project: Project) -> None:
+    assert project.sweep("launch", "experiments/x.yaml", *LAUNCH).status == 0
+    made = sidecars(project)
+    assert len(made) == 6
+    for sidecar in made:
+        assert_documented(
+            sidecar, "without a GPU", "on a CPU", "outside git", "where we made it", "/proc"
+        )
+        video = sidecar["video"]
+        assert (video["codec"], video["pix_fmt"]) == ("h264", "yuv420p")
+        assert (video["width"], video["height"], video["num_frames"]) == (112, 64, 9)
+        assert video["fps"] == pytest.approx(15)
+        assert sidecar["recipe"] == 1
+        assert sidecar["attempt"] == 1
+        assert {"python", "ffmpeg", "imageio-ffmpeg", "decord"} <= set(sidecar["versions"])
+        assert {"claim", "generate", "finish", "check"} <= set(sidecar["seconds"])
+        assert 0 < sidecar["peak_host_memory_gib"] < 64
+
+
+def test_an_adopted_video_has_the_same_keys(project: Project) -> None:
+    assert project.call("plan", "experiments/x.yaml").status == 0
+    folder = project.root / "old"
+    for job in read_manifest(project.run_folder.manifest).jobs:
+        write_clip(folder / job.video / f"{job.prompt}.mp4")
+    words = ("adopt", "x", str(folder), "--pattern", "{video}/{prompt}.mp4")
+    assert project.call(*words).status == 0
+    for sidecar in sidecars(project):
+        assert_documented(sidecar, "adopted")
+        assert sidecar["adopted"].keys() == {"source", "sha256", "at"}
+
+
+def test_model_files_are_on_record_with_size_and_hash(tmp_path: Path) -> None:
+    """Each file that is loaded; one changed byte of the weights shows in its file alone."""
+    write_tiny(tmp_path)
+    before = {record["file"]: record for record in Checkpoint(tmp_path).contents()}
+    assert {"Wan2.1_VAE.safetensors", "models_t5_umt5-xxl-enc-bf16.safetensors"} <= set(before)
+    for name, record in before.items():
+        assert record["size"] == (tmp_path / name).stat().st_size
+        assert record.keys() == {"file", "size", "header", "blocks"}
+    vae = tmp_path / "Wan2.1_VAE.safetensors"
+    content = bytearray(vae.read_bytes())
+    content[-1] ^= 1
+    vae.write_bytes(content)
+    after = {record["file"]: record for record in Checkpoint(tmp_path).contents()}
+    assert [name for name in before if before[name] != after[name]] == [vae.name]
+
+
+def test_a_wan_video_names_its_model_files_and_their_drift(project: Project) -> None:
+    """A real run from a checkpoint folder; plan and verify name the file that was exchanged."""
+    weights = project.root / "weights"
+    weights.mkdir()
+    write_tiny(weights)
+    project.add_clips({"c": {"v": ["one"]}})
+    project.write(
+        backend="wan",
+        model={"checkpoint": "weights"},
+        dataset={"videos": "videos", "prompts": "prompts.json", "categories": ["c"]},
+        placement={"gpus": [0], "device": "cpu"},
+    )
+    assert project.sweep("launch", "experiments/x.yaml", *LAUNCH).status == 0
+    (sidecar,) = sidecars(project)
+    assert_documented(
+        sidecar, "without a GPU", "on a CPU", "outside git", "where we made it", "/proc"
+    )
+    assert sidecar["model_files"] == Checkpoint(weights).contents()
+    vae = weights / "Wan2.1_VAE.safetensors"
+    content = bytearray(vae.read_bytes())
+    content[-1] ^= 1
+    vae.write_bytes(content)
+    planned = project.call("plan", "experiments/x.yaml")
+    line = f"model.checkpoint: {vae.name} has other content (of the same size)"
+    assert line in planned.out
+    assert line in project.call("verify", "x").out
+
+
+def test_the_commit_and_whether_it_is_dirty(tmp_path: Path) -> None:
+    """Outside git nothing is claimed; an untracked file is no change, an edited one is."""
+    assert git_state(tmp_path) == (None, None)
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    (tmp_path / "a").write_text("1")
+    for words in (["init", "-q"], ["add", "a"], ["commit", "-q", "-m", "m"]):
+        subprocess.run([*git, *words], check=True)
+    (tmp_path / "results").write_text("untracked")
+    commit, dirty = git_state(tmp_path)
+    assert commit is not None
+    assert (len(commit), dirty) == (40, False)
+    (tmp_path / "a").write_text("2")
+    assert git_state(tmp_path) == (commit, True)
+
+
+def test_peak_host_memory_is_since_the_last_call() -> None:
+    """A peak that has been told once is not told again of the next video."""
+    peak_host_memory_gib()
+    block = bytearray(b"\1") * (400 << 20)
+    with_block = peak_host_memory_gib()
+    del block
+    peak_host_memory_gib()
+    after = peak_host_memory_gib()
+    assert with_block is not None
+    assert after is not None
+    assert with_block - after > 0.3
