@@ -122,3 +122,24 @@ def test_plan_restores_the_runs_experiment(project: Project, damage: str) -> Non
     assert path.read_bytes() == text
     assert project.sweep(*RESUME).status == 0
     assert made(project) == before
+
+
+def test_verify_names_what_a_lost_queue_no_longer_knows(project: Project) -> None:
+    """A damaged video stays one when the queue that counted it as done is gone."""
+    assert project.sweep(*LAUNCH).status == 0
+    paths = [project.run_folder.path / job["output"] for job in jobs(project)]
+    os.truncate(paths[0], 100)
+    os.truncate(paths[1].with_suffix(".json"), 0)
+    paths[2].with_suffix(".json").unlink()
+    project.run_folder.queue.unlink()
+    finished = project.sweep("verify", "x", "--json")
+    assert finished.status == 1
+    answer = json.loads(finished.out)
+    assert {entry["video"] for entry in answer["broken"]} == {
+        str(path.relative_to(project.run_folder.path)) for path in paths[:3]
+    }
+    assert (answer["good"], answer["unmade"]) == (3, 0)
+    again = json.loads(project.sweep("verify", "x", "--json").out)
+    assert (again["good"], again["unmade"], again["broken"]) == (3, 3, [])
+    assert project.sweep(*RESUME).status == 0
+    assert project.progress()["done"] == 6
