@@ -12,6 +12,7 @@ import pytest
 from conftest import Project
 
 from runner.damage import find_queue_damage
+from runner.job import JobState
 from runner.queue import Queue
 
 LAUNCH = ("launch", "experiments/x.yaml", "--on", "local", "--wait")
@@ -143,3 +144,18 @@ def test_verify_names_what_a_lost_queue_no_longer_knows(project: Project) -> Non
     assert (again["good"], again["unmade"], again["broken"]) == (3, 3, [])
     assert project.sweep(*RESUME).status == 0
     assert project.progress()["done"] == 6
+
+
+def test_nothing_is_left_in_the_making_of_a_video_that_is_found_made(project: Project) -> None:
+    """Its worker was killed between publishing the video and recording it."""
+    assert project.sweep(*LAUNCH).status == 0
+    before = made(project)
+    job = jobs(project)[0]["id"]
+    scratch = project.run_folder.path / "work" / job
+    scratch.mkdir()
+    queue = Queue(project.run_folder.queue)
+    assert queue.retry([JobState.DONE], [job]) == 1
+    queue.close()
+    assert project.sweep(*RESUME).status == 0
+    assert made(project) == before
+    assert not scratch.exists()
