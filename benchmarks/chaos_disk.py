@@ -102,7 +102,7 @@ def _attack(
     sweep.ask("plan", str(sweep.file))
     planned = sha256_file(sweep.run.manifest)
     command = sweep.start("launch", str(sweep.run.path), "--on", "local", "--wait")
-    wait_until_still(sweep, 300)
+    wait_for(partial(all_wait, sweep), 300)
     full = sweep.ask("progress", str(sweep.run.path), statuses=(0, 1))
     notes = check_paused(sweep, full, broken)
     broken.expect(command.poll() is None, "launch --wait ended while the disk was full")
@@ -157,15 +157,10 @@ def check_paused(sweep: ChaosSweep, progress: dict[str, Any], broken: Broken) ->
     return sorted(note.replace(str(sweep.folder), "") for note in notes)
 
 
-def wait_until_still(sweep: ChaosSweep, seconds: float) -> None:
-    """Wait until no job has been finished for a while."""
-    ends = time.monotonic() + seconds
-    still_since, done = time.monotonic(), -1
-    while time.monotonic() < ends and time.monotonic() - still_since < 8:
-        now = sweep.done_so_far()
-        if now != done:
-            still_since, done = time.monotonic(), now
-        time.sleep(0.2)
+def all_wait(sweep: ChaosSweep) -> bool:
+    """Whether every worker says that it waits for something."""
+    progress = sweep.ask("progress", str(sweep.run.path), statuses=(0, 1))
+    return bool(progress["workers"]) and all(w.get("note") for w in progress["workers"])
 
 
 def goes_on(sweep: ChaosSweep, command: subprocess.Popen[bytes], before: int) -> bool:
