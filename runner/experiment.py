@@ -204,7 +204,7 @@ class Experiment(Section):
 
     @property
     def run_folder(self) -> RunFolder:
-        if self._file.name == "experiment.yaml" and (self._file.parent / "manifest.jsonl").exists():
+        if is_planned(self._file):
             return RunFolder(self._file.parent)
         return RunFolder(self._root / self.results / self.name)
 
@@ -238,7 +238,7 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     Raises:
         UserError: no such file, no YAML, an unknown key, a wrong value; with the place.
     """
-    values = read_yaml(path)
+    values = read_planned_yaml(path) if is_planned(path) else read_yaml(path)
     kept = values.get("overrides") or []
     if not isinstance(kept, list) or not all(isinstance(item, str) for item in kept):
         raise UserError(f"{path}: overrides: must be a list of key=value texts")
@@ -358,6 +358,24 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from None
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise UserError(f"{path}: must be a mapping of keys such as name:, dataset:, seeds:")
+    return values
+
+
+def is_planned(path: Path) -> bool:
+    """Whether this is an experiment as plan wrote it into its run folder."""
+    return path.name == "experiment.yaml" and (path.parent / "manifest.jsonl").exists()
+
+
+def read_planned_yaml(path: Path) -> dict[str, Any]:
+    """What plan wrote; where that is damaged, the error says how to restore it."""
+    remedy = "`sweep plan FILE` restores it from the experiment file"
+    try:
+        values = read_yaml(path)
+    except UserError as error:
+        raise UserError(f"{error}\n{remedy}") from None
+    # It has every key, and this one comes last.
+    if "overrides" not in values:
+        raise UserError(f"{path}: is damaged: cut short; {remedy}")
     return values
 
 

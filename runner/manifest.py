@@ -25,6 +25,17 @@ class Manifest:
     retired: tuple[Job, ...] = ()
 
 
+class DamagedManifest(UserError):
+    """A manifest that is not as it was written: cut short, or with a line that is no job's.
+
+    `what` says it without the remedy.
+    """
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f"{what}; `sweep plan FILE` restores it from the experiment file")
+        self.what = what
+
+
 def write_manifest(path: Path, manifest: Manifest) -> str:
     """Write a manifest line by line; returns the hex sha256 of the file."""
     digest = hashlib.sha256()
@@ -41,9 +52,11 @@ def write_manifest(path: Path, manifest: Manifest) -> str:
 def _lines(manifest: Manifest) -> Iterator[str]:
     """Each job as the canonical JSON of its record, its schema and whether it is retired.
 
+    The first line also says how many there are: one cut short where a line ends reads well.
     What neighbouring jobs share is put into JSON once: most of a line is parameters.
     """
     last: list[object] = [None] * 5
+    count = f'"lines":{len(manifest.jobs) + len(manifest.retired)},'
     start = middle = end = video = ""
     for jobs, retired in ((manifest.jobs, "false"), (manifest.retired, "true")):
         for job in jobs:
@@ -51,7 +64,7 @@ def _lines(manifest: Manifest) -> Iterator[str]:
             if any(one is not other for one, other in zip(shared, last, strict=True)):
                 last = shared
                 start = f'{{"category":{canonical_json(job.category)},"fingerprint":"'
-                middle = f',"parameters":{canonical_json(job.parameters)},"prompt":'
+                middle = f'"parameters":{canonical_json(job.parameters)},"prompt":'
                 reference = {"path": job.reference.path, "sha256": job.reference.sha256}
                 end = (
                     f',"prompt_text":{canonical_json(job.prompt_text)},'
@@ -59,9 +72,10 @@ def _lines(manifest: Manifest) -> Iterator[str]:
                 )
                 video = f',"video":{canonical_json(job.video)}}}\n'
             yield (
-                f'{start}{job.fingerprint}","id":"{job.id}","output":{canonical_json(job.output)}'
+                f'{start}{job.fingerprint}","id":"{job.id}",{count}"output":{canonical_json(job.output)},'
                 f'{middle}{job.prompt}{end}{retired},"schema":{SCHEMA},"seed":{job.seed}{video}'
             )
+            count = ""
 
 
 def _in_chunks(lines: Iterator[str], size: int = 2000) -> Iterator[bytes]:
@@ -73,11 +87,13 @@ def read_manifest(path: Path) -> Manifest:
     """Read a manifest.
 
     Raises:
-        UserError: there is none, or a line of it is not a job's.
+        DamagedManifest: a line of it is not a job's, or lines are missing.
+        UserError: there is none, or it is of another version.
     """
     jobs: list[Job] = []
     retired: list[Job] = []
     shared: dict[Any, Any] = {}
+    wanted: int | None = None
     try:
         file = path.open("rb")
     except FileNotFoundError:
@@ -86,18 +102,21 @@ def read_manifest(path: Path) -> Manifest:
         for number, line in enumerate(file, start=1):
             try:
                 record = json.loads(line)
+                wanted = record.pop("lines", wanted)
                 schema, is_retired = record.pop("schema"), record.pop("retired")
                 job = _job(record, shared)
             except (ValueError, KeyError, TypeError, AttributeError):
-                raise UserError(
-                    f"{path}:{number}: is not a job; move the file away, and `sweep plan` makes "
-                    "it anew"
-                ) from None
+                raise DamagedManifest(f"{path}:{number}: is damaged: not a job") from None
             if schema != SCHEMA:
                 raise UserError(
                     f"{path}:{number}: has schema {schema}, this version knows {SCHEMA}"
                 )
             (retired if is_retired else jobs).append(job)
+    number = len(jobs) + len(retired)
+    if number != wanted:
+        raise DamagedManifest(
+            f"{path}: is damaged: {number} jobs of {wanted or 'an unknown number'}"
+        )
     return Manifest(tuple(jobs), tuple(retired))
 
 

@@ -83,10 +83,13 @@ def _start_ticks(pid: int) -> int | None:
     return None if state in (b"Z", b"X") else int(ticks)
 
 
-def die_with_parent() -> None:
-    """Have the kernel kill this process when its parent dies (prctl(2))."""
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when its parent, of that pid, dies (prctl(2))."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        # It died before it could be told from: no signal comes any more.
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def oom_kills() -> int:

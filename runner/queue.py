@@ -91,6 +91,10 @@ class Queue(Questions):
                         set_meta(connection, "schema", SCHEMA)
             with read(self._engine) as connection:
                 schema = get_meta(connection, "schema")
+        except sa.exc.OperationalError as error:
+            # No room, busy for a minute, not ours to write: what it holds may be whole.
+            self.close()
+            raise UserError(f"{path}: {error.orig}") from None
         except sa.exc.DatabaseError:
             self.close()
             raise UserError(

@@ -21,6 +21,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import IO
@@ -201,7 +202,7 @@ class Supervisor:
             stderr=subprocess.STDOUT,
             pass_fds=[lock],
             start_new_session=True,
-            preexec_fn=die_with_parent,
+            preexec_fn=partial(die_with_parent, os.getpid()),
         )
         if self._stop.is_asked:
             # The signal came before there was a worker to pass it on to.

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from .attempts import Attempt, record_attempt
+from .damage import drop_damaged_queue, may_be_damaged, read_former, read_planned
 from .dataset import Dataset, read_dataset
 from .errors import UserError
 from .experiment import Experiment, load_experiment
@@ -63,9 +64,12 @@ def find_run(text: str) -> RunFolder:
         return run
     if (path / "experiment.yaml").exists():
         return RunFolder(path.absolute())
-    for folder in _places():
-        if "/" not in text and (folder / "results" / text / "experiment.yaml").exists():
-            return RunFolder(folder / "results" / text)
+    named = [folder / "results" / text for folder in _places() if "/" not in text]
+    for folder in named:
+        if (folder / "experiment.yaml").exists():
+            return RunFolder(folder)
+    if any(was_planned(RunFolder(folder)) for folder in (path, *named)):
+        raise UserError(f"{text}: has lost its experiment.yaml; `sweep plan FILE` restores it")
     if path.is_dir():
         raise UserError(f"{text}: is no run folder (it has no experiment.yaml)")
     raise UserError(
@@ -115,8 +119,8 @@ def plan_sweep(
     experiment = load_experiment(path, overrides)
     run = experiment.run_folder
     key_changes: list[str] = []
-    if run.experiment.exists():
-        planned = load_experiment(run.experiment)
+    planned = read_planned(run, restoring=take_changes and path.absolute() != run.experiment)
+    if planned is not None:
         if path.absolute() != run.experiment:
             kept = planned.overrides
             experiment = load_experiment(path, [*kept, *overrides])
@@ -129,14 +133,16 @@ def plan_sweep(
                     f"`sweep resume {run.name}` goes on as planned"
                 )
         key_changes = experiment.differences(planned)
-    elif has_content(run.path):
+    elif not was_planned(run) and has_content(run.path):
         raise UserError(f"{run.path}: is not empty and no run folder; change `name` or `results`")
     dataset = read_dataset(experiment, skip_invalid=skip_invalid)
     check_placement(experiment, dataset)
     recipe = Recipe.of(experiment)
     with locked(run.plan_lock):
         refuse_lost_queue(run)
-        former = read_manifest(run.manifest) if run.manifest.exists() else Manifest(())
+        if run.queue.exists() and not live_slots(run):
+            drop_damaged_queue(run)
+        former = read_former(run)
         manifest = expand(experiment, dataset.clips, recipe, former)
         known = {job.id for job in (*former.jobs, *former.retired)}
         if known and not known & {job.id for job in manifest.jobs}:
@@ -147,7 +153,7 @@ def plan_sweep(
         text = experiment.to_yaml(run.path)
         if not run.experiment.exists() or run.experiment.read_text(encoding="utf-8") != text:
             write_atomically(run.experiment, text.encode())
-        if manifest != former:
+        if manifest != former or not run.manifest.exists():
             sha256 = write_manifest(run.manifest, manifest)
         else:
             sha256 = sha256_file(run.manifest)
@@ -166,6 +172,11 @@ def plan_sweep(
         recipe=recipe,
         stale=tuple(job for job in manifest.jobs if job.id in stale) if stale else (),
     )
+
+
+def was_planned(run: RunFolder) -> bool:
+    """Whether a folder was a run's, even if it has lost its experiment."""
+    return run.manifest.exists() or run.queue.exists()
 
 
 def has_content(folder: Path) -> bool:
@@ -202,9 +213,12 @@ def open_queue(run: RunFolder, *, look_at_disk: bool = False) -> Queue:
         UserError: there is no manifest, or the queue is missing while workers run.
     """
     refuse_lost_queue(run)
-    missing = not run.queue.exists()
     if not run.manifest.exists():
-        raise UserError(f"{run.path}: has no manifest; run `sweep plan` first")
+        raise UserError(f"{run.path}: has no manifest; `sweep plan FILE` makes or restores it")
+    if run.queue.exists() and not live_slots(run) and may_be_damaged(run.queue):
+        with locked(run.plan_lock):
+            drop_damaged_queue(run)
+    missing = not run.queue.exists()
     if not missing:
         queue = Queue(run.queue)
         if _knows_manifest(queue, run):

@@ -7,11 +7,15 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from .job import Job, JobState
+from .attempts import read_attempts
+from .job import Job, JobState, Outcome
 from .publish import read_sidecar, supersede
 from .queue_questions import JobRow
 from .run_folder import RunFolder, sha256_file
 from .video import BrokenVideo, check_video
+
+ENDED_OTHERWISE = (JobState.FAILED, JobState.RUNNING)
+"""Where no worker lives, nothing is running either."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,29 @@ def verify(
             on_verdict(verdict)
             verdicts.append(verdict)
     return verdicts
+
+
+def forgotten(run: RunFolder, rows: Sequence[JobRow]) -> list[JobRow]:
+    """Jobs that were made as their files tell, though the queue, which may have been damaged or
+    made anew, takes them for not made. To be asked only while no worker lives.
+
+    Of such a job there is a sidecar, or a video that `attempts.jsonl` says was published. A video
+    without either was never finished; one whose sidecar has another fingerprint awaits its remake.
+    """
+    unmade = [row for row in rows if row.state in (JobState.PENDING, *ENDED_OTHERWISE)]
+    if not unmade:
+        return []
+    attempts = read_attempts(run.attempts)
+    published = {attempt["job"] for attempt in attempts if attempt.get("outcome") == Outcome.DONE}
+
+    def was_made(job: Job) -> bool:
+        path = run.sidecar(job)
+        if not path.exists():
+            return job.id in published and run.video(job).exists()
+        sidecar = read_sidecar(path)
+        return sidecar is None or sidecar.get("fingerprint") == job.fingerprint
+
+    return [row for row in unmade if was_made(row.job)]
 
 
 def find_problem(run: RunFolder, job: Job, *, is_stale: bool = False) -> str | None:

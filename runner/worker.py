@@ -261,6 +261,7 @@ class Worker:
     def _take_up(self, claim: Claim, claiming: float) -> None:
         # A worker may have been killed between publishing and recording it.
         if state_on_disk(self.run_folder, claim.job) is JobState.DONE:
+            shutil.rmtree(self.run_folder.scratch(claim.job), ignore_errors=True)
             self._endings.found(claim)
         elif not self._is_current(claim.job):
             self.queue.give_back(claim)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from runner.fingerprint import Recipe
 from runner.job import Job, Reference, canonical_json, job_id, sha256_of
-from runner.manifest import Manifest, read_manifest, write_manifest
+from runner.manifest import DamagedManifest, Manifest, read_manifest, write_manifest
 from runner.placement import home_categories
 from runner.plan import number_prompts, select
 
@@ -239,7 +239,32 @@ def test_a_manifest_reads_back_as_written(
         for jobs, retired in ((manifest.jobs, False), (manifest.retired, True))
         for job in jobs
     ]
+    # The first line also says how many there are.
+    lines[0] = lines[0].replace('"output":', f'"lines":{len(lines)},"output":', 1)
     assert path.read_text(encoding="utf-8") == "".join(f"{line}\n" for line in lines)
+
+
+@given(end=st.integers(0), without_lines=st.booleans())
+def test_a_manifest_cut_short_is_damaged_wherever_the_cut_is(
+    tmp_path_factory: pytest.TempPathFactory, end: int, without_lines: bool
+) -> None:
+    """Also where a line ends, so that each one left reads well."""
+    path = tmp_path_factory.mktemp("m") / "manifest.jsonl"
+    write_manifest(path, Manifest(tuple(a_job("c", "v", n) for n in range(4))))
+    lines = path.read_bytes().splitlines(keepends=True)
+    content = b"".join(lines[: end % 4]) if without_lines else b"".join(lines)[: end % 900]
+    assert len(content) < path.stat().st_size - 1
+    path.write_bytes(content)
+    with pytest.raises(DamagedManifest, match="sweep plan"):
+        read_manifest(path)
+
+
+def test_a_manifest_of_an_earlier_version_does_not_say_its_length(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.jsonl"
+    manifest = Manifest((a_job("c"), a_job("d")))
+    write_manifest(path, manifest)
+    path.write_bytes(path.read_bytes().replace(b'"lines":2,', b""))
+    assert read_manifest(path) == manifest
 
 
 def test_prompts_may_be_several_files(project: Project) -> None:

@@ -299,3 +299,12 @@ def test_this_process_is_named_by_more_than_its_pid() -> None:
     assert own.pid == os.getpid()
     assert own.host
     assert own.started > 0
+
+
+def test_a_queue_that_cannot_be_opened_is_not_called_damaged(tmp_path: Path) -> None:
+    """Nobody is told to delete what may be whole."""
+    path = tmp_path / "sweep.db"
+    path.mkdir()
+    with pytest.raises(UserError, match="unable to open") as raised:
+        Queue(path)
+    assert "delete" not in str(raised.value)

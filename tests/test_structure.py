@@ -18,7 +18,7 @@ LAYERS = [
     {"claim_counts", "claim_order", "experiment", "queue_sync", "worker_table"},
     {"queue_questions", "queue_failures", "gpu_watch"},
     {"dataset", "queue", "fingerprint"},
-    {"plan", "progress", "verify", "launchers", "making"},
+    {"plan", "progress", "verify", "launchers", "making", "damage"},
     {"adopt", "claim_job", "drift", "provenance"},
     {"sweep", "progress_view", "heart", "endings", "surroundings"},
     {"at_end", "finishing", "plan_view"},

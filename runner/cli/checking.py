@@ -24,13 +24,16 @@ def verify(run: str, as_json: bool) -> None:
     from ..drift import Now, drift
     from ..experiment import load_experiment
     from ..job import JobState
-    from ..sweep import find_run, open_queue
+    from ..sweep import find_run, live_slots, open_queue
+    from ..verify import forgotten
     from ..verify import verify as verify_rows
 
     folder = find_run(run)
     queue = open_queue(folder)
     rows = [row for row in queue.rows() if row.state is not JobState.RETIRED]
     finished = [row for row in rows if row.state in (JobState.DONE, JobState.STALE)]
+    if not live_slots(folder):
+        finished += forgotten(folder, rows)
     with tqdm(total=len(finished), unit="video", disable=None) as bar:
         verdicts = verify_rows(folder, finished, lambda _: bar.update())
     broken = [verdict for verdict in verdicts if verdict.problem is not None]

@@ -1,0 +1,161 @@
+"""A run folder whose own files were damaged: said in a line or two, repaired by one command."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Project
+
+from runner.damage import find_queue_damage
+from runner.job import JobState
+from runner.queue import Queue
+
+LAUNCH = ("launch", "experiments/x.yaml", "--on", "local", "--wait")
+RESUME = ("resume", "x", "--on", "local", "--wait")
+
+
+def made(project: Project) -> dict[str, int]:
+    """Every video with the time at which it was made."""
+    return {
+        str(path): path.stat().st_mtime_ns for path in project.run_folder.path.glob("*/*/*.mp4")
+    }
+
+
+def jobs(project: Project) -> list[dict[str, Any]]:
+    lines = project.run_folder.manifest.read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def kept(project: Project, name: str) -> list[Path]:
+    return list(project.run_folder.path.glob(f"{name}.damaged-*"))
+
+
+def zero_page(path: Path, number: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(4096 * number)
+        file.write(bytes(4096))
+
+
+@pytest.mark.parametrize("page", [0, 3])
+def test_a_damaged_queue_is_made_anew_and_no_video_is(project: Project, page: int) -> None:
+    """The damaged one is kept. Page 3 is found only by reading all, after an unclean end."""
+    assert project.sweep(*LAUNCH).status == 0
+    before = made(project)
+    zero_page(project.run_folder.queue, page)
+    Path(f"{project.run_folder.queue}-wal").touch()
+    resumed = project.sweep(*RESUME)
+    assert resumed.status == 0, resumed.err
+    assert "was damaged" in resumed.err
+    assert project.progress()["done"] == 6
+    assert made(project) == before
+    assert len(kept(project, "sweep.db")) == 1
+
+
+def test_an_emptied_queue_is_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.db"
+    Queue(path, create=True).close()
+    assert find_queue_damage(path) is None
+    os.truncate(path, 0)
+    assert find_queue_damage(path) == "it has no jobs"
+
+
+def test_a_busy_queue_is_not_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.db"
+    Queue(path, create=True).close()
+    connection = sqlite3.connect(path, isolation_level=None)
+    connection.execute("BEGIN IMMEDIATE")
+    assert find_queue_damage(path) is None
+    connection.close()
+
+
+@pytest.mark.parametrize("damage", ["cut", "cut at a line", "emptied", "lost"])
+def test_plan_restores_a_manifest_with_its_prompt_numbers(project: Project, damage: str) -> None:
+    """Numbers that only history explains come from the queue; no video is made again."""
+    project.write(seeds=[1, 2])
+    assert project.sweep(*LAUNCH).status == 0
+    prompts = project.root / "prompts.json"
+    texts = json.loads(prompts.read_text(encoding="utf-8"))
+    texts["two words"]["ref 🎬 b"] = ["<script>three</script>", "one"]
+    prompts.write_text(json.dumps(texts), encoding="utf-8")
+    assert project.sweep("plan", "experiments/x.yaml").status == 0
+    assert project.sweep(*RESUME).status == 0
+    planned, before = jobs(project), made(project)
+    manifest = project.run_folder.manifest
+    lines = manifest.read_bytes().splitlines(keepends=True)
+    if damage == "lost":
+        manifest.unlink()
+    else:
+        left = {"cut": b"".join(lines)[:-20], "cut at a line": lines[0], "emptied": b""}
+        manifest.write_bytes(left[damage])
+    for words in (RESUME, ("progress", "x"), ("verify", "x")):
+        finished = project.sweep(*words)
+        assert finished.status == 2
+        assert "`sweep plan FILE`" in finished.err
+        assert len(finished.err.splitlines()) <= 2
+    assert project.sweep("plan", "experiments/x.yaml").status == 0
+    assert jobs(project) == planned
+    assert project.sweep(*RESUME).status == 0
+    assert made(project) == before
+    assert len(kept(project, "manifest.jsonl")) == (damage != "lost")
+
+
+@pytest.mark.parametrize("damage", ["cut", "zeroed", "emptied", "lost"])
+def test_plan_restores_the_runs_experiment(project: Project, damage: str) -> None:
+    assert project.sweep(*LAUNCH).status == 0
+    before, path = made(project), project.run_folder.experiment
+    text = path.read_bytes()
+    if damage == "lost":
+        path.unlink()
+    else:
+        left = {"cut": text[: len(text) // 2], "zeroed": bytes(len(text)), "emptied": b""}
+        path.write_bytes(left[damage])
+    finished = project.sweep("resume", str(project.run_folder.path), "--on", "local")
+    assert finished.status == 2
+    assert "`sweep plan FILE`" in finished.err
+    planned = project.sweep("plan", "experiments/x.yaml")
+    assert planned.status == 0, planned.err
+    assert ("overrides" in planned.err) == (damage != "lost")
+    assert path.read_bytes() == text
+    assert project.sweep(*RESUME).status == 0
+    assert made(project) == before
+
+
+def test_verify_names_what_a_lost_queue_no_longer_knows(project: Project) -> None:
+    """A damaged video stays one when the queue that counted it as done is gone."""
+    assert project.sweep(*LAUNCH).status == 0
+    paths = [project.run_folder.path / job["output"] for job in jobs(project)]
+    os.truncate(paths[0], 100)
+    os.truncate(paths[1].with_suffix(".json"), 0)
+    paths[2].with_suffix(".json").unlink()
+    project.run_folder.queue.unlink()
+    finished = project.sweep("verify", "x", "--json")
+    assert finished.status == 1
+    answer = json.loads(finished.out)
+    assert {entry["video"] for entry in answer["broken"]} == {
+        str(path.relative_to(project.run_folder.path)) for path in paths[:3]
+    }
+    assert (answer["good"], answer["unmade"]) == (3, 0)
+    again = json.loads(project.sweep("verify", "x", "--json").out)
+    assert (again["good"], again["unmade"], again["broken"]) == (3, 3, [])
+    assert project.sweep(*RESUME).status == 0
+    assert project.progress()["done"] == 6
+
+
+def test_nothing_is_left_in_the_making_of_a_video_that_is_found_made(project: Project) -> None:
+    """Its worker was killed between publishing the video and recording it."""
+    assert project.sweep(*LAUNCH).status == 0
+    before = made(project)
+    job = jobs(project)[0]["id"]
+    scratch = project.run_folder.path / "work" / job
+    scratch.mkdir()
+    queue = Queue(project.run_folder.queue)
+    assert queue.retry([JobState.DONE], [job]) == 1
+    queue.close()
+    assert project.sweep(*RESUME).status == 0
+    assert made(project) == before
+    assert not scratch.exists()

@@ -1,0 +1,35 @@
+"""Processes end with their parents, also with those that were faster."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CHILD = """
+import os, sys, time
+from pathlib import Path
+from runner.processes import die_with_parent
+parent = os.getpid()
+if os.fork():
+    if sys.argv[2] == "waits":
+        os.wait()
+    os._exit(0)
+while sys.argv[2] == "gone" and os.getppid() == parent:
+    time.sleep(0.01)
+die_with_parent(parent)
+Path(sys.argv[1]).touch()
+"""
+
+
+@pytest.mark.parametrize("the_parent", ["waits", "gone"])
+def test_a_child_whose_parent_is_gone_already_dies_too(tmp_path: Path, the_parent: str) -> None:
+    """No signal would come any more: the child would outlive its supervisor."""
+    survived = tmp_path / "survived"
+    # The child has our pipe too: its end is that of both.
+    subprocess.run(
+        [sys.executable, "-c", CHILD, str(survived), the_parent], stdout=subprocess.PIPE, check=True
+    )
+    assert survived.exists() == (the_parent == "waits")
