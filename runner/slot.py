@@ -123,13 +123,21 @@ class Supervisor:
     """Keeps one worker running in one slot until there is nothing left to do."""
 
     def __init__(
-        self, run: RunFolder, slot: Slot, command: list[str], environment: dict[str, str], log: Log
+        self,
+        run: RunFolder,
+        slot: Slot,
+        command: list[str],
+        environment: dict[str, str],
+        log: Log,
+        *,
+        silent_seconds: float = SILENT_SECONDS,
     ) -> None:
         self.run_folder = run
         self.slot = slot
         self.command = command
         self.environment = environment
         self.log = log
+        self.silent_seconds = silent_seconds
         self._stop = Stop()
         self._interrupted_at = -INTERRUPT_SECONDS
         self._worker: subprocess.Popen[bytes] | None = None
@@ -175,7 +183,7 @@ class Supervisor:
         deaths = loads = 0
         while not self._stop.is_asked:
             done_before = self._jobs_done()
-            status = self._run_worker(lock)
+            status = self.run_worker(lock)
             if status in (0, 2) or self._stop.is_asked:
                 return 2 if status == 2 else 0
             if status == RESTART:
@@ -193,7 +201,8 @@ class Supervisor:
             self._stop.wait(pause)
         return 0
 
-    def _run_worker(self, lock: int) -> int:
+    def run_worker(self, lock: int) -> int:
+        """Run one worker to its end; returns its exit status, or the negated signal."""
         self._worker = worker = subprocess.Popen(
             self.command,
             env=self.environment,
@@ -231,8 +240,8 @@ class Supervisor:
             with contextlib.suppress(OSError):
                 if pulse.stat().st_mtime_ns != beat:
                     beat, since = pulse.stat().st_mtime_ns, time.monotonic()
-            if time.monotonic() - since > SILENT_SECONDS:
-                self.log.say(f"the worker was silent for {SILENT_SECONDS:.0f} s; killing it")
+            if time.monotonic() - since > self.silent_seconds:
+                self.log.say(f"the worker was silent for {self.silent_seconds:.0f} s; killing it")
                 kill_group(worker.pid)
 
     def _jobs_done(self) -> int:

@@ -259,14 +259,6 @@ def test_a_manifest_cut_short_is_damaged_wherever_the_cut_is(
         read_manifest(path)
 
 
-def test_a_manifest_of_an_earlier_version_does_not_say_its_length(tmp_path: Path) -> None:
-    path = tmp_path / "manifest.jsonl"
-    manifest = Manifest((a_job("c"), a_job("d")))
-    write_manifest(path, manifest)
-    path.write_bytes(path.read_bytes().replace(b'"lines":2,', b""))
-    assert read_manifest(path) == manifest
-
-
 def test_prompts_may_be_several_files(project: Project) -> None:
     """The prompts of a video in two files come one after the other."""
     more = {"two words": {"ref 🎬 b": ["四"]}}

@@ -91,6 +91,19 @@ def test_a_sick_gpu_is_set_aside_and_the_others_do_its_jobs(project: Project) ->
     assert kinds <= {"gpu1_process0"}
 
 
+def test_a_gpu_short_of_memory_goes_on_with_fewer_processes(project: Project) -> None:
+    """Nothing of the videos is changed to make them fit, and no job is lost for it."""
+    placement = {"gpus": [0], "processes_per_gpu": 2}
+    write(project, {"kind": "out_of_gpu_memory", "times": 1}, placement=placement, seeds=[1, 2])
+    finished = project.sweep(*LAUNCH)
+    assert finished.status == 0, finished.err
+    answer = project.progress()
+    assert answer["done"] == 12
+    assert list(answer["set_aside"].values()) == [
+        "GPU 0 ran out of memory twice; it goes on with 1 process"
+    ]
+
+
 def test_where_everything_fails_few_attempts_are_made(project: Project) -> None:
     """The command says why, with status 1; resume goes on once that is mended."""
     write(project, {"kind": "fail"}, seeds=[1, 2, 3, 4])
