@@ -398,7 +398,10 @@ def test_a_sweep_of_the_same_name_elsewhere_is_left_alone(project: Project) -> N
 
 def test_launch_after_a_stop_or_a_part_has_running_workers_go_on(project: Project) -> None:
     """Nobody has to wait for slots to be free before saying that the sweep shall go on."""
-    project.write(model={"seconds": 3}, placement={"gpus": [0], "processes_per_gpu": 1})
+    # Slow enough for the other commands to find it at work, on a machine with much to do.
+    slow = [{"kind": "slow", "video": "-dash"}]
+    model = {"seconds": 0.2, "slow_factor": 100, "faults": slow}
+    project.write(model=model, placement={"gpus": [0], "processes_per_gpu": 1})
     words = ("launch", "experiments/x.yaml", "--on", "local")
     assert project.sweep(*words, "--only", "prompt=0").status == 0
     wait_for(lambda: project.progress()["running"] == 1)
