@@ -20,7 +20,7 @@ LAYERS = [
     {"dataset", "queue", "fingerprint"},
     {"plan", "progress", "verify", "launchers"},
     {"sweep", "progress_view"},
-    {"worker", "slot", "launch", "plan_view"},
+    {"worker", "slot", "launch", "plan_view", "report"},
     {"start_worker", "stop", "terminal"},
     {"cli"},
     {"__main__"},

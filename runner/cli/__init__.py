@@ -15,6 +15,7 @@ from .asking import logs, progress
 from .checking import verify
 from .planning import plan
 from .running import launch, resume, stop
+from .showing import report
 
 
 class Verbs(click.Group):
@@ -33,7 +34,7 @@ def cli() -> None:
     """
 
 
-for verb in (plan, launch, progress, resume, stop, logs, verify):
+for verb in (plan, launch, progress, resume, stop, logs, verify, report):
     cli.add_command(verb)
 
 
