@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 @click.option("--title", help="What the page is called; by default the sweep's name.")
-@click.option(
-    "--preview", type=click.IntRange(min=32), help="Small videos for it, so wide."
-)
+@click.option("--preview", type=click.IntRange(min=32), help="Small videos for it, so wide.")
 @click.option("--posters/--no-posters", default=True, help="A picture of each video.")
 @click.option("--anonymous", is_flag=True, help="Leave out host, paths, user and commit.")
 @json_option

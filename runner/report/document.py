@@ -143,8 +143,9 @@ class _Writer:
                 value["poster"] = look.posters[sha256]
             if sha256 in look.previews:
                 value["preview"] = look.previews[sha256]
+        value["record"] = self._record(cell)
         if cell.record is not None:
-            value["record"] = self._record(cell)
+            value["made"] = True
             value["seconds"] = round(sum((cell.record.get("seconds") or {}).values()), 2)
         if cell.attempts and (len(cell.attempts) > 1 or cell.state is not JobState.DONE):
             value["attempts"] = [self._attempt(one) for one in cell.attempts]
@@ -183,12 +184,11 @@ class _Writer:
         return self._reference_numbers[key]
 
     def _record(self, cell: Cell) -> list[Any]:
-        """The sidecar as [number of its keys, value, value, ...].
+        """The sidecar, or what is planned, as [number of its keys, value, value, ...].
 
         A value that is a list of one number stands for that shared value.
         """
-        assert cell.record is not None
-        record = cell.record
+        record = planned(cell) if cell.record is None else cell.record
         if self.look.is_anonymous:
             record = {key: record[key] for key in record if key in ANONYMOUS_KEYS}
         return [self.keys.number(list(record)), *(self._value(v) for v in record.values())]
@@ -197,6 +197,21 @@ class _Writer:
         if isinstance(value, (dict, list)) or (isinstance(value, str) and len(value) >= LONG):
             return [self.shared.number(value)]
         return value
+
+
+def planned(cell: Cell) -> dict[str, Any]:
+    """What a sidecar would say of a job, as far as it is known before it is made."""
+    job = cell.job
+    return {
+        "job": job.id,
+        "fingerprint": job.fingerprint,
+        "category": job.category,
+        "video_name": job.video,
+        "prompt": {"number": job.prompt, "text": job.prompt_text},
+        "seed": job.seed,
+        "reference": {"path": job.reference.path, "sha256": job.reference.sha256},
+        "parameters": job.parameters,
+    }
 
 
 def quoted(path: str) -> str:

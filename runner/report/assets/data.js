@@ -58,9 +58,8 @@ class Sweep {
     return cell.poster ? this.data.assets + cell.poster : null;
   }
 
-  // The sidecar as an object; null where there is no video.
+  // The sidecar as an object; where there is no video, the job as it is planned.
   record(cell) {
-    if (!cell.record) return null;
     const [keys, ...values] = cell.record;
     const whole = {};
     this.data.record_keys[keys].forEach((key, n) => {

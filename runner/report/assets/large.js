@@ -1,8 +1,9 @@
 // The large view: an output beside its reference, the whole record, and what was tried.
 
 class LargeView {
-  constructor(sweep, marks, player, dialog) {
-    Object.assign(this, { sweep, marks, player, dialog });
+  constructor(sweep, marks, player, dialog, transport) {
+    Object.assign(this, { sweep, marks, player, dialog, transport });
+    this.home = transport.parentNode;
     this.cell = null;
     this.wide = false; // Whether the whole row is shown.
     this.clips = [];
@@ -53,6 +54,8 @@ class LargeView {
       el("blockquote", {}, this.sweep.text(cell)),
       this.attempts(cell),
       this.record(cell),
+      // A modal dialog alone can be clicked, so what plays its videos is in it while it is open.
+      this.transport,
     ].filter(Boolean));
     this.showMarks();
     if (!this.dialog.open) this.dialog.showModal();
@@ -107,7 +110,8 @@ class LargeView {
       el("td", {}, outcome), el("td", {}, worker),
       el("td", {}, start ? new Date(start * 1000).toLocaleString() : ""),
       el("td", { class: "number" }, duration(seconds)),
-      el("td", {}, [kind, error].filter(Boolean).join(" · "))));
+      el("td", {}, error && kind && error.startsWith(kind) ? error
+        : [kind?.replaceAll("_", " "), error].filter(Boolean).join(" · "))));
     const heads = ["outcome", "worker", "started", "took", "reason"];
     return el("section", {}, el("h3", {}, plural(cell.attempts.length, "attempt")),
       el("div", { class: "scroll" }, el("table", { class: "attempts" },
@@ -116,10 +120,8 @@ class LargeView {
   }
 
   record(cell) {
-    const record = this.sweep.record(cell);
-    const own = record || { job: cell.id };
-    return el("section", { class: "record" }, el("h3", {}, record ? "record" : "job"),
-      this.values(own));
+    return el("section", { class: "record" }, el("h3", {}, cell.made ? "record" : "as planned"),
+      this.values(this.sweep.record(cell)));
   }
 
   values(value) {
@@ -144,6 +146,7 @@ class LargeView {
     this.player.scope = null;
     this.clips = [];
     this.cell = null;
+    this.home.append(this.transport);
     this.dialog.replaceChildren();
     this.onClose?.();
   }

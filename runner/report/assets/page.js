@@ -6,7 +6,7 @@ const marks = new Marks(sweep);
 const player = new Player();
 const tip = new Tip(byId("tip"));
 const grid = new Grid(sweep, marks, player, byId("grid"));
-const large = new LargeView(sweep, marks, player, byId("large"));
+const large = new LargeView(sweep, marks, player, byId("large"), byId("transport"));
 const dashboard = new Dashboard(sweep, byId("panel-dashboard"), tip, (cell) => openCell(cell));
 const toolbar = new Toolbar(sweep, marks, grid, byId("toolbar"), (isNew) => show(isNew));
 const transport = new Transport(player, grid, byId("transport"));
@@ -32,8 +32,8 @@ function fitCells() {
   const columns = Math.max(1, ...arrangement.sections().map((s) => s.columns.length
     + (s.axes.includes("video") ? 0 : 1)));
   const isNarrow = innerWidth < 640;
-  const room = innerWidth - (isNarrow ? 34 : 470);
-  const fit = Math.round(Math.max(isNarrow ? 132 : 120, Math.min(room / columns - 6, 300)));
+  const room = innerWidth - (isNarrow ? 34 : 290);
+  const fit = Math.round(Math.max(isNarrow ? 132 : 120, Math.min(room / (columns + (isNarrow ? 0 : 1)) - 8, 300)));
   if (!byId("size").dataset.chosen) byId("size").value = fit;
   root.style.setProperty("--cell", `${byId("size").value}px`);
 }
