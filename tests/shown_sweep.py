@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+import signal
+import subprocess
 from pathlib import Path
 
 from conftest import Project, write_clip
@@ -49,3 +52,30 @@ def copy_of(project: Project, root: Path) -> Project:
     """The same project elsewhere, to change."""
     shutil.copytree(project.root, root)
     return Project(root)
+
+
+class Served:
+    """`sweep report --watch` of a project's run, while the block lasts; gives its URL."""
+
+    def __init__(self, project: Project, *words: str) -> None:
+        self.project = project
+        self.words = words
+
+    def __enter__(self) -> str:
+        self.process = subprocess.Popen(
+            self.project.command("report", "x", "--watch", "--port", "0", *self.words),
+            cwd=self.project.root,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stderr is not None
+        line = self.process.stderr.readline()
+        match = re.search(r"http://\S+/", line)
+        assert match, line
+        return match[0]
+
+    def __exit__(self, *_: object) -> None:
+        self.process.send_signal(signal.SIGINT)
+        assert self.process.wait(20) == 130
+        assert self.process.stderr is not None
+        self.process.stderr.close()

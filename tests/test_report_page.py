@@ -10,12 +10,16 @@ import io
 import json
 import re
 import shutil
+import threading
+import zipfile
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from conftest import Project
+from conftest import Project, wait_for
 from playwright.sync_api import (
     Browser,
     BrowserContext,
@@ -25,7 +29,7 @@ from playwright.sync_api import (
     expect,
     sync_playwright,
 )
-from shown_sweep import CLOSING, FPS, HOSTILE, make_shown_sweep
+from shown_sweep import CLOSING, FPS, HOSTILE, Served, copy_of
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -40,14 +44,6 @@ def browser() -> Iterator[Browser]:
         made = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield made
         made.close()
-
-
-@pytest.fixture(scope="module")
-def shown(tmp_path_factory: pytest.TempPathFactory) -> Project:
-    project = make_shown_sweep(tmp_path_factory.mktemp("报告 #1? 50%") / "a b")
-    done = project.sweep("report", "x", "--json")
-    assert json.loads(done.out)["cells"] == 24, done.err
-    return project
 
 
 class Opened:
@@ -104,12 +100,19 @@ def times(page: Page, within: str = "") -> list[dict[str, Any]]:
     return found
 
 
+def until(page: Page, expression: str, argument: object = None) -> None:
+    """Wait until an expression is true. (Playwright's own way needs `eval`, which the page's
+    policy forbids.)"""
+    wait_for(lambda: bool(page.evaluate(expression, argument)))
+
+
 def wait_until_playing(page: Page, after: float, number: int, within: str = "") -> None:
-    page.wait_for_function(
+    until(
+        page,
         "([within, after, number]) => { const all = [...document.querySelectorAll("
         "`${within} video`)].filter(v => !v.paused); return all.length >= number &&"
         " all.every(v => v.currentTime > after); }",
-        arg=[within, after, number],
+        [within, after, number],
     )
 
 
@@ -187,19 +190,19 @@ def test_the_page_plays_pauses_and_scrubs_in_step(page: Page) -> None:
     playing = [video["time"] for video in times(page) if video["playing"]]
     assert max(playing) - min(playing) <= 1 / FPS
     page.keyboard.press(" ")
-    page.wait_for_function(
-        "[...document.querySelectorAll('video.shown')].every(v => v.paused && !v.seeking)"
-    )
+    until(page, "[...document.querySelectorAll('video.shown')].every(v => v.paused && !v.seeking)")
     assert len({round(video["time"], 3) for video in times(page)}) == 1
     page.locator("#transport input").fill("11")
-    page.wait_for_function(
+    until(
+        page,
         "[...document.querySelectorAll('video.shown')].every(v => !v.seeking &&"
-        f" Math.floor(v.currentTime * {FPS}) === 11)"
+        f" Math.floor(v.currentTime * {FPS}) === 11)",
     )
     page.keyboard.press(".")
-    page.wait_for_function(
+    until(
+        page,
         "[...document.querySelectorAll('video.shown')].every(v => !v.seeking &&"
-        f" Math.floor(v.currentTime * {FPS}) === 12)"
+        f" Math.floor(v.currentTime * {FPS}) === 12)",
     )
     expect(page.locator(".clock")).to_contain_text("13/17")
 
@@ -210,15 +213,15 @@ def test_a_row_plays_alone_beside_its_reference_and_loops(page: Page) -> None:
     assert sum(video["playing"] for video in times(page)) == 3
     assert page.locator(".row:has(.play.on) .cell video").count() == 2
     before = page.evaluate("performance.now()")
-    page.wait_for_function(
+    until(
+        page,
         "() => { const v = document.querySelector('.cell video'); window.most ??= 0;"
         " if (v.currentTime < window.most - 0.5) return true;"
         " window.most = Math.max(window.most, v.currentTime); return false; }",
-        polling=30,
     )
     assert page.evaluate("performance.now()") > before
     page.locator(".rowname .play.on").click()
-    page.wait_for_function("[...document.querySelectorAll('video')].every(v => v.paused)")
+    until(page, "[...document.querySelectorAll('video')].every(v => v.paused)")
 
 
 def test_any_two_axes_go_on_rows_and_columns_and_the_rest_are_pickers(page: Page) -> None:
@@ -227,10 +230,10 @@ def test_any_two_axes_go_on_rows_and_columns_and_the_rest_are_pickers(page: Page
     assert page.locator(".columnhead b").all_inner_texts() == ["seed 1", "seed 2"] * 2
     page.get_by_label("columns", exact=True).select_option("prompt")
     picker = page.get_by_label("seed", exact=True)
-    assert cells(page, "failed") == 3
-    assert cells(page, "pending") == 0
+    expect(page.locator(".cell.failed")).to_have_count(3)
+    expect(page.locator(".cell.pending")).to_have_count(0)
     picker.select_option("1")
-    assert cells(page, "pending") == 1
+    expect(page.locator(".cell.pending")).to_have_count(1)
     # The same axis on both exchanges them.
     page.get_by_label("rows", exact=True).select_option("prompt")
     assert page.get_by_label("columns", exact=True).input_value() == "video"
@@ -243,11 +246,11 @@ def test_filters_by_category_text_and_state(page: Page) -> None:
     page.get_by_label("category", exact=True).select_option("")
     page.get_by_label("filter by text").fill("红色")
     expect(page.locator(".row:not(.heads)")).to_have_count(1)
-    assert cells(page, "done") == 2
+    expect(page.locator(".cell.done")).to_have_count(2)
     page.get_by_label("filter by text").fill("")
     page.locator(".chip[data-state=failed]").click()
     expect(page.locator("section.section")).to_have_count(1)
-    assert cells(page, "failed") == 6
+    expect(page.locator(".cell.failed")).to_have_count(6)
     page.get_by_label("filter by text").fill("nowhere to be found")
     expect(page.locator(".nothing")).to_be_visible()
 
@@ -366,3 +369,101 @@ def test_only_rows_near_the_window_are_built(browser: Browser, shown: Project) -
     expect(first.locator(".cell")).to_have_count(0)
     assert page.locator(".row:not(.heads)").last.locator(".cell").count() == 2
     context.close()
+
+
+def open_page(context: BrowserContext, url: str) -> Opened:
+    opened = Opened(context)
+    opened.page.goto(url)
+    opened.page.wait_for_selector("html[data-ready]")
+    return opened
+
+
+def test_several_runs_stand_beside_one_another(
+    browser: Browser, shown: Project, tmp_path: Path
+) -> None:
+    """A run is one more axis, and a parameter that tells them apart is said once."""
+    other = copy_of(shown, tmp_path / "other")
+    other.sweep("plan", str(other.file), "generation.num_inference_steps=3")
+    here, there = shown.run_folder.path, other.run_folder.path
+    made = shown.sweep("report", str(here), str(there), "--json")
+    assert made.status == 0, made.err
+    context = browser.new_context(viewport={"width": 1280, "height": 1500})
+    opened = open_page(context, Path(json.loads(made.out)["report"]).as_uri())
+    page = opened.page
+    heads = page.locator(".heads").first.locator(".columnhead b").all_inner_texts()
+    assert heads == ["x (1)", "x (2)"]
+    expect(page.locator("#runs")).to_contain_text("num_inference_steps 3")
+    assert page.locator(".cell.stale").count() > 2
+    page.locator(".rowname .play").first.click()
+    wait_until_playing(page, 0.05, 3)
+    assert opened.complaints == []
+    context.close()
+
+
+def test_a_zip_opens_wherever_it_is_unpacked(
+    browser: Browser, shown: Project, tmp_path: Path
+) -> None:
+    made = shown.sweep("report", "x", "--zip", "--preview", "64", "--json")
+    assert made.status == 0, made.err
+    with zipfile.ZipFile(json.loads(made.out)["report"]) as archive:
+        archive.extractall(tmp_path)
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    opened = open_page(context, (tmp_path / "x" / "index.html").as_uri())
+    opened.page.keyboard.press(" ")
+    wait_until_playing(opened.page, 0.05, 3)
+    widths = {video["width"] for video in times(opened.page) if video["playing"]}
+    assert widths == {64}
+    assert opened.complaints == []
+    assert all(url.startswith((tmp_path.as_uri(), "data:")) for url in opened.requests)
+    context.close()
+
+
+def test_cells_fill_in_while_the_page_is_open(
+    browser: Browser, shown: Project, tmp_path: Path
+) -> None:
+    """The served page shows a video within moments of its publication, without a reload."""
+    project = copy_of(shown, tmp_path / "live")
+    folder = project.run_folder.path
+    for file in (folder / "camera_motion" / "ref_镜头仰角").iterdir():
+        file.unlink()
+    with Served(project) as url:
+        context = browser.new_context(viewport={"width": 1280, "height": 2600})
+        opened = open_page(context, url)
+        page = opened.page
+        expect(page.locator(".cell.pending")).to_have_count(7)
+        page.locator(".cell.done").first.evaluate("cell => { cell.dataset.kept = 'yes'; }")
+        resumed = project.sweep("resume", "x", "--on", "local", "--wait")
+        assert "x:" in resumed.err
+        expect(page.locator(".cell.pending")).to_have_count(0, timeout=20_000)
+        expect(page.locator(".cell.done")).to_have_count(22 - 6)
+        page.keyboard.press(" ")
+        wait_until_playing(page, 0.1, 8)
+        page.locator("#transport input").fill("11")
+        until(
+            page,
+            "[...document.querySelectorAll('video.shown')].every(v => !v.seeking &&"
+            f" Math.floor(v.currentTime * {FPS}) === 11)",
+        )
+        assert all(one.startswith((url, "data:", "blob:")) for one in opened.requests)
+        assert opened.complaints == []
+        context.close()
+
+
+def test_it_scrubs_from_a_server_that_knows_no_ranges(browser: Browser, shown: Project) -> None:
+    """Python's own http.server, as many will use it: the page then holds what it plays."""
+    folder = shown.run_folder.path
+    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        context = browser.new_context(viewport={"width": 1280, "height": 900})
+        opened = open_page(context, f"http://127.0.0.1:{server.server_port}/report/index.html")
+        opened.page.locator("#transport input").evaluate("bar => { bar.max = 16; }")
+        opened.page.locator("#transport input").fill("11")
+        until(
+            opened.page,
+            "() => { const all = [...document.querySelectorAll('.cell video.shown')];"
+            " return all.length >= 4 && all.every(v => !v.seeking &&"
+            f" Math.floor(v.currentTime * {FPS}) === 11); }}",
+        )
+        context.close()
+        server.shutdown()

@@ -15,7 +15,7 @@ from .asking import logs, progress
 from .checking import verify
 from .planning import plan
 from .running import launch, resume, stop
-from .showing import report
+from .showing import export, report, sheet
 
 
 class Verbs(click.Group):
@@ -34,7 +34,7 @@ def cli() -> None:
     """
 
 
-for verb in (plan, launch, progress, resume, stop, logs, verify, report):
+for verb in (plan, launch, progress, resume, stop, logs, verify, report, export, sheet):
     cli.add_command(verb)
 
 

@@ -47,6 +47,25 @@ class Cell:
         return int(width), int(height), int(frames), float(fps)
 
 
+class Sidecars:
+    """Sidecars as they were read, by file, size and time: what reads a run again and again
+    reads only those that are new."""
+
+    def __init__(self) -> None:
+        self._kept: dict[Path, tuple[tuple[int, int], dict[str, Any] | None]] = {}
+
+    def read(self, path: Path) -> dict[str, Any] | None:
+        try:
+            status = path.stat()
+        except OSError:
+            return None
+        stamp = (status.st_size, status.st_mtime_ns)
+        former = self._kept.get(path)
+        if former is None or former[0] != stamp:
+            former = self._kept[path] = (stamp, read_sidecar(path))
+        return former[1]
+
+
 @dataclass(frozen=True)
 class Run:
     """One run folder, read once. `root` is where the reference paths of its jobs start."""
@@ -59,9 +78,12 @@ class Run:
     snapshot: Snapshot
 
 
-def read_run(folder: RunFolder) -> Run:
+def read_run(folder: RunFolder, sidecars: Sidecars | None = None) -> Run:
     """Read a run folder. Nothing is changed but the queue, which is brought in line with the
     files.
+
+    Args:
+        sidecars: those read before, where the run is read again.
 
     Raises:
         UserError: it was never planned.
@@ -78,14 +100,17 @@ def read_run(folder: RunFolder) -> Run:
     for attempt in attempts:
         by_job.setdefault(str(attempt.get("job")), []).append(attempt)
     root = load_experiment(folder.experiment).root
-    cells = tuple(_cell(folder, row, tuple(by_job.get(row.job.id, ()))) for row in rows)
+    known = Sidecars() if sidecars is None else sidecars
+    cells = tuple(_cell(folder, row, tuple(by_job.get(row.job.id, ())), known) for row in rows)
     return Run(folder, folder.name, root, cells, attempts, snapshot)
 
 
-def _cell(folder: RunFolder, row: JobRow, attempts: tuple[dict[str, Any], ...]) -> Cell:
+def _cell(
+    folder: RunFolder, row: JobRow, attempts: tuple[dict[str, Any], ...], sidecars: Sidecars
+) -> Cell:
     record = None
     if row.state in (JobState.DONE, JobState.STALE):
-        record = read_sidecar(folder.sidecar(row.job))
+        record = sidecars.read(folder.sidecar(row.job))
     state = row.state
     if record is None and state in (JobState.DONE, JobState.STALE):
         # Taken away since the queue was asked.

@@ -155,6 +155,8 @@ class _Writer:
         assert cell.reason is not None
         if not self.look.is_anonymous or cell.state is JobState.STALE:
             return cell.reason
+        if cell.state is JobState.PENDING:
+            return "not made yet"
         # Error texts name paths and hosts.
         kinds = [kind for kind in map(kind_of, cell.attempts) if kind]
         return kinds[-1] if cell.state is JobState.FAILED and kinds else cell.state.value
@@ -191,6 +193,11 @@ class _Writer:
         record = planned(cell) if cell.record is None else cell.record
         if self.look.is_anonymous:
             record = {key: record[key] for key in record if key in ANONYMOUS_KEYS}
+            record["parameters"] = {
+                key: value
+                for key, value in (record.get("parameters") or {}).items()
+                if not (isinstance(value, str) and value.startswith(("/", "~")))
+            }
         return [self.keys.number(list(record)), *(self._value(v) for v in record.values())]
 
     def _value(self, value: Any) -> Any:

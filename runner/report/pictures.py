@@ -118,7 +118,15 @@ def extract_frame(video: Path, target: Path, seconds: float) -> None:
 
 def shrink(video: Path, target: Path, width: int) -> None:
     """Write a video at most `width` pixels wide, its index first so that it starts at once."""
-    options = ["-an", "-vf", f"scale='min({_even(width)},iw)':-2", "-c:v", "libx264"]
+    options = [
+        "-an",
+        "-map_metadata",
+        "-1",
+        "-vf",
+        f"scale='min({_even(width)},iw)':-2",
+        "-c:v",
+        "libx264",
+    ]
     options += ["-crf", "27", "-preset", "veryfast", "-pix_fmt", "yuv420p", "-threads", "1"]
     run_ffmpeg([], video, [*options, "-movflags", "+faststart"], target)
 

@@ -133,7 +133,7 @@ class Grid {
     const { sweep } = this;
     const title = section.axes.map((name) => sweep.value(section.first, name));
     const heading = `section-${section.key}`;
-    const done = section.rows.flatMap((row) => row.cells).filter((c) => c && c.video).length;
+    const done = section.rows.flatMap((row) => row.cells).filter((c) => c && c.made).length;
     const total = section.rows.flatMap((row) => row.cells).filter(Boolean).length;
     section.name = `section ${section.key}`;
     section.shown = section.rows.map((row, number) => this.row(section, row, number));

@@ -224,7 +224,8 @@ function showCounts() {
   byId("counts").replaceChildren(
     stacked(STATES.filter((s) => s !== "pending").map((s) => [counts[s] || 0, s]),
       Math.max(1, sweep.cells.length), said.join(", ")),
-    el("span", {}, said.join(" · ")));
+    el("span", {}, said.join(" · ")),
+    sweep.data.made_at ? el("time", {}, new Date(sweep.data.made_at * 1000).toLocaleString()) : "");
 }
 
 theme(memory.get("sweep-theme") || "auto");
