@@ -19,13 +19,19 @@ def view(snapshot: Snapshot) -> Group:
         parts.append(workers(snapshot))
     if snapshot.busy:
         parts.append(Text(effort(snapshot), style="dim"))
+    return Group(*parts, *notices(snapshot))
+
+
+def notices(snapshot: Snapshot) -> list[Text]:
+    """What a person should know or do about the sweep now."""
+    parts = []
     if snapshot.draining and snapshot.alive:
         parts.append(Text("stopping: each worker ends after its job", style="yellow"))
     if not snapshot.alive and not snapshot.has_ended:
         parts.append(Text(f"no worker is running; sweep resume {snapshot.sweep}", style="yellow"))
     if snapshot.counts.failed:
         parts.append(Text("see failed jobs: sweep logs; once more: sweep resume", style="red"))
-    return Group(*parts)
+    return parts
 
 
 def effort(snapshot: Snapshot) -> str:

@@ -11,20 +11,26 @@ import zipfile
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
+import numpy as np
 import pytest
 from conftest import Project
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from shown_sweep import FRAMES, HOSTILE, Served, copy_of
 
 from runner.attempts import Attempt, record_attempt
+from runner.errors import UserError
 from runner.job import Outcome
 from runner.report.cells import read_run
 from runner.report.effort import kind_of
+from runner.report.lettering import Lettering, font_files
 from runner.report.page import embedded_json
 from runner.report.server import byte_range
 from runner.run_folder import sha256_file
-from runner.video import check_video
+from runner.video import check_video, probe
+
+SMALL = Lettering(13)
 
 
 def data_of(page: str) -> dict[str, object]:
@@ -294,3 +300,76 @@ def test_unchanged_data_is_not_sent_again(shown: Project, tmp_path: Path) -> Non
         _, _, headers = ask(url, "/data.json")
         status, body, _ = ask(url, "/data.json", {"If-None-Match": headers["ETag"]})
         assert (status, body) == (304, b"")
+
+
+def test_a_sheet_has_a_row_for_the_reference_and_one_for_each_prompt(
+    shown: Project, tmp_path: Path
+) -> None:
+    """Frames across time from left to right, at the asked width, with labels beside them."""
+    words = ("--only", "seed=1", "--frames", "3", "--width", "100", "--out", str(tmp_path))
+    made = shown.sweep("sheet", "x", *words, "--json")
+    assert made.status == 0, made.err
+    paths = [Path(path) for path in json.loads(made.out)]
+    # The fourth reference has no output at all.
+    assert [path.name for path in paths] == [
+        "ref_镜头仰角_seed_1.png",
+        'z#b?c 100% "q" %41 &amp;_seed_1.png',
+        "ref 🎬 b_seed_1.png",
+    ]
+    image = np.asarray(Image.open(paths[0]))
+    # Reference and three prompts, 58 high each.
+    assert image.shape[0] > 4 * 58
+    columns = np.flatnonzero((image[-40] < 240).any(axis=1))
+    starts = columns[np.flatnonzero(np.diff(columns, prepend=-10) > 4)]
+    assert len(starts) >= 3
+    labels = image[70:, 14:150]
+    assert (labels < 128).any(axis=2).sum() > 100
+
+
+def test_a_side_by_side_video_has_the_frames_of_its_outputs(shown: Project, tmp_path: Path) -> None:
+    words = (
+        "--mp4",
+        "--only",
+        "seed=1",
+        "--only",
+        "category=camera_motion",
+        "--out",
+        str(tmp_path),
+    )
+    made = shown.sweep("sheet", "x", *words, "--json")
+    assert made.status == 0, made.err
+    for path in json.loads(made.out):
+        info = probe(Path(path))
+        assert (info.num_frames, info.fps) == (FRAMES, 15)
+        assert info.width > 2 * 208
+
+
+def test_a_sheet_of_what_there_is_not_is_refused_with_what_there_is(shown: Project) -> None:
+    made = shown.sweep("sheet", "x", "--only", "seed=7")
+    assert (made.status, "Traceback" in made.err) == (2, False)
+    assert "there are: 1, 2" in made.err
+    assert "no such axis" in shown.sweep("sheet", "x", "--only", "sead=7").err
+
+
+def test_chinese_letters_are_drawn_or_said_to_be_missing() -> None:
+    """Never as boxes: either a font of this machine has them, or a person is told what to do."""
+    lettering = Lettering(14)
+    image = Image.new("L", (200, 30), 255)
+    try:
+        lettering.write(image, (0, 0), ["镜头仰角"], "black")
+    except UserError as error:
+        assert not font_files()
+        assert "fonts-noto-cjk" in str(error)  # noqa: PT017 - one of two right endings
+        return
+    first, second = (np.asarray(image.crop((x, 0, x + 14, 30))) for x in (0, 14))
+    assert (first < 128).any()
+    # Two boxes would be the same.
+    assert (first != second).any()
+
+
+@given(st.text(alphabet=st.sampled_from("ab c，。-_/"), max_size=80), st.integers(40, 200))
+def test_wrapped_labels_fit_their_column_and_keep_every_word(text: str, width: int) -> None:
+    lettering = SMALL
+    lines = lettering.wrap(text, width, 1000)
+    assert all(lettering.width(line) <= width for line in lines)
+    assert "".join("".join(lines).split()) == "".join(text.split())

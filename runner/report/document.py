@@ -104,7 +104,7 @@ class _Writer:
             "watch_seconds": look.watch_seconds,
             "assets": look.assets,
             "runs": [
-                {"name": run.name, "base": base, "differs": own}
+                {"name": run.name, "folder": run.folder.name, "base": base, "differs": own}
                 for run, base, own in zip(runs, look.bases, different, strict=True)
             ],
             "axes": [{"name": axis.name, "values": list(axis.values)} for axis in grid.axes],

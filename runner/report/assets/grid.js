@@ -2,7 +2,8 @@
 // empty box of the right height until it comes near the window, and again when it is far.
 
 const SECTION_AXES = ["category", "video"];
-const NEAR = "900px 0px";
+const NEAR = "700px 0px";
+const BUILD_MS = 6;
 
 // Which axis is on rows, which on columns, and one value for every other.
 class Arrangement {
@@ -79,6 +80,8 @@ class Grid {
     this.arrangement = new Arrangement(sweep);
     this.rows = []; // Every row shown, in order.
     this.rowOf = new Map(); // Element -> row.
+    this.waiting = new Set(); // Rows that came near and are not built yet.
+    this.anchor = 0; // The number of a row in the window.
     this.current = null; // {row, column} that has the keyboard.
     this.onOpen = () => {};
     this.onHover = () => {};
@@ -86,15 +89,20 @@ class Grid {
       for (const entry of entries) {
         const row = this.rowOf.get(entry.target);
         if (!row) continue;
-        if (entry.isIntersecting) this.fill(row);
-        else if (!row.element.contains(document.activeElement)) this.empty(row);
+        if (entry.isIntersecting) {
+          this.waiting.add(row);
+          continue;
+        }
+        this.waiting.delete(row);
+        if (!row.element.contains(document.activeElement)) this.empty(row);
       }
-      this.scrolled();
+      this.build();
     }, { rootMargin: NEAR });
     this.seen = new IntersectionObserver((entries) => {
       for (const { target, isIntersecting } of entries) {
         const row = this.rowOf.get(target);
         if (row) row.isSeen = isIntersecting;
+        if (row && isIntersecting) this.anchor = row.number;
       }
       this.scrolled();
     });
@@ -105,6 +113,23 @@ class Grid {
     marks.listeners.push((cell) => this.showMark(cell));
   }
 
+  // Build rows that came near for a part of a frame, those nearest the window first, and the rest
+  // in the frames that follow: what is scrolled past at speed is never built at all.
+  build() {
+    const ends = performance.now() + BUILD_MS;
+    const away = (row) => Math.abs(row.number - this.anchor);
+    for (const row of [...this.waiting].sort((a, b) => away(a) - away(b))) {
+      if (performance.now() > ends) break;
+      this.waiting.delete(row);
+      this.fill(row);
+    }
+    if (this.waiting.size && !this.building) {
+      this.building = true;
+      requestAnimationFrame(() => { this.building = false; this.build(); });
+    }
+    this.scrolled();
+  }
+
   // Build the sections anew; what matches the filter stays where it is on its axes.
   show() {
     this.observer.disconnect();
@@ -112,6 +137,7 @@ class Grid {
     this.player.forget(this.rows.flatMap((row) => this.clipsOf(row)));
     this.rows = [];
     this.rowOf.clear();
+    this.waiting.clear();
     this.current = null;
     const found = [];
     let shown = 0;

@@ -51,6 +51,8 @@ class LargeView {
           "✕")),
       el("div", { class: "pictures" }, pictures),
       cell.reason ? el("p", { class: "reason", "data-state": cell.state }, cell.reason) : null,
+      cell.state === "failed" ? el("p", { class: "quiet" }, "its whole story: ",
+        el("code", {}, `sweep explain ${this.sweep.data.runs[cell.run].folder} ${cell.id}`)) : null,
       el("blockquote", {}, this.sweep.text(cell)),
       this.attempts(cell),
       this.record(cell),

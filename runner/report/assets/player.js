@@ -10,7 +10,7 @@ class Clip {
     this.wanted = null;
     this.failed = false;
     if (poster) {
-      const picture = el("img", { src: poster, alt: "", loading: "lazy", decoding: "async" });
+      const picture = el("img", { src: poster, alt: "", decoding: "async" });
       picture.addEventListener("error", () => picture.remove());
       frame.append(picture);
     }
