@@ -217,7 +217,7 @@ def workers(snapshot: Snapshot, use: MachineUse) -> Table:
                 "" if worker.video else STATE_STYLES.get(worker.state, "dim"),
             ),
             step(worker),
-            "" if mean is None else f"{mean:.0f}" if mean >= 100 else f"{mean:.1f}",
+            Text("" if mean is None else f"{mean:.0f}" if mean >= 100 else f"{mean:.1f}", "dim"),
             str(worker.jobs_done),
         ]
         table.add_row(*row)

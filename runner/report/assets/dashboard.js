@@ -49,6 +49,10 @@ class Dashboard {
       makespan ? cell(duration(makespan.seconds), "from first claim to last video") : null,
       makespan && makespan.ideal_seconds
         ? cell(`${makespan.ratio.toFixed(2)} ×`, "the ideal") : null,
+      this.sweep.data.made_at
+        ? cell(new Date(this.sweep.data.made_at * 1000).toLocaleString([], {
+          dateStyle: "medium", timeStyle: "short",
+        }), "as of") : null,
       effort.eta_seconds ? cell(duration(effort.eta_seconds), "left") : null);
   }
 

@@ -225,7 +225,9 @@ function showCounts() {
     stacked(STATES.filter((s) => s !== "pending").map((s) => [counts[s] || 0, s]),
       Math.max(1, sweep.cells.length), said.join(", ")),
     el("span", {}, said.join(" · ")),
-    sweep.data.made_at ? el("time", {}, new Date(sweep.data.made_at * 1000).toLocaleString()) : "");
+  );
+  byId("counts").title = sweep.data.made_at
+    ? `as of ${new Date(sweep.data.made_at * 1000).toLocaleString()}` : "";
 }
 
 theme(memory.get("sweep-theme") || "auto");
