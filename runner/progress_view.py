@@ -19,8 +19,15 @@ def view(snapshot: Snapshot) -> Group:
         parts.append(workers(snapshot))
     if snapshot.busy:
         parts.append(Text(effort(snapshot), style="dim"))
-    for name, reason in snapshot.set_aside.items():
-        parts.append(Text(f"{name} is set aside: {reason}", style="yellow"))
+    return Group(*parts, *notices(snapshot))
+
+
+def notices(snapshot: Snapshot) -> list[Text]:
+    """What a person should know or do about the sweep now."""
+    parts = [
+        Text(f"{name} is set aside: {reason}", style="yellow")
+        for name, reason in snapshot.set_aside.items()
+    ]
     if snapshot.stopped_because:
         parts.append(Text(f"stopped: {snapshot.stopped_because}", style="bold red"))
     if snapshot.draining and snapshot.alive:
@@ -29,7 +36,7 @@ def view(snapshot: Snapshot) -> Group:
         parts.append(Text(f"no worker is running; sweep resume {snapshot.sweep}", style="yellow"))
     if snapshot.counts.failed:
         parts.append(Text("see failed jobs: sweep logs; once more: sweep resume", style="red"))
-    return Group(*parts)
+    return parts
 
 
 def effort(snapshot: Snapshot) -> str:

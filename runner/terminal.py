@@ -67,13 +67,20 @@ def show_until_end(run: RunFolder, *, on_stdout: bool = False) -> Snapshot:
     from rich.live import Live
 
     from .launch import wait
+    from .live_view import last_failures, live_view
+    from .machine_use import machine_use
     from .progress import one_line
-    from .progress_view import view
 
     console = Console(stderr=not on_stdout)
     if console.is_terminal:
         with Live(console=console, auto_refresh=False) as live:
-            return wait(run, lambda snapshot: live.update(view(snapshot), refresh=True))
+
+            def show(snapshot: Snapshot) -> None:
+                use, failures = machine_use(run.path), last_failures(run.attempts)
+                view = live_view(snapshot, use, failures, now=time.time())
+                live.update(view, refresh=True)
+
+            return wait(run, show)
     lines = ChangedLines()
     snapshot = wait(run, lambda snapshot: lines.show(one_line(snapshot)))
     lines.last(one_line(snapshot))

@@ -160,6 +160,17 @@ def project(tmp_path: Path) -> Iterator[Project]:
     subprocess.run(["tmux", "-L", socket, "kill-server"], capture_output=True, check=False)
 
 
+@pytest.fixture(scope="session")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A finished sweep with a cell of every kind, and its report. Tests do not change it."""
+    from shown_sweep import make_shown_sweep
+
+    made = make_shown_sweep(tmp_path_factory.mktemp("报告 #1? 50%") / "a b")
+    done = made.sweep("report", "x", "--json")
+    assert done.status == 0, done.err
+    return made
+
+
 def wait_for(condition: Callable[[], bool], seconds: float = 30.0) -> None:
     """Wait until something is so, and fail where it does not come to be."""
     import time

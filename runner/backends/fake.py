@@ -108,7 +108,7 @@ class FakeBackend(Backend[FakeSettings]):
             on_step(step, steps)
             if step == (steps + 1) // 2:
                 for kind in kinds:
-                    go_wrong(kind, scratch)
+                    go_wrong(kind, job, scratch)
         hue = int(job.fingerprint[:4], 16) / 0xFFFF
         return Pending(hue, job.parameters, "truncate" in kinds)
 
@@ -136,10 +136,10 @@ class FakeBackend(Backend[FakeSettings]):
         return True
 
 
-def go_wrong(kind: str, scratch: Path) -> None:
+def go_wrong(kind: str, job: Job, scratch: Path) -> None:
     """Do what a fault of that kind does in the middle of a job, where it does anything then."""
     if kind == "fail":
-        raise RuntimeError("asked to fail")
+        raise RuntimeError(f"asked to fail on {job.video}")
     if kind == "bad_input":
         raise BadInput("asked to find this job's input bad")
     if kind == "out_of_gpu_memory":

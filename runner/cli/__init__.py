@@ -16,6 +16,7 @@ from .asking import logs, progress
 from .checking import explain, verify
 from .planning import plan
 from .running import launch, resume, stop
+from .showing import export, report, sheet
 
 
 class Verbs(click.Group):
@@ -34,7 +35,10 @@ def cli() -> None:
     """
 
 
-for verb in (plan, launch, progress, resume, stop, logs, verify, explain, adopt):
+for verb in (
+    *(plan, launch, progress, resume, stop, logs, verify, explain),
+    *(report, export, sheet, adopt),
+):
     cli.add_command(verb)
 
 

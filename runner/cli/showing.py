@@ -1,0 +1,193 @@
+"""`sweep report`, `export` and `sheet`: what one looks at and shows to others."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ..errors import UserError
+from ..terminal import plural, print_json, say
+from .options import json_option
+
+if TYPE_CHECKING:
+    from ..report.pictures import Wanted
+    from ..report.writing import Wish
+    from ..run_folder import RunFolder
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@click.option("--title", help="What the page is called; by default the sweep's name.")
+@click.option(
+    "--preview", type=click.IntRange(min=32), metavar="WIDTH", help="Small videos for the page."
+)
+@click.option("--posters/--no-posters", default=True, help="A picture of each video.")
+@click.option("--anonymous", is_flag=True, help="Leave out host, paths, user and commit.")
+@click.option("--zip", "as_zip", is_flag=True, help="Page and videos as one zip.")
+@click.option("--watch", is_flag=True, help="Serve the page; cells fill in as they finish.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="With --watch: address.")
+@click.option("--port", type=click.IntRange(0, 65535), help="With --watch: port.")
+@json_option
+def report(
+    runs: tuple[str, ...],
+    title: str | None,
+    preview: int | None,
+    posters: bool,
+    anonymous: bool,
+    as_zip: bool,
+    watch: bool,
+    host: str,
+    port: int | None,
+    as_json: bool,
+) -> None:
+    """Write a page that compares the videos of a sweep, or of several.
+
+    It is one file that opens from disk: RUN/report/index.html. For several runs it is written
+    into the first one's folder.
+
+    \b
+    sweep report quickstart
+    sweep report baseline ours --preview 320 --zip --anonymous
+    sweep report quickstart --watch
+    """
+    from ..report.writing import Wish, write_page, write_zip
+    from ..sweep import find_run
+
+    folders = [find_run(run) for run in runs]
+    wish = Wish(title, preview or 0, anonymous, posters)
+    if watch:
+        if as_zip:
+            raise UserError("--watch serves a page and --zip packs one; choose one of them")
+        serve(folders, wish, host, port, as_json=as_json)
+        return
+    made = (write_zip if as_zip else write_page)(folders, wish, _track)
+    for problem in made.problems:
+        say(f"not shown: {problem}")
+    if as_json:
+        print_json(
+            {
+                "report": str(made.path),
+                "cells": made.cells,
+                "videos": made.videos,
+                "not_shown": list(made.problems),
+            }
+        )
+    else:
+        click.echo(f"{made.path}: {plural(made.videos, 'video')} of {plural(made.cells, 'job')}")
+
+
+def serve(
+    folders: Sequence[RunFolder], wish: Wish, host: str, port: int | None, *, as_json: bool
+) -> None:
+    """Serve the page until interrupted."""
+    from ..report.server import Server
+    from ..report.site import Site
+
+    with Server(Site(folders, wish), host, port) as server:
+        if as_json:
+            print_json({"url": server.url})
+            sys.stdout.flush()
+        say(f"watch: {server.url}   end: Ctrl-C")
+        if not server.is_loopback:
+            say(f"{host}: whoever can reach this machine can see the videos")
+        server.serve_forever()
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@click.option("--csv", "as_csv", is_flag=True, help="Comma-separated values (the default).")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Into this file.")
+@json_option
+def export(runs: tuple[str, ...], as_csv: bool, out: Path | None, as_json: bool) -> None:
+    """Write one row per job: its axes, its state, its paths and its measures."""
+    import io
+
+    from ..report.table import table, write_csv
+    from ..report.writing import read_runs
+    from ..run_folder import write_atomically
+    from ..sweep import find_run
+
+    if as_csv and as_json:
+        raise UserError("--csv and --json are two answers; choose one of them")
+    rows = table(read_runs([find_run(run) for run in runs]))
+    if as_json:
+        print_json(rows)
+        return
+    text = io.StringIO(newline="")
+    write_csv(rows, text)
+    if out is None:
+        click.echo(text.getvalue(), nl=False)
+    else:
+        write_atomically(out.absolute(), text.getvalue().encode("utf-8", "backslashreplace"))
+        say(f"{out}: {plural(len(rows), 'row')}")
+
+
+def _track(wanted: Sequence[Wanted]) -> Callable[[], object]:
+    """A bar on a terminal while pictures are made."""
+    return _bar(len(wanted), "picture")
+
+
+def _bar(total: int, unit: str) -> Callable[[], object]:
+    from tqdm import tqdm
+
+    return tqdm(total=total, unit=unit, disable=None, leave=False).update
+
+
+@click.command()
+@click.argument("run")
+@click.option(
+    "--only", multiple=True, metavar="AXIS=VALUE", help="Only these, such as seed=42; repeatable."
+)
+@click.option("--mp4", "as_mp4", is_flag=True, help="A video, side by side, instead of a picture.")
+@click.option("--frames", default=6, show_default=True, type=click.IntRange(min=1, max=64))
+@click.option("--width", default=208, show_default=True, type=click.IntRange(min=32, max=2048))
+@click.option("--font", type=click.Path(dir_okay=False, path_type=Path), help="For the labels.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Into this folder.")
+@json_option
+def sheet(
+    run: str,
+    only: tuple[str, ...],
+    as_mp4: bool,
+    frames: int,
+    width: int,
+    font: Path | None,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Write a contact sheet per reference video: frames across time, a row per prompt.
+
+    They go to RUN/report/sheets. Labels in Chinese need a font that has it (Debian:
+    apt-get install fonts-noto-cjk).
+
+    \b
+    sweep sheet quickstart --only seed=42
+    sweep sheet quickstart --mp4 --only video=ref_a --only seed=42
+    """
+    from ..report.cells import read_run
+    from ..report.sheet import Style, sheets, write_sheets
+    from ..sweep import find_run
+
+    values: dict[str, list[str]] = {}
+    for selector in only:
+        axis, equals, value = selector.partition("=")
+        if not equals:
+            raise UserError(f"--only {selector!r}: must be AXIS=VALUE, such as seed=42")
+        values.setdefault(axis, []).append(value)
+    folder = find_run(run)
+    wanted = sheets(read_run(folder), values)
+    target = folder.path / "report" / "sheets" if out is None else out.absolute()
+    written = write_sheets(
+        wanted,
+        target,
+        Style(width, frames, font),
+        as_mp4=as_mp4,
+        on_made=_bar(len(wanted), "sheet"),
+    )
+    if as_json:
+        print_json([str(path) for path in written])
+    else:
+        click.echo(f"{target}: {plural(len(written), 'sheet')}")

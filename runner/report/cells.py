@@ -1,0 +1,154 @@
+"""A run folder as plain data: every job with its state, its reason, its record and its attempts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..attempts import read_attempts
+from ..experiment import load_experiment
+from ..job import Job, JobState
+from ..progress import Snapshot, take_snapshot
+from ..publish import read_sidecar
+from ..queue_questions import JobRow
+from ..run_folder import RunFolder
+from ..sweep import open_queue, take_back
+
+SHAPE = ("width", "height", "num_frames", "fps")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One job as a person looks at it.
+
+    `reason` says why there is no video, or why a stale one is stale; `record` is the sidecar of
+    the video that is there; `attempts` are its lines of `attempts.jsonl`, oldest first.
+    """
+
+    job: Job
+    state: JobState
+    reason: str | None
+    record: dict[str, Any] | None
+    attempts: tuple[dict[str, Any], ...]
+    row: JobRow
+
+    @property
+    def video_sha256(self) -> str | None:
+        """Hex sha256 of the video that is there, as its sidecar says."""
+        return None if self.record is None else str(self.record["video"].get("sha256"))
+
+    @property
+    def shape(self) -> tuple[int, int, int, float]:
+        """Width, height, number of frames and frame rate of the job's video."""
+        said = self.job.parameters if self.record is None else self.record["video"]
+        width, height, frames, fps = (said.get(key) or 0 for key in SHAPE)
+        return int(width), int(height), int(frames), float(fps)
+
+
+class Sidecars:
+    """Sidecars as they were read, by file, size and time: what reads a run again and again
+    reads only those that are new."""
+
+    def __init__(self) -> None:
+        self._kept: dict[Path, tuple[tuple[int, int], dict[str, Any] | None]] = {}
+
+    def read(self, path: Path) -> dict[str, Any] | None:
+        try:
+            status = path.stat()
+        except OSError:
+            return None
+        stamp = (status.st_size, status.st_mtime_ns)
+        former = self._kept.get(path)
+        if former is None or former[0] != stamp:
+            former = self._kept[path] = (stamp, read_sidecar(path))
+        return former[1]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder, read once. `root` is where the reference paths of its jobs start."""
+
+    folder: RunFolder
+    name: str
+    root: Path
+    cells: tuple[Cell, ...]
+    attempts: tuple[dict[str, Any], ...]
+    snapshot: Snapshot
+
+
+def read_run(folder: RunFolder, sidecars: Sidecars | None = None) -> Run:
+    """Read a run folder. Nothing is changed but the queue, which is brought in line with the
+    files.
+
+    Args:
+        sidecars: those read before, where the run is read again.
+
+    Raises:
+        UserError: it was never planned.
+    """
+    queue = open_queue(folder, look_at_disk=True)
+    try:
+        take_back(folder, queue)
+        rows = [row for row in queue.rows() if row.state is not JobState.RETIRED]
+        snapshot = take_snapshot(folder.name, queue)
+    finally:
+        queue.close()
+    attempts = tuple(read_attempts(folder.attempts))
+    by_job: dict[str, list[dict[str, Any]]] = {}
+    for attempt in attempts:
+        by_job.setdefault(str(attempt.get("job")), []).append(attempt)
+    root = load_experiment(folder.experiment).root
+    known = Sidecars() if sidecars is None else sidecars
+    cells = tuple(_cell(folder, row, tuple(by_job.get(row.job.id, ())), known) for row in rows)
+    return Run(folder, folder.name, root, cells, attempts, snapshot)
+
+
+def _cell(
+    folder: RunFolder, row: JobRow, attempts: tuple[dict[str, Any], ...], sidecars: Sidecars
+) -> Cell:
+    record = None
+    if row.state in (JobState.DONE, JobState.STALE):
+        record = sidecars.read(folder.sidecar(row.job))
+    state = row.state
+    if record is None and state in (JobState.DONE, JobState.STALE):
+        # Taken away since the queue was asked.
+        state = JobState.PENDING
+    return Cell(row.job, state, _reason(state, row, record, attempts), record, attempts, row)
+
+
+def _reason(
+    state: JobState,
+    row: JobRow,
+    record: dict[str, Any] | None,
+    attempts: Iterable[dict[str, Any]],
+) -> str | None:
+    errors = [str(one["error"]) for one in attempts if one.get("error")]
+    last = row.error or (errors[-1] if errors else None)
+    if state is JobState.DONE:
+        return None
+    if state is JobState.STALE:
+        changed = ", ".join(differences(row.job, record or {})) or "model or backend"
+        return f"made from other inputs; changed since: {changed}"
+    if state is JobState.FAILED:
+        return last or "failed; no reason was recorded"
+    if state is JobState.RUNNING:
+        return f"being made by {row.worker}" if row.worker else "being made"
+    if row.held:
+        return "not made yet: outside the part of the sweep that is being run"
+    return f"not made yet; last attempt: {last}" if last else "not made yet"
+
+
+def differences(job: Job, record: Mapping[str, Any]) -> list[str]:
+    """The inputs in which a job differs from what its sidecar says the video was made from."""
+    prompt, reference = record.get("prompt") or {}, record.get("reference") or {}
+    found = []
+    if prompt.get("text") != job.prompt_text:
+        found.append("prompt")
+    if reference.get("sha256") != job.reference.sha256:
+        found.append("reference clip")
+    then = record.get("parameters") or {}
+    names = dict.fromkeys([*job.parameters, *then])
+    found += [name for name in names if then.get(name) != job.parameters.get(name)]
+    return found

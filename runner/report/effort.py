@@ -1,0 +1,82 @@
+"""What a sweep cost: the attempts of every worker, and how busy each GPU was."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from ..job import Outcome
+from .cells import Run
+
+ON_DEVICE = ("claim", "prepare", "generate")
+"""The stages of an attempt that come before its video is finished beside the next one."""
+
+
+def dashboard(run: Run, numbers: Mapping[str, int]) -> dict[str, Any]:
+    """The numbers behind the page's second part, for one run.
+
+    Args:
+        numbers: for each job id, the number of its cell in the page.
+
+    Returns:
+        `start` (Unix seconds of the first attempt), `workers`, `attempts` as
+        [worker, start, seconds, seconds on the device, outcome, cell or None, kind], times
+        relative to `start`; `busy`, `makespan`, `categories` and `eta_seconds` as
+        `sweep progress --json` has them.
+    """
+    attempts = [one for one in run.attempts if _is_timed(one)]
+    start = min((float(one["started_at"]) for one in attempts), default=0.0)
+    workers = sorted({str(one["worker"]) for one in attempts}, key=_natural)
+    places = {name: number for number, name in enumerate(workers)}
+    bars = []
+    for one in attempts:
+        stages = one.get("seconds") or {}
+        took = float(one["ended_at"]) - float(one["started_at"])
+        device = sum(float(stages.get(stage, 0.0)) for stage in ON_DEVICE)
+        outcome = str(one["outcome"])
+        bars.append(
+            [
+                places[str(one["worker"])],
+                round(float(one["started_at"]) - start, 3),
+                round(max(took, 0.0), 3),
+                round(device, 3) if stages else None,
+                outcome,
+                numbers.get(str(one["job"])),
+                kind_of(one),
+            ]
+        )
+    snapshot = run.snapshot.to_json()
+    kept = ("busy", "makespan", "eta_seconds", "seconds_per_job", "categories")
+    return {
+        "name": run.name,
+        "start": start,
+        "workers": workers,
+        "attempts": bars,
+        **{key: snapshot[key] for key in kept},
+        "counts": asdict(run.snapshot.counts),
+    }
+
+
+def kind_of(attempt: Mapping[str, Any]) -> str | None:
+    """The kind of failure of an attempt: as recorded, else its error's class; None if it has
+    not failed."""
+    if attempt.get("outcome") not in (Outcome.FAILED.value, Outcome.DIED.value):
+        return None
+    if attempt.get("kind"):
+        return str(attempt["kind"])
+    if attempt.get("outcome") == Outcome.DIED.value:
+        return "worker died"
+    match = re.match(r"[A-Za-z_][\w.]*", str(attempt.get("error") or ""))
+    return match[0] if match else "unknown"
+
+
+def _is_timed(attempt: Mapping[str, Any]) -> bool:
+    times: Sequence[object] = (attempt.get("started_at"), attempt.get("ended_at"))
+    return all(isinstance(time, (int, float)) for time in times) and "worker" in attempt
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """gpu2 before gpu10."""
+    return [(int(p), "") if p.isdigit() else (-1, p) for p in re.split(r"(\d+)", name)]

@@ -1,0 +1,245 @@
+"""Sheets for papers and chat: one picture of frames across time x prompts for each reference
+clip, or one video in which its outputs play beside one another, labelled."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from ..errors import UserError
+from ..run_folder import make_folder
+from ..video import BrokenVideo, read_clip, write_video
+from .axes import Axis, lay_out
+from .cells import Cell, Run
+from .lettering import Lettering
+
+if TYPE_CHECKING:
+    from ..video import Frames
+
+PAPER, INK, QUIET, HOLE = "#ffffff", "#1d2126", "#6a727c", "#eceeee"
+GAP = 6
+MARGIN = 14
+MP4_QUALITY = 7.0
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a sheet looks: `width` of each picture in pixels, and how many `frames` of a video
+    stand in a row. `font` is a font file to look in first."""
+
+    width: int = 208
+    frames: int = 6
+    font: Path | None = None
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """What one sheet shows: the outputs of one reference clip that differ in their prompt, with
+    every other axis fixed."""
+
+    name: str
+    title: str
+    run: Run
+    cells: tuple[Cell, ...]
+
+
+def sheets(run: Run, only: Mapping[str, Collection[str]]) -> list[Sheet]:
+    """The sheets of a run.
+
+    Args:
+        only: for some axes the values to show, as text; the others show all.
+
+    Raises:
+        UserError: an axis or a value that the run does not have, or no video is left to show.
+    """
+    grid = lay_out([run])
+    _check(grid.axes, only)
+    fixed = [n for n, axis in enumerate(grid.axes) if axis.name != "prompt"]
+    groups: dict[tuple[int, ...], list[Cell]] = {}
+    for cell, place in zip(run.cells, grid.places[0], strict=True):
+        values = {a.name: str(a.values[i]) for a, i in zip(grid.axes, place, strict=True)}
+        if all(values[name] in wanted for name, wanted in only.items()):
+            groups.setdefault(tuple(place[n] for n in fixed), []).append(cell)
+    found = []
+    for place, cells in groups.items():
+        if not any(cell.record for cell in cells):
+            continue
+        job = cells[0].job
+        rest = [
+            f"{grid.axes[n].name} {grid.axes[n].values[index]}"
+            for n, index in zip(fixed, place, strict=True)
+            if grid.axes[n].name not in ("category", "video")
+        ]
+        name = "_".join([job.video, *(text.replace(" ", "_") for text in rest)]).replace("/", "_")
+        found.append(
+            Sheet(
+                f"{job.category}/{name}",
+                " · ".join([job.category, job.video, *rest]),
+                run,
+                tuple(cells),
+            )
+        )
+    if not found:
+        raise UserError(f"{run.folder.path}: no finished video to put on a sheet")
+    return found
+
+
+def write_sheets(
+    wanted: Sequence[Sheet],
+    folder: Path,
+    style: Style,
+    *,
+    as_mp4: bool,
+    on_made: Callable[[], object] = lambda: None,
+) -> list[Path]:
+    """Write each sheet as a PNG, or as an MP4, under a folder; several at once."""
+    suffix = ".mp4" if as_mp4 else ".png"
+
+    def write(sheet: Sheet) -> Path:
+        category, _, name = sheet.name.partition("/")
+        path = folder / category / f"{name}{suffix}"
+        make_folder(path.parent)
+        temporary = path.with_name(f".{path.stem}.{os.getpid()}{suffix}")
+        try:
+            if as_mp4:
+                write_mp4(sheet, temporary, style)
+            else:
+                draw_png(sheet, style).save(temporary, optimize=True)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return path
+
+    written = []
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        for path in pool.map(write, wanted):
+            written.append(path)
+            on_made()
+    return written
+
+
+def draw_png(sheet: Sheet, style: Style) -> Image.Image:
+    """Frames across time: a row for the reference clip, and one for each prompt."""
+    size = _size(sheet, style.width)
+    label = max(150, style.width)
+    small, head = Lettering(13, style.font), Lettering(16, style.font)
+    rows = list(_rows(sheet, size))
+    count = style.frames
+    top = MARGIN + head.line_height + GAP
+    width = 2 * MARGIN + label + count * (size[0] + GAP)
+    height = top + len(rows) * (size[1] + GAP) - GAP + MARGIN
+    image = Image.new("RGB", (width, height), PAPER)
+    head.write(image, (MARGIN, MARGIN - 2), head.wrap(sheet.title, width - 2 * MARGIN, 1), INK)
+    for number, (text, frames, problem) in enumerate(rows):
+        y = top + number * (size[1] + GAP)
+        lines = max(1, size[1] // small.line_height)
+        small.write(image, (MARGIN, y), small.wrap(text, label - 12, lines), INK)
+        for column in range(count):
+            x = MARGIN + label + GAP + column * (size[0] + GAP) - GAP
+            if frames is None:
+                _hole(image, (x, y), size, small, problem if column == 0 else "")
+                continue
+            moment = round(column * (len(frames) - 1) / max(1, count - 1))
+            image.paste(Image.fromarray(frames[moment]), (x, y))
+    return image
+
+
+def write_mp4(sheet: Sheet, path: Path, style: Style) -> None:
+    """Reference clip and outputs play beside one another, each under its label."""
+    size = _size(sheet, style.width)
+    small, head = Lettering(13, style.font), Lettering(16, style.font)
+    rows = list(_rows(sheet, size))
+    columns = math.ceil(math.sqrt(len(rows)))
+    lines, top = 2, MARGIN + head.line_height + GAP
+    step = (size[0] + GAP, size[1] + lines * small.line_height + 2 * GAP)
+    width = _even(2 * MARGIN + columns * step[0] - GAP)
+    height = _even(top + math.ceil(len(rows) / columns) * step[1] + MARGIN - GAP)
+    page = Image.new("RGB", (width, height), PAPER)
+    head.write(page, (MARGIN, MARGIN - 2), head.wrap(sheet.title, width - 2 * MARGIN, 1), INK)
+    places = []
+    for number, (text, frames, problem) in enumerate(rows):
+        x = MARGIN + number % columns * step[0]
+        y = top + number // columns * step[1]
+        wrapped = small.wrap(text, size[0], lines)
+        small.write(page, (x, y + size[1] + 3), wrapped, INK)
+        if frames is None:
+            _hole(page, (x, y), size, small, problem)
+        else:
+            places.append((x, y, frames))
+    still = np.asarray(page)
+    longest = max(len(frames) for *_, frames in places)
+    moments = np.repeat(still[None], longest, axis=0)
+    for x, y, frames in places:
+        for moment in range(longest):
+            frame = frames[min(moment, len(frames) - 1)]
+            moments[moment, y : y + size[1], x : x + size[0]] = frame
+    write_video(path, moments, fps=_shape(sheet)[3], quality=MP4_QUALITY)
+
+
+def _rows(sheet: Sheet, size: tuple[int, int]) -> Iterator[tuple[str, Frames | None, str]]:
+    """Label, frames (None where there are none) and why, for the reference and each cell."""
+    _, _, num_frames, fps = _shape(sheet)
+    job = sheet.cells[0].job
+    source = sheet.run.root / job.reference.path
+    frames, problem = _read(source, size, num_frames, fps)
+    yield f"reference {job.reference.path.rpartition('/')[2]}", frames, problem
+    for cell in sheet.cells:
+        text = f"{cell.job.prompt}: {cell.job.prompt_text}"
+        if cell.record is None:
+            yield text, None, cell.state.value
+        else:
+            video = sheet.run.folder.video(cell.job)
+            yield text, *_read(video, size, cell.shape[2], cell.shape[3])
+
+
+def _read(
+    path: Path, size: tuple[int, int], num_frames: int, fps: float
+) -> tuple[Frames | None, str]:
+    try:
+        clip = read_clip(path, width=size[0], height=size[1], num_frames=num_frames, fps=fps)
+    except FileNotFoundError:
+        return None, "is not on this machine"
+    except (BrokenVideo, OSError) as error:
+        return None, str(error)
+    return clip, ""
+
+
+def _hole(
+    image: Image.Image, at: tuple[int, int], size: tuple[int, int], small: Lettering, text: str
+) -> None:
+    image.paste(Image.new("RGB", size, HOLE), at)
+    lines = small.wrap(text, size[0] - 16, max(1, size[1] // small.line_height - 1))
+    small.write(image, (at[0] + 8, at[1] + 5), lines, QUIET)
+
+
+def _shape(sheet: Sheet) -> tuple[int, int, int, float]:
+    return next(cell.shape for cell in sheet.cells if cell.record is not None)
+
+
+def _size(sheet: Sheet, width: int) -> tuple[int, int]:
+    own = _shape(sheet)
+    return _even(width), _even(width * own[1] / own[0])
+
+
+def _even(size: float) -> int:
+    return max(2, math.ceil(size / 2) * 2)
+
+
+def _check(axes: Sequence[Axis], only: Mapping[str, Collection[str]]) -> None:
+    known = {axis.name: [str(value) for value in axis.values] for axis in axes}
+    for name, values in only.items():
+        if name not in known:
+            raise UserError(f"--only {name}: no such axis (there are: {', '.join(known)})")
+        for value in values:
+            if value not in known[name]:
+                raise UserError(
+                    f"--only {name}={value}: no such {name} (there are: {', '.join(known[name])})"
+                )

@@ -1,0 +1,77 @@
+"""One row per job, with its axes, paths and measures."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, TextIO
+
+from ..job import Outcome
+from .axes import lay_out
+from .cells import SHAPE, Cell, Run
+from .effort import kind_of
+
+MEASURES = ("peak_gpu_memory_gib", "attempt", "claimed_at", "finished_at", "host", "device")
+
+
+def table(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Every job of some runs as a flat row; every row has the same columns.
+
+    Paths are relative: `video_file` to the run folder, `reference_path` to the project.
+    """
+    grid = lay_out(runs)
+    stages = list(
+        dict.fromkeys(
+            stage
+            for run in runs
+            for cell in run.cells
+            for stage in (cell.record or {}).get("seconds") or {}
+        )
+    )
+    rows = []
+    for run, places in zip(runs, grid.places, strict=True):
+        for cell, place in zip(run.cells, places, strict=True):
+            point = {a.name: a.values[i] for a, i in zip(grid.axes, place, strict=True)}
+            rows.append({**point, **dict(_of_cell(run, cell)), **dict(_seconds(cell, stages))})
+    return rows
+
+
+def write_csv(rows: Sequence[dict[str, Any]], file: TextIO) -> None:
+    """Write rows as CSV (RFC 4180) with a line of names; what is not known is empty."""
+    writer = csv.writer(file)
+    names = list(rows[0]) if rows else []
+    writer.writerow(names)
+    for row in rows:
+        writer.writerow([_field(row[name]) for name in names])
+
+
+def _of_cell(run: Run, cell: Cell) -> Iterator[tuple[str, Any]]:
+    job, record = cell.job, cell.record or {}
+    video = record.get("video") or {}
+    outcomes = [one.get("outcome") for one in cell.attempts]
+    kinds = [kind for kind in map(kind_of, cell.attempts) if kind]
+    yield from (("sweep", run.folder.name), ("job", job.id), ("state", cell.state.value))
+    yield from (("prompt_text", job.prompt_text), ("reason", cell.reason))
+    yield "video_file", job.output if cell.record is not None else None
+    yield from (("reference_path", job.reference.path), ("fingerprint", job.fingerprint))
+    yield from (("sha256", video.get("sha256")), ("bytes", video.get("size")))
+    yield from zip(SHAPE, cell.shape, strict=True)
+    yield from (("attempts", len(outcomes)), ("failures", outcomes.count(Outcome.FAILED.value)))
+    yield from (
+        ("deaths", outcomes.count(Outcome.DIED.value)),
+        ("last_failure", kinds[-1] if kinds else None),
+    )
+    yield "worker", record.get("worker")
+    for name in MEASURES:
+        yield name, record.get(name)
+
+
+def _seconds(cell: Cell, stages: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    own = (cell.record or {}).get("seconds") or {}
+    for stage in stages:
+        yield f"seconds_{stage}", own.get(stage)
+
+
+def _field(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else value
