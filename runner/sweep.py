@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -224,13 +225,25 @@ def open_queue(run: RunFolder, *, look_at_disk: bool = False) -> Queue:
         if _knows_manifest(queue, run):
             if look_at_disk:
                 queue.sync_files(partial(state_on_disk, run), Disk(run).files)
+                drop_scratch_of_done(run, queue)
             return queue
         queue.close()
     with locked(run.plan_lock):
         queue = Queue(run.queue, create=True)
         _sync(queue, run, read_manifest(run.manifest), sha256_file(run.manifest))
         queue.set_policy(load_experiment(run.experiment).policy)
+    if look_at_disk:
+        drop_scratch_of_done(run, queue)
     return queue
+
+
+def drop_scratch_of_done(run: RunFolder, queue: Queue) -> None:
+    """Delete what was in the making of videos that are made: a worker that was killed between
+    publishing one and tidying up cannot, and the queue may have learned of it from the disk."""
+    for scratch in run.path.glob("work/*"):
+        rows = [] if scratch == run.locks else queue.find(id_start=scratch.name)
+        if any(row.job.id == scratch.name and row.state is JobState.DONE for row in rows):
+            shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _knows_manifest(queue: Queue, run: RunFolder) -> bool:

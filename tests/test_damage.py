@@ -146,7 +146,10 @@ def test_verify_names_what_a_lost_queue_no_longer_knows(project: Project) -> Non
     assert project.progress()["done"] == 6
 
 
-def test_nothing_is_left_in_the_making_of_a_video_that_is_found_made(project: Project) -> None:
+@pytest.mark.parametrize("by", ["a worker", "a look at the disk"])
+def test_nothing_is_left_in_the_making_of_a_video_that_is_found_made(
+    project: Project, by: str
+) -> None:
     """Its worker was killed between publishing the video and recording it."""
     assert project.sweep(*LAUNCH).status == 0
     before = made(project)
@@ -154,7 +157,7 @@ def test_nothing_is_left_in_the_making_of_a_video_that_is_found_made(project: Pr
     scratch = project.run_folder.path / "work" / job
     scratch.mkdir()
     queue = Queue(project.run_folder.queue)
-    assert queue.retry([JobState.DONE], [job]) == 1
+    assert by != "a worker" or queue.retry([JobState.DONE], [job]) == 1
     queue.close()
     assert project.sweep(*RESUME).status == 0
     assert made(project) == before
