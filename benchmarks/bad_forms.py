@@ -36,7 +36,7 @@ LINES = 12
 BASE: dict[str, Any] = {
     "name": "x",
     "backend": "fake",
-    "model": {"seconds": 0.0, "fail": []},
+    "model": {"seconds": 0.0, "load_seconds": 0.0},
     "dataset": {"videos": "videos", "prompts": "prompts.json", "categories": ["c", "类 别"]},
     "seeds": [1, 2],
     "generation": {
@@ -223,7 +223,12 @@ def _may_hold(key: str, value: Any) -> bool:
         return lenient and (not number or value > 0)
     if key.startswith("generation.") and key != "generation.negative_prompt":
         return lenient
-    if key in ("model.seconds", "output.quality", "placement.processes_per_gpu"):
+    if key in (
+        "model.seconds",
+        "model.load_seconds",
+        "output.quality",
+        "placement.processes_per_gpu",
+    ):
         return lenient and (not number or value >= 0)
     if (key, value) == ("results", ""):
         # Run folders then go into the project root.

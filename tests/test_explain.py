@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Project, wait_for
+from conftest import Project, wait_for, write_clip
 
 from runner.logs import attempt_lines
 from runner.lookup import output_of
@@ -104,23 +104,22 @@ def test_a_done_job_is_proven_anew(project: Project) -> None:
 
 
 def test_a_failed_job_shows_every_attempt_with_its_log(project: Project) -> None:
-    """Error, worker and the last log lines of each attempt; the next command is to resume."""
-    project.write(model={"seconds": 0.05, "fail": ["-dash"]}, retries={"backoff_seconds": 0})
-    if project.call("plan", "experiments/x.yaml").status != 0:
-        project.write(model={"seconds": 0.05, "fail": ["-dash"]})
-    assert project.sweep("launch", "experiments/x.yaml", *LAUNCH).status == 1
+    """Error, worker and the last log lines of each attempt, and what to do next."""
+    assert project.call("plan", "experiments/x.yaml").status == 0
+    write_clip(project.root / "videos" / "camera_motion" / "-dash.mp4", seed=77)
+    assert project.sweep("resume", "x", *LAUNCH).status == 1
     answer = story(project, "x", "video=-dash")
     assert answer["state"] == "failed"
-    assert "asked to fail on -dash" in answer["why"][0]
-    assert answer["next"] == ["sweep resume x"]
-    assert len(answer["attempts"]) >= 2
+    assert "-dash.mp4 has changed" in answer["why"][0]
+    assert answer["next"][-1] == "sweep resume x"
+    assert answer["attempts"]
     for attempt in answer["attempts"]:
         assert attempt["outcome"] == "failed"
-        assert any("asked to fail on -dash" in line for line in attempt["log_lines"])
+        assert any("-dash.mp4 has changed" in line for line in attempt["log_lines"])
         assert attempt["log"].startswith("logs/gpu0_process")
     text = project.call("explain", "x", "video=-dash").out
     assert "state: failed" in text
-    assert "RuntimeError: asked to fail on -dash" in text
+    assert "-dash.mp4 has changed; run `sweep plan` again" in text
     assert "prompt 0: a 'quote\"" in text
 
 

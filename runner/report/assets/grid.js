@@ -181,6 +181,10 @@ class Grid {
       ),
       section.shown.map((row) => row.element),
     );
+    // Names and prompts need room, a seed or a number little.
+    if (!["prompt", "video", "category"].includes(this.arrangement.rows)) {
+      grid.style.setProperty("--head", "104px");
+    }
     grid.style.setProperty("--columns", section.columns.length + (perRow ? 1 : 0));
     return el(
       "section",

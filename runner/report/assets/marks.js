@@ -19,9 +19,7 @@ class Marks {
   }
 
   count(mark) {
-    let number = 0;
-    for (const value of this.marks.values()) number += value === mark;
-    return number;
+    return this.sweep.cells.filter((cell) => this.of(cell) === mark).length;
   }
 
   // Set a mark, or take it back where it is set already.
