@@ -185,7 +185,7 @@ class ChaosSweep:
         for pid, words in _command_lines():
             if run not in words:
                 continue
-            if "runner.start_worker" in words:
+            if "runner.worker" in words:
                 found[pid] = Kind.WORKER
             elif "runner.slot" in words:
                 found[pid] = Kind.SUPERVISOR

@@ -27,13 +27,13 @@ from rivals import measure_rivals
 from shapes import CATEGORIES, SHAPES, parser_of_sizes, sizes_of
 
 from runner.attempts import Attempt, record_attempt
-from runner.claim_order import Taste
 from runner.fingerprint import Recipe
 from runner.job import Job, JobState, Outcome, Reference, job_ids
 from runner.placement import Slot
 from runner.processes import ProcessId
 from runner.publish import files_of, publish, state_on_disk
 from runner.queue import Queue
+from runner.queue.claim_order import Taste
 from runner.run_folder import RunFolder
 
 TITLE = "Overhead a job"

@@ -97,5 +97,5 @@ def watch(witness: Witness) -> None:
     Backend.__init_subclass__ = classmethod(define)  # type: ignore[assignment]
 
 
-if "runner.start_worker" in sys.orig_argv and "SWEEP_WITNESS" in os.environ:
+if "runner.worker" in sys.orig_argv and "SWEEP_WITNESS" in os.environ:
     watch(Witness(Path(os.environ["SWEEP_WITNESS"])))

@@ -12,7 +12,6 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from .claim_job import claim_job
 from .dataset import nfc, shown
 from .errors import UserError
 from .experiment import Experiment
@@ -22,7 +21,8 @@ from .pattern import Pattern
 from .provenance import inputs_in_common
 from .publish import files_of, publish, state_on_disk
 from .queue import Queue
-from .queue_questions import JobRow
+from .queue.claim_job import claim_job
+from .queue.questions import JobRow
 from .run_folder import RunFolder, make_folder, sha256_file
 from .video import BrokenVideo, Decoded, check_video
 

@@ -17,7 +17,7 @@ from .job import JobState, Outcome
 from .logs import attempt_lines
 from .publish import read_sidecar
 from .queue import Queue
-from .queue_questions import JobRow
+from .queue.questions import JobRow
 from .run_folder import RunFolder
 from .sweep import live_slots
 from .terminal import plural

@@ -62,7 +62,7 @@ class Answer:
 ANSWERS = {
     FailureKind.BAD_INPUT: Answer(Counted.FAILURE, is_final=True),
     # The job goes back once; then its GPU has fewer processes, and only a job that does not
-    # fit by itself fails: see `queue_failures`.
+    # fit by itself fails: see `queue.failing`.
     FailureKind.OUT_OF_GPU_MEMORY: Answer(Counted.FAILURE, restarts=True),
     FailureKind.OUT_OF_HOST_MEMORY: Answer(Counted.DEATH),
     # The GPU is to blame as likely as the job: the larger limit.

@@ -18,7 +18,7 @@ from .job import Outcome
 from .machine_use import GpuUse, MachineUse
 from .progress import Counts, Snapshot, Worker, duration
 from .progress_view import notices, tail
-from .worker_table import WorkerState
+from .queue.worker_table import WorkerState
 
 TAIL_BYTES = 1 << 16
 MOST_FAILURES = 3

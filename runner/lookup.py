@@ -9,7 +9,7 @@ from typing import Any
 
 from .errors import UserError
 from .queue import Queue
-from .queue_questions import JobRow
+from .queue.questions import JobRow
 from .run_folder import RunFolder
 from .sweep import find_run, open_queue, planned_runs
 

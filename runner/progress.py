@@ -9,7 +9,7 @@ from typing import Any
 
 from .job import JobState
 from .queue import Queue
-from .worker_table import WorkerRow, WorkerState
+from .queue.worker_table import WorkerRow, WorkerState
 
 COUNTED = (JobState.DONE, JobState.RUNNING, JobState.PENDING, JobState.FAILED, JobState.STALE)
 

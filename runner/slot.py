@@ -334,7 +334,7 @@ def main() -> int:
     arguments = parser.parse_args()
     run, slot = RunFolder(Path(arguments.run).absolute()), Slot(arguments.gpu, arguments.process)
     device = arguments.device or ("cuda" if find_gpus() else "cpu")
-    command = [sys.executable, "-m", "runner.start_worker", str(run.path)]
+    command = [sys.executable, "-m", "runner.worker", str(run.path)]
     command += [f"--gpu={slot.gpu}", f"--process={slot.process}", f"--device={device}"]
     command += [f"--home={category}" for category in arguments.home]
     log = Log(run.log(slot), echo=not arguments.quiet)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from .attempts import read_attempts
 from .job import Job, JobState, Outcome
 from .publish import read_sidecar, supersede
-from .queue_questions import JobRow
+from .queue.questions import JobRow
 from .run_folder import RunFolder, sha256_file
 from .video import BrokenVideo, check_video
 

@@ -14,14 +14,14 @@ from conftest import Finished, Project, write_clip
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.claim_job import claim_job
 from runner.errors import UserError
 from runner.job import Job, JobState, Reference
 from runner.manifest import read_manifest
 from runner.pattern import Pattern
 from runner.publish import read_sidecar
 from runner.queue import Queue
-from runner.queue_questions import JobRow
+from runner.queue.claim_job import claim_job
+from runner.queue.questions import JobRow
 
 PATTERN = "{video}/prompt{prompt+1}_seed{seed}.mp4"
 LAUNCH = ("--on", "local", "--wait")

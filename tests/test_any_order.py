@@ -20,12 +20,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from test_plan import a_job
 from test_queue import JOBS, OTHER_HOST, pending, states
 
-from runner.claim_order import Taste
 from runner.failures import FailureKind, Policy
 from runner.job import Job, JobState
 from runner.placement import Slot
 from runner.processes import ProcessId
 from runner.queue import LEASE_SECONDS, Claim, Queue
+from runner.queue.claim_order import Taste
 
 GONE = replace(ProcessId.own(), started=ProcessId.own().started - 1)
 """A process of this host that has ended: its pid is another's now."""

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from test_plan import a_job
 from test_queue import JOBS, OTHER_HOST, SLOT, claim, pending
 
-from runner.claim_order import Taste
 from runner.job import Job
 from runner.placement import Slot
 from runner.processes import ProcessId
 from runner.queue import LEASE_SECONDS, Claim, Queue
+from runner.queue.claim_order import Taste
 
 
 @pytest.fixture

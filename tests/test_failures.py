@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from test_plan import a_job
 
-from runner.claim_order import Taste
 from runner.errors import UserError
 from runner.failures import (
     ANSWERS,
@@ -23,6 +22,7 @@ from runner.job import JobState
 from runner.placement import Slot
 from runner.processes import ProcessId
 from runner.queue import Claim, Queue
+from runner.queue.claim_order import Taste
 
 JOBS = [a_job("a", f"v{v}", p, s) for v in range(4) for p in range(3) for s in (1, 2)]
 OWN = ProcessId.own()

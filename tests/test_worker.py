@@ -12,20 +12,20 @@ from conftest import Project, wait_for
 
 from runner.attempts import read_attempts
 from runner.backends import Machine
-from runner.claim_order import Taste
-from runner.disk_room import DiskRoom, folder_bytes
 from runner.experiment import load_experiment
 from runner.fingerprint import Recipe
-from runner.gpu_watch import GpuWatch
 from runner.gpus import Gpu
-from runner.making import Patience
 from runner.placement import Slot
 from runner.processes import ProcessId, Stop
 from runner.queue import Queue
+from runner.queue.claim_order import Taste
 from runner.slot import Log, Supervisor, take_slot
-from runner.surroundings import Recycling, Surroundings
 from runner.sweep import plan_sweep
 from runner.worker import Worker
+from runner.worker.disk_room import DiskRoom, folder_bytes
+from runner.worker.gpu_watch import GpuWatch
+from runner.worker.making import Patience
+from runner.worker.surroundings import Recycling, Surroundings
 
 SLOT = Slot(0, 0)
 

@@ -12,7 +12,7 @@ from ..experiment import load_experiment
 from ..job import Job, JobState
 from ..progress import Snapshot, take_snapshot
 from ..publish import read_sidecar
-from ..queue_questions import JobRow
+from ..queue.questions import JobRow
 from ..run_folder import RunFolder
 from ..sweep import open_queue, take_back
 

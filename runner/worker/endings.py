@@ -7,15 +7,15 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from .attempts import Attempt, record_attempt
-from .failures import FailureKind, is_disk_full
-from .job import Outcome
+from ..attempts import Attempt, record_attempt
+from ..failures import FailureKind, is_disk_full
+from ..job import Outcome
+from ..placement import Slot
+from ..processes import Stop
+from ..publish import files_of
+from ..queue import Claim, Queue
+from ..run_folder import RunFolder
 from .making import Making
-from .placement import Slot
-from .processes import Stop
-from .publish import files_of
-from .queue import Claim, Queue
-from .run_folder import RunFolder
 
 log = logging.getLogger("sweep.worker")
 

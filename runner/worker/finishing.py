@@ -9,16 +9,16 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict
 from typing import Any
 
-from .backends import Backend
-from .failures import is_disk_full
-from .fingerprint import Recipe
+from ..backends import Backend
+from ..failures import is_disk_full
+from ..fingerprint import Recipe
+from ..provenance import peak_host_memory_gib
+from ..publish import publish
+from ..queue import Queue
+from ..run_folder import RunFolder
+from ..video import check_video
 from .making import Interrupted, LostClaim, Making
-from .provenance import peak_host_memory_gib
-from .publish import publish
-from .queue import Queue
-from .run_folder import RunFolder
 from .surroundings import Surroundings
-from .video import check_video
 
 log = logging.getLogger("sweep.worker")
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from .placement import Slot
+from ..placement import Slot
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ..failures import ANSWERS, ONLY_FAILURES, Counted, FailureKind, Policy
+from ..job import JobState
+from ..placement import Slot
 from .claim_counts import count
-from .failures import ANSWERS, ONLY_FAILURES, Counted, FailureKind, Policy
 from .gate import Gate
-from .job import JobState
-from .placement import Slot
-from .queue_tables import NO_CLAIM, get_meta, jobs, set_meta, workers
+from .tables import NO_CLAIM, get_meta, jobs, set_meta, workers
 
 ENDED = ("stopped", "gone")
 

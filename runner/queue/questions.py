@@ -8,10 +8,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ..failures import FailureKind
+from ..job import Job, JobState
 from .claim_order import Taste
-from .failures import FailureKind
-from .job import Job, JobState
-from .queue_tables import claimable, job_of, jobs, read, whole_jobs
+from .tables import claimable, job_of, jobs, read, whole_jobs
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from enum import Enum
 
 import sqlalchemy as sa
 
-from .placement import Slot
+from ..placement import Slot
+from ..processes import ProcessId
 from .prepared import Prepared
-from .processes import ProcessId
-from .queue_tables import read, workers, write
+from .tables import read, workers, write
 
 CARRIED = ("jobs_done", "job_seconds", "busy_seconds", "first_claim_at", "last_end_at")
 

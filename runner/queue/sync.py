@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
+from ..job import Job, JobState
 from .claim_counts import recount
-from .job import Job, JobState
-from .queue_tables import (
+from .tables import (
     CLEAN_SLATE,
     NO_CLAIM,
     SharedValues,

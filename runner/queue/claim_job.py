@@ -7,11 +7,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ..job import JobState
+from ..processes import ProcessId
+from . import LEASE_SECONDS, Claim, Queue
 from .claim_counts import count
-from .job import JobState
-from .processes import ProcessId
-from .queue import LEASE_SECONDS, Claim, Queue
-from .queue_tables import job_of, jobs, whole_jobs, write
+from .tables import job_of, jobs, whole_jobs, write
 
 OPEN = (JobState.PENDING.value, JobState.FAILED.value)
 

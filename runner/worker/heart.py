@@ -11,9 +11,9 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from .failures import FailureKind
+from ..failures import FailureKind
+from ..queue import HEARTBEAT_SECONDS
 from .making import Making, Patience
-from .queue import HEARTBEAT_SECONDS
 
 log = logging.getLogger("sweep.worker")
 

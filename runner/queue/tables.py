@@ -14,7 +14,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from .job import Job, JobState, Reference, canonical_json
+from ..job import Job, JobState, Reference, canonical_json
 
 SCHEMA = "3"
 """Of the tables; a queue of another one is made anew."""

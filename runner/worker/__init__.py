@@ -16,26 +16,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .backends import Backend, Group, Machine
-from .claim_order import Taste
+from ..backends import Backend, Group, Machine
+from ..errors import UserError
+from ..failures import ANSWERS, BadInput, FailureKind, is_disk_full, kind_of
+from ..fingerprint import Recipe
+from ..job import Job, JobState
+from ..placement import Slot
+from ..processes import ProcessId, Stop, oom_kills
+from ..publish import state_on_disk
+from ..queue import Claim, Queue
+from ..queue.claim_order import Taste
+from ..queue.worker_table import WorkerState
+from ..run_folder import RunFolder, sha256_file
+from ..slot import RESTART
+from ..sweep import take_back
+from ..video import BrokenVideo
 from .endings import Endings
-from .errors import UserError
-from .failures import ANSWERS, BadInput, FailureKind, is_disk_full, kind_of
-from .fingerprint import Recipe
 from .finishing import Finisher
 from .heart import Heart
-from .job import Job, JobState
 from .making import Interrupted, LostClaim, Making, Patience
-from .placement import Slot
-from .processes import ProcessId, Stop, oom_kills
-from .publish import state_on_disk
-from .queue import Claim, Queue
-from .run_folder import RunFolder, sha256_file
-from .slot import RESTART
 from .surroundings import Surroundings, report
-from .sweep import take_back
-from .video import BrokenVideo
-from .worker_table import WorkerState
 
 log = logging.getLogger("sweep.worker")
 

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from .prepared import Prepared
-from .queue_tables import claimable, claimable_categories, claimable_groups, jobs
+from .tables import claimable, claimable_categories, claimable_groups, jobs
 
 
 def count(connection: sa.Connection, row: Any, *, added: bool) -> None:

@@ -16,19 +16,19 @@ from typing import Any, Literal
 
 import sqlalchemy as sa
 
+from ..errors import UserError
+from ..failures import FailureKind, Policy
+from ..job import Job, JobState
+from ..placement import Slot
+from ..processes import ProcessId, oom_kills
 from .claim_counts import count, recount
 from .claim_order import Taste, choose
-from .errors import UserError
-from .failures import FailureKind, Policy
+from .failing import Trouble, Verdict, end_attempt, release_due
 from .gate import Gate
-from .job import Job, JobState
-from .placement import Slot
 from .prepared import Prepared
-from .processes import ProcessId, oom_kills
-from .queue_failures import Trouble, Verdict, end_attempt, release_due
-from .queue_questions import Questions
-from .queue_sync import Files, OnDisk, follow_disk, follow_manifest
-from .queue_tables import (
+from .questions import Questions
+from .sync import Files, OnDisk, follow_disk, follow_manifest
+from .tables import (
     CLEAN_SLATE,
     NO_CLAIM,
     SCHEMA,

@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from .failures import FailureKind
-from .job import Job
-from .queue import Claim
+from ..failures import FailureKind
+from ..job import Job
+from ..queue import Claim
 
 
 class Interrupted(BaseException):

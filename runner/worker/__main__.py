@@ -1,4 +1,4 @@
-"""`python -m runner.start_worker`: the worker process of a slot, from arguments to exit status.
+"""`python -m runner.worker`: the worker process of a slot, from arguments to exit status.
 
 Exit status 0 says that nothing is left to do (or a stop was asked for), 2 that the machine or
 the experiment is wrong, `RESTART` that a new worker shall go on, `LOAD_FAILED` that the model
@@ -17,24 +17,24 @@ from typing import Any
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from .backends import Machine
-from .claim_order import Taste
+from ..backends import Machine
+from ..errors import UserError
+from ..experiment import load_experiment
+from ..fingerprint import Recipe
+from ..placement import Slot
+from ..plan import video_bytes
+from ..processes import Stop
+from ..progress_view import tail
+from ..provenance import provenance
+from ..queue import Claim, Queue
+from ..queue.claim_order import Taste
+from ..run_folder import RunFolder, locked
+from ..slot import LOAD_FAILED, RESTART
+from . import LoadFailed, Outdated, Restart, Worker
 from .disk_room import DiskRoom
-from .errors import UserError
-from .experiment import load_experiment
-from .fingerprint import Recipe
 from .gpu_watch import GpuWatch
 from .making import Patience
-from .placement import Slot
-from .plan import video_bytes
-from .processes import Stop
-from .progress_view import tail
-from .provenance import provenance
-from .queue import Claim, Queue
-from .run_folder import RunFolder, locked
-from .slot import LOAD_FAILED, RESTART
 from .surroundings import Recycling, Surroundings
-from .worker import LoadFailed, Outdated, Restart, Worker
 
 log = logging.getLogger("sweep")
 
@@ -118,7 +118,7 @@ def work(arguments: argparse.Namespace) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m runner.start_worker")
+    parser = argparse.ArgumentParser(prog="python -m runner.worker")
     parser.add_argument("run")
     parser.add_argument("--gpu", type=int, required=True)
     parser.add_argument("--process", type=int, required=True)

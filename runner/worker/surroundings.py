@@ -6,14 +6,14 @@ import logging
 import time
 from dataclasses import dataclass
 
+from ..failures import is_disk_full
+from ..placement import Slot
+from ..processes import Stop, resident_gib
+from ..queue import Queue
+from ..queue.worker_table import WorkerState
 from .disk_room import DiskRoom
-from .failures import is_disk_full
 from .gpu_watch import GpuWatch
 from .making import Interrupted
-from .placement import Slot
-from .processes import Stop, resident_gib
-from .queue import Queue
-from .worker_table import WorkerState
 
 log = logging.getLogger("sweep.worker")
 

@@ -28,9 +28,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from .job import JobState
+from ..job import JobState
 from .prepared import Prepared
-from .queue_tables import (
+from .tables import (
     claimable,
     claimable_categories,
     claimable_groups,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from .gpus import BUSY_GIB, Gpu, find_gpus, gpu_problem
-from .worker_table import WorkerRow, WorkerState
+from ..gpus import BUSY_GIB, Gpu, find_gpus, gpu_problem
+from ..queue.worker_table import WorkerRow, WorkerState
 
 CONTEXT_GIB = 0.7
 """What CUDA itself takes for each process, beyond what the process asks for."""
