@@ -213,8 +213,8 @@ def workers(snapshot: Snapshot, use: MachineUse) -> Table:
         mean = worker.seconds_per_job
         row += [
             Ending(
-                worker.video.rpartition(".")[0] if worker.video else worker.state,
-                "" if worker.video else STATE_STYLES.get(worker.state, "dim"),
+                worker.note or (worker.video or "").rpartition(".")[0] or worker.state,
+                "" if worker.video and not worker.note else STATE_STYLES.get(worker.state, "dim"),
             ),
             step(worker),
             Text("" if mean is None else f"{mean:.0f}" if mean >= 100 else f"{mean:.1f}", "dim"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 from hypothesis import given, settings
@@ -78,6 +79,13 @@ def test_at_80_columns_all_that_matters_is_on_it() -> None:
         "sweep explain motion_study 77c7ee3515762011",
     ):
         assert words in text, words
+
+
+def test_a_worker_that_waits_says_for_what() -> None:
+    snapshot = a_snapshot()
+    waiting = replace(snapshot.workers[0], note="no room on the disk")
+    text = "\n".join(shown(replace(snapshot, workers=(waiting,)), 80, MachineUse()))
+    assert "no room on the disk" in text
 
 
 @settings(deadline=None)  # the machine may be busy
