@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chaos_disk import NoMount, small_disk
 from conftest import Project
 
 from runner.attempts import read_attempts
@@ -161,6 +162,23 @@ def test_the_experiments_own_disk_limit_pauses_workers(project: Project) -> None
     assert project.sweep("resume", "x", "--on", "local", "--wait").status == 0
     assert project.progress()["done"] == 18
     assert project.sweep("verify", "x").status == 0
+
+
+def test_a_job_that_fills_the_disk_goes_back_and_is_made(project: Project) -> None:
+    """What was begun is taken away, the attempt is on record, and none is counted."""
+    write(project, {"kind": "fill_disk", "video": "-dash", "times": 1})
+    (project.root / "results").mkdir()
+    try:
+        with small_disk(project.root / "results", 16):
+            finished = project.sweep(*LAUNCH)
+            assert finished.status == 0, finished.err
+            assert project.progress()["done"] == 6
+            given_back = attempts(project.run_folder, Outcome.INTERRUPTED)
+            assert [one["kind"] for one in given_back] == ["disk_full"]
+            assert not attempts(project.run_folder, Outcome.FAILED)
+            assert project.sweep("verify", "x").status == 0
+    except NoMount as error:
+        pytest.skip(str(error))
 
 
 # The end of the night.
