@@ -38,9 +38,9 @@ ROOT = Path(__file__).resolve().parents[1]
 PICTURES = ROOT / "docs" / "pictures"
 NAME = "motion_study"
 SOCKET = f"sweep-pictures-{os.getpid()}"
-FAILING = "ref_three_balls_208x120"
-CHANGED = "ref_slow zoom in_208x120"
-SIZE = {"width": 208, "height": 120, "num_frames": 33, "fps": 12}
+FAILING = "ref_two_balls_256x160"
+CHANGED = "ref_slow zoom in_256x160"
+SIZE = {"width": 256, "height": 160, "num_frames": 33, "fps": 12}
 
 
 def main() -> None:

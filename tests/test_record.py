@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 from conftest import Project, write_clip
+from random_checkpoint import random_numbers
 
 from runner.backends.wan.checkpoint import Checkpoint
-from runner.backends.wan.tiny import write_tiny
+from runner.backends.wan.made_up import write_checkpoint
+from runner.backends.wan.sizes import TINY
 from runner.manifest import read_manifest
 from runner.provenance import git_state, peak_host_memory_gib
 from runner.publish import read_sidecar
@@ -89,7 +91,7 @@ def test_an_adopted_video_has_the_same_keys(project: Project) -> None:
 
 def test_model_files_are_on_record_with_size_and_hash(tmp_path: Path) -> None:
     """Each file that is loaded; one changed byte of the weights shows in its file alone."""
-    write_tiny(tmp_path)
+    write_checkpoint(tmp_path, TINY, random_numbers("cpu", 0), shards=2)
     before = {record["file"]: record for record in Checkpoint(tmp_path).contents()}
     assert {"Wan2.1_VAE.safetensors", "models_t5_umt5-xxl-enc-bf16.safetensors"} <= set(before)
     for name, record in before.items():
@@ -107,7 +109,7 @@ def test_a_wan_video_names_its_model_files_and_their_drift(project: Project) -> 
     """A real run from a checkpoint folder; plan and verify name the file that was exchanged."""
     weights = project.root / "weights"
     weights.mkdir()
-    write_tiny(weights)
+    write_checkpoint(weights, TINY, random_numbers("cpu", 0), shards=2)
     project.add_clips({"c": {"v": ["one"]}})
     project.write(
         backend="wan",

@@ -12,7 +12,7 @@ import pytest
 RUNNER = Path(__file__).resolve().parents[1] / "runner"
 
 LAYERS = [
-    {"errors", "job", "processes", "video", "gpus", "placement"},
+    {"errors", "job", "processes", "video", "gpus", "placement", "scenes"},
     {"run_folder", "failures"},
     {"attempts", "publish", "manifest", "pattern", "backends", "logs"},
     {"experiment", "queue"},
@@ -24,7 +24,7 @@ LAYERS = [
     {"slot", "launch"},
     {"worker", "stop", "terminal"},
     {"explain", "lookup"},
-    {"explain_view"},
+    {"explain_view", "quality"},
     {"cli"},
     {"__main__"},
 ]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,14 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 from pydantic import ValidationError
+from random_checkpoint import random_numbers
 
 from runner.backends import Group, Machine, backend_class
 from runner.backends.wan import WanBackend
+from runner.backends.wan.made_up import write_checkpoint
 from runner.backends.wan.offline import ENVIRONMENT
 from runner.backends.wan.settings import WanGeneration, WanSettings
+from runner.backends.wan.sizes import TINY
 from runner.errors import UserError
 from runner.job import Job, Reference
 from runner.video import check_video, read_clip, write_video
@@ -53,13 +57,10 @@ def moving_square(path: Path, speed: int) -> Path:
     return path
 
 
-@pytest.fixture(scope="module", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cache folder of this module's own, for the tiny checkpoint."""
-    folder = tmp_path_factory.mktemp("cache")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SWEEP_CACHE", str(folder))
-        yield folder
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder's cache of every backend here."""
+    return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture(scope="module")
@@ -252,9 +253,14 @@ def test_pth_weights_give_the_frames_of_safetensors(
     make: Callable[..., WanBackend], backend: WanBackend, job: Job, tmp_path: Path
 ) -> None:
     """The format of the files does not matter, nor where the folder lies."""
-    from runner.backends.wan.tiny import write_tiny
+    from safetensors.torch import load_file
 
-    write_tiny(tmp_path, ".pth")
+    from runner.backends.wan.tiny import tiny_checkpoint
+
+    tiny = tiny_checkpoint()
+    shutil.copytree(tiny.tokenizer, tmp_path / "google" / "umt5-xxl")
+    for path in (*tiny.dit, tiny.text_encoder, tiny.vae):
+        torch.save(load_file(path), tmp_path / f"{path.stem}.pth")
     from_pth = make(checkpoint=str(tmp_path))
     assert np.array_equal(video_of(from_pth, job), video_of(backend, job))
 
@@ -277,7 +283,7 @@ def test_close_leaves_a_backend_that_can_load_again(
 
 
 def test_loading_reaches_for_no_network(tmp_path: Path) -> None:
-    """A process that may open no connection imports, makes the checkpoint and loads it."""
+    """A process that may open no connection imports and loads the checkpoint."""
     script = """
 import socket, sys
 from pathlib import Path
@@ -292,7 +298,7 @@ from runner.backends.wan.settings import WanSettings
 WanBackend(WanSettings(), Path()).load(Machine("cpu", Path()))
 """
     environment = {key: value for key, value in os.environ.items() if key not in ENVIRONMENT}
-    environment |= {"SWEEP_CACHE": str(tmp_path), "HOME": str(tmp_path)}
+    environment |= {"HOME": str(tmp_path)}
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -373,9 +379,7 @@ def test_the_backend_is_found_by_name() -> None:
 
 def test_a_full_size_checkpoint_needs_a_gpu_or_an_explicit_cpu(tmp_path: Path) -> None:
     """Refused on a CPU by default, with the setting that allows it."""
-    from runner.backends.wan.tiny import write_tiny
-
-    write_tiny(tmp_path, ".pth")
+    write_checkpoint(tmp_path, TINY, random_numbers("cpu", 0), shards=2, suffix=".pth")
     with (tmp_path / "diffusion_pytorch_model-00001-of-00002.pth").open("ab") as file:
         file.truncate(5 * 1024**3)  # sparse: takes no disk
     backend = WanBackend(WanSettings(checkpoint=str(tmp_path)), tmp_path)

@@ -9,16 +9,18 @@ import math
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from random_checkpoint import random_numbers
 
 from runner.backends.wan import WanBackend, tiny
 from runner.backends.wan.checkpoint import BLOCK, BLOCKS, Checkpoint, content_of
+from runner.backends.wan.made_up import write_checkpoint
 from runner.backends.wan.memory import Weights, weights_of
 from runner.backends.wan.settings import WanSettings
+from runner.backends.wan.sizes import TINY
 from runner.errors import UserError
 
 torch = pytest.importorskip("torch")
@@ -30,9 +32,9 @@ BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "random_checkpoint.py"
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tiny checkpoint's files, not to be changed."""
+    """A checkpoint of random numbers in the tiny sizes, not to be changed."""
     folder = tmp_path_factory.mktemp("original")
-    tiny.write_tiny(folder)
+    write_checkpoint(folder, TINY, random_numbers("cpu", 0), shards=2)
     return folder
 
 
@@ -78,13 +80,13 @@ def test_memory_estimates_count_the_published_weights() -> None:
 
 def test_memory_estimates_count_the_weights_in_the_files(original: Path) -> None:
     """From the headers, whatever the number of shards."""
-    from runner.backends.wan.sizes import TINY, tensors_of
+    from runner.backends.wan.sizes import tensors_of
 
     shapes = tensors_of(TINY)
     weights = weights_of(Checkpoint(original))
     assert weights.dit == sum(map(math.prod, shapes.dit.values()))
     assert weights.text_encoder == sum(map(math.prod, shapes.text_encoder.values()))
-    assert weights.width == 96
+    assert weights.width == 256
 
 
 def test_a_whole_folder_lacks_nothing(original: Path) -> None:
@@ -220,41 +222,13 @@ def test_a_command_prints_the_digest(original: Path, tmp_path: Path) -> None:
     assert "no such folder" in failed.stderr
 
 
-def test_the_tiny_weights_are_the_same_everywhere(original: Path) -> None:
-    """Its identity is known without its files, so its files must never differ."""
-    weights = {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-        for path in sorted(original.glob("*.safetensors"))
-    }
-    assert weights == {
-        "Wan2.1_VAE.safetensors": "f8f17d4f9ad9b899",
-        "diffusion_pytorch_model-00001-of-00002.safetensors": "258dee67eee6a9d5",
-        "diffusion_pytorch_model-00002-of-00002.safetensors": "5101933851072f84",
-        "models_t5_umt5-xxl-enc-bf16.safetensors": "7854c4eef5312155",
-    }
-
-
-def test_the_tiny_checkpoint_is_made_once_and_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Though several workers ask for it at once; the losers leave nothing behind."""
-    monkeypatch.setenv("SWEEP_CACHE", str(tmp_path))
-    with ThreadPoolExecutor(4) as pool:
-        made = list(pool.map(lambda _: tiny.tiny_checkpoint(), range(4)))
-    assert {checkpoint.folder for checkpoint in made} == set(tmp_path.iterdir())
-    assert made[0].missing() == []
-
-
-def test_the_cache_is_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """`$SWEEP_CACHE`, else `$XDG_CACHE_HOME/sweep`, else `~/.cache/sweep`."""
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("SWEEP_CACHE", raising=False)
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    assert tiny.cache_folder() == tmp_path / ".cache" / "sweep"
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "x"))
-    assert tiny.cache_folder() == tmp_path / "x" / "sweep"
-    monkeypatch.setenv("SWEEP_CACHE", str(tmp_path / "y"))
-    assert tiny.cache_folder() == tmp_path / "y"
+def test_the_tiny_checkpoint_is_whole_and_small() -> None:
+    """It ships with the package: every file there, 24 MB at most, with its model card."""
+    checkpoint = tiny.tiny_checkpoint()
+    assert checkpoint.missing() == []
+    files = [path for path in checkpoint.folder.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= 24e6
+    assert (checkpoint.folder / "README.md").is_file()
 
 
 def test_registering_twice_adds_nothing() -> None:

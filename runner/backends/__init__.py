@@ -162,6 +162,11 @@ class Backend(ABC, Generic[SettingsT]):
         It runs on another thread, beside the next job's `generate`.
         """
 
+    def reconstruct(self, group: Group) -> Any:
+        """A group's reference after encoding and decoding, uint8 RGB frames of its parameters'
+        size: the best that a video can look. None where a backend encodes nothing."""
+        return None
+
     def peak_gpu_memory_gib(self) -> float | None:
         """Peak GPU memory since `load` or the last call, in GiB; None where there is no GPU."""
         return None

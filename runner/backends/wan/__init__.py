@@ -51,15 +51,14 @@ class WanBackend(Backend[WanSettings]):
         }
 
     def model_files(self) -> list[dict[str, Any]]:
-        """Every file of the checkpoint folder that is loaded. The tiny checkpoint has none of a
-        person's: it follows from this package, for which its identity stands."""
-        if self._is_tiny or not self._folder.folder.is_dir() or self._folder.missing():
+        """Every file of the checkpoint folder that is loaded."""
+        if not self._folder.folder.is_dir() or self._folder.missing():
             return []
         return self._folder.contents()
 
     def full_size(self) -> bool:
         """Whether the checkpoint is too large to be of use on a CPU."""
-        return not self._is_tiny and self._folder.full_size()
+        return self._folder.full_size()
 
     def peak_memory(self, generation: Generation) -> PeakMemory | None:
         """All models and one pass, or, managed, the largest model and one pass."""
@@ -82,8 +81,6 @@ class WanBackend(Backend[WanSettings]):
                 f"backend wan: not installed: {', '.join(absent)}; run `make setup`, "
                 "or pip install 'sweep-runner[wan]'"
             )
-        if self._is_tiny:
-            return
         self._folder.require("put the files there, or set model.checkpoint")
         if device == "cpu" and not explicit and self.full_size():
             raise UserError(
@@ -95,9 +92,8 @@ class WanBackend(Backend[WanSettings]):
         from .pipeline import load_pipeline
 
         self._cuda = machine.device == "cuda"
-        checkpoint = tiny.tiny_checkpoint() if self._is_tiny else self._folder
         self._pipe = load_pipeline(
-            checkpoint,
+            self._folder,
             device=machine.device,
             dtype=self.settings.dtype,
             managed=self.settings.vram == "managed",
@@ -117,6 +113,12 @@ class WanBackend(Backend[WanSettings]):
             fps=wanted.fps,
         )
         self._reference = encode_reference(self._pipe, frames, tiled=self._tiled)
+
+    def reconstruct(self, group: Group) -> Any:
+        from .denoise import decode
+
+        self.prepare(group)
+        return decode(self._pipe, self._reference, tiled=self._tiled)
 
     def generate(self, job: Job, scratch: Path, on_step: OnStep) -> Pending:
         from .denoise import Request, decode, denoise
@@ -180,12 +182,12 @@ class WanBackend(Backend[WanSettings]):
 
     @property
     def _folder(self) -> Checkpoint:
+        if self._is_tiny:
+            return tiny.tiny_checkpoint()
         return Checkpoint(self.root / self.settings.checkpoint)
 
     def _weights_identity(self) -> str:
         given = self.settings.identity
-        if self._is_tiny:
-            return given or tiny.identity()
         if given and (not _DIGEST.fullmatch(given) or self._folder.missing()):
             return given
         self._folder.require(

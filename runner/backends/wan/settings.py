@@ -15,7 +15,7 @@ class WanSettings(Section):
     checkpoint: str = Field(
         "tiny",
         description="a folder in the published layout, relative to the project root, or tiny: "
-        "a small made-up model for trying things out",
+        "a small trained model that ships with the package",
     )
     identity: str | None = Field(
         None,

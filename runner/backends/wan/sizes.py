@@ -1,7 +1,7 @@
 """Model sizes as data, the tensors they come to, and random weights that behave.
 
-`FULL` is Wan2.1-T2V-14B with its UMT5-XXL text encoder and its VAE; `TINY` is the smallest
-set of the same architecture that runs in a fraction of a second on a CPU.
+`FULL` is Wan2.1-T2V-14B with its UMT5-XXL text encoder and its VAE; `TINY` is the set of the
+same architecture that ships with the package, small enough for a CPU.
 """
 
 from __future__ import annotations
@@ -48,22 +48,22 @@ FULL = Sizes(
 TINY = Sizes(
     dit=_DIT
     | {
-        "dim": 96,
-        "ffn_dim": 192,
-        "freq_dim": 64,
-        "text_dim": 64,
-        "num_heads": 4,
-        "num_layers": 2,
+        "dim": 256,
+        "ffn_dim": 1024,
+        "freq_dim": 256,
+        "text_dim": 128,
+        "num_heads": 8,
+        "num_layers": 6,
     },
     text_encoder={
-        "vocab": 384,
-        "dim": 64,
-        "dim_attn": 64,
-        "dim_ffn": 128,
+        "vocab": 1024,
+        "dim": 128,
+        "dim_attn": 128,
+        "dim_ffn": 256,
         "num_heads": 4,
         "num_layers": 2,
     },
-    vae={"dim": 8, "z_dim": 16},
+    vae={"dim": 16, "z_dim": 16, "num_res_blocks": 1},
 )
 
 

@@ -9,6 +9,17 @@ SPECIAL = ("<pad>", "</s>", "<unk>")
 """At ids 0, 1 and 2, as in UMT5's vocabulary."""
 
 
+CONFIGURATION = {
+    "tokenizer_class": "PreTrainedTokenizerFast",
+    "pad_token": "<pad>",
+    "eos_token": "</s>",
+    "unk_token": "<unk>",
+    "model_max_length": 512,
+    "clean_up_tokenization_spaces": False,
+}
+"""What `tokenizer_config.json` says."""
+
+
 def write_tokenizer(folder: Path) -> None:
     """Write a byte-level tokenizer of 259 tokens that `AutoTokenizer.from_pretrained` loads.
 
@@ -28,13 +39,5 @@ def write_tokenizer(folder: Path) -> None:
     )
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
-    configuration = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "pad_token": "<pad>",
-        "eos_token": "</s>",
-        "unk_token": "<unk>",
-        "model_max_length": 512,
-        "clean_up_tokenization_spaces": False,
-    }
     path = folder / "tokenizer_config.json"
-    path.write_text(json.dumps(configuration, indent=2) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(CONFIGURATION, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,142 @@
+"""The measures of a run's finished videos: what they show, how they move, how they differ."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..backends import Backend, Group, Machine
+from ..job import Job
+from ..run_folder import RunFolder
+from ..scenes.words import mentions
+from ..video import read_clip
+from .looks import Judged, Outlines, judge, share
+from .movement import agreement, flow_of
+
+Frames = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Quality:
+    """The measures of the videos of one sweep at one denoising strength.
+
+    Attributes:
+        strength: `denoising_strength`; 1 ignores the reference.
+        videos: how many were measured.
+        things: coloured things that their prompts speak of; 0 where prompts are of another kind.
+        colour, shape: shares of those things that are right; None where none could be judged.
+        own, other: mean correlation of a video's optical flow with that of its own reference,
+            and with those of the category's other references.
+        seeds: mean root of the squared difference, of 255, of two videos that differ in nothing
+            but the seed; None with one seed.
+    """
+
+    strength: float
+    videos: int
+    things: int
+    colour: float | None
+    shape: float | None
+    own: float | None
+    other: float | None
+    seeds: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def measure(
+    run: RunFolder,
+    root: Path,
+    jobs: Sequence[Job],
+    outlines: Outlines,
+    on_video: Callable[[], object] = lambda: None,
+) -> list[Quality]:
+    """Measure these finished jobs of a run, by strength, from the weakest.
+
+    Args:
+        run: where the videos are.
+        root: the project root, where the references are.
+        jobs: the finished ones.
+        outlines: what shapes are told by.
+        on_video: called after each.
+    """
+    by_strength: dict[float, list[Job]] = defaultdict(list)
+    for job in jobs:
+        by_strength[float(job.parameters.get("denoising_strength", 1.0))].append(job)
+    references = {_reference(job): flow_of(_clip(root / job.reference.path, job)) for job in jobs}
+    measured = []
+    for strength, some in sorted(by_strength.items()):
+        judged: list[Judged] = []
+        own: list[float] = []
+        other: list[float] = []
+        alike: dict[Any, list[Frames]] = defaultdict(list)
+        for job in some:
+            frames = _clip(run.video(job), job)
+            judged += judge(frames, mentions(job.prompt_text), outlines)
+            flow = flow_of(frames)
+            for key, reference in references.items():
+                if reference.shape != flow.shape or key[0] != job.category:
+                    continue
+                (own if key == _reference(job) else other).append(agreement(flow, reference))
+            alike[job.group, job.prompt].append(frames)
+            on_video()
+        apart = [
+            float(np.sqrt(np.mean((one.astype(np.float32) - two) ** 2)))
+            for videos in alike.values()
+            for one, two in combinations(videos, 2)
+        ]
+        measured.append(
+            Quality(
+                strength=strength,
+                videos=len(some),
+                things=len(judged),
+                colour=share(one.colour for one in judged),
+                shape=share(one.shape for one in judged),
+                own=mean(own) if own else None,
+                other=mean(other) if other else None,
+                seeds=mean(apart) if apart else None,
+            )
+        )
+    return measured
+
+
+def reconstruction(backend: Backend[Any], root: Path, jobs: Sequence[Job]) -> float | None:
+    """Mean PSNR in dB of the jobs' references after the backend's encoding and decoding.
+
+    None where the backend has no such thing. Loads the backend's model, on the CPU.
+    """
+    groups = {job.group: job for job in jobs}
+    values = []
+    backend.load(Machine("cpu", root))
+    try:
+        for job in groups.values():
+            path = root / job.reference.path
+            frames = backend.reconstruct(Group(job.group, path, job.parameters))
+            if frames is None:
+                return None
+            difference = frames.astype(np.float64) - _clip(path, job)
+            error = max(float(np.mean(difference**2)), 1e-9)
+            values.append(10 * float(np.log10(255**2 / error)))
+    finally:
+        backend.close()
+    return mean(values) if values else None
+
+
+def _reference(job: Job) -> tuple[Any, ...]:
+    return (job.category, job.reference.sha256, *_shape(job).values())
+
+
+def _shape(job: Job) -> dict[str, Any]:
+    return {key: job.parameters[key] for key in ("width", "height", "num_frames", "fps")}
+
+
+def _clip(path: Path, job: Job) -> Frames:
+    return read_clip(path, **_shape(job))

@@ -1,0 +1,81 @@
+"""The small VAE of Wan's class: training, and its latents brought to Wan's scale."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from runner.backends.wan.offline import import_torch
+
+torch = import_torch()
+
+KL_WEIGHT = 4e-4
+LEAST_SPREAD = 0.25
+"""A latent channel that carries next to nothing is not blown up to a spread of one."""
+
+
+def new_vae(device: str) -> Any:
+    """A `TinyVAE` with fresh weights that can be trained."""
+    from runner.backends.wan.tiny_vae import TinyVAE
+
+    vae = TinyVAE().to(device)
+    vae.model.requires_grad_(True)
+    vae.scale = [part.to(device) for part in vae.scale]
+    return vae
+
+
+def moments(vae: Any, clips: Any) -> tuple[Any, Any]:
+    """Mean and logarithm of the variance of each latent, at the scale of `WanVideoVAE`.
+
+    As `VideoVAE_.encode` goes through a clip: the first frame, then four at a time.
+    """
+    model = vae.model
+    model.clear_cache()
+    parts = []
+    for start in range(0, clips.shape[2], 4):
+        frames = clips[:, :, :1] if start == 0 else clips[:, :, start - 3 : start + 1]
+        model._enc_conv_idx = [0]
+        part, model._enc_feat_map, model._enc_conv_idx = model.encoder(
+            frames, feat_cache=model._enc_feat_map, feat_idx=model._enc_conv_idx
+        )
+        parts.append(part)
+    model.clear_cache()
+    mean, log_variance = model.conv1(torch.cat(parts, 2)).chunk(2, dim=1)
+    shift, factor = (part.view(1, -1, 1, 1, 1) for part in vae.scale)
+    return (mean.float() - shift) * factor, log_variance.float().clamp(-20, 10)
+
+
+def loss_of(vae: Any, clips: Any) -> tuple[Any, dict[str, Any]]:
+    """What is minimised, and its parts: difference of pixels, and latents kept near N(0, 1)."""
+    mean, log_variance = moments(vae, clips)
+    latents = mean + torch.exp(0.5 * log_variance) * torch.randn_like(mean)
+    decoded = vae.model.decode(latents, vae.scale).float()
+    vae.model.clear_cache()
+    difference = decoded - clips
+    mse = difference.square().mean()
+    divergence = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
+    loss = difference.abs().mean() + 2 * mse + KL_WEIGHT * divergence
+    # Pixels span 2, not 1.
+    psnr = -10 * torch.log10(mse.detach() / 4)
+    return loss, {"psnr": psnr, "kl": divergence.detach()}
+
+
+def bring_to_scale(vae: Any, mean: Any, spread: Any) -> None:
+    """Change the two 1x1x1 convolutions around the latents so that, with the means and spreads
+    that `WanVideoVAE` has built in, latents have mean 0 and spread 1; pixels stay as they are.
+
+    Args:
+        vae: a `WanVideoVAE`.
+        mean: of each channel of the present latents at its scale, (16,).
+        spread: their standard deviations, (16,).
+    """
+    spread, size = spread.clamp(min=LEAST_SPREAD), len(mean)
+    wan_mean, wan_spread = vae.scale[0], 1 / vae.scale[1]
+    middle = wan_mean + mean * wan_spread
+    first, second = vae.model.conv1, vae.model.conv2
+    with torch.no_grad():
+        first.weight[:size] /= spread.view(-1, 1, 1, 1, 1)
+        first.bias[:size] = (first.bias[:size] - middle) / spread + wan_mean
+        # The spread of the noise that training adds goes with the latents.
+        first.bias[size:] -= 2 * torch.log(spread)
+        second.bias += second.weight[:, :, 0, 0, 0] @ (middle - wan_mean * spread)
+        second.weight *= spread.view(1, -1, 1, 1, 1)

@@ -1,0 +1,97 @@
+"""The training set: scenes drawn from seeds by all cores, rendered on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from runner.backends.wan.offline import import_torch
+from runner.scenes.caption import captions
+from runner.scenes.render import Batch, batch_of, draw, times_of
+from runner.scenes.scene import random_scene
+from runner.scenes.words import CATEGORIES
+
+from .tokenizer import TOKENS, UNWANTED, token_ids
+
+torch = import_torch()
+
+WIDTH, HEIGHT, NUM_FRAMES, FPS = 128, 80, 17, 8.0
+PART = 250
+CAPTIONS = 7
+
+
+@dataclass(frozen=True)
+class Clips:
+    """Scenes as arrays in host memory, a quarter of them of each category in turn.
+
+    `ids` is (clips, CAPTIONS, TOKENS), `lengths` (clips, CAPTIONS): tokens of each caption;
+    `shares` how often each caption is to be taken.
+    """
+
+    parts: list[Batch]
+    ids: Any
+    lengths: Any
+    shares: Any
+
+    def rendered(self, device: str, size: int) -> Iterator[Any]:
+        """Every clip in order, in batches of at most `size`: (B, 3, F, H, W) from -1 to 1."""
+        for part in self.parts:
+            for start in range(0, PART, size):
+                arrays = {
+                    name: torch.from_numpy(array[start : start + size]).to(device)
+                    for name, array in part.arrays().items()
+                }
+                picture = draw(torch, Batch(**arrays), WIDTH, HEIGHT)
+                yield picture.permute(0, 4, 1, 2, 3) * 2 - 1
+
+
+def make_clips(tokenizer: Path, count: int, seed: int, processes: int) -> Clips:
+    """Draw at least `count` scenes that hold no held-out combination.
+
+    The same count and seed give the same scenes, whatever the number of processes.
+    """
+    numbers = range(-(-count // PART))
+    with ProcessPoolExecutor(processes) as pool:
+        drawn = list(pool.map(_part, [(seed, number) for number in numbers], chunksize=4))
+    texts = [text for _, part in drawn for text in part]
+    ids = token_ids(tokenizer, texts)
+    lengths = np.array([len(row) for row in ids], np.int64)
+    padded = np.zeros((len(ids), TOKENS), np.int64)
+    for row, found in zip(padded, ids, strict=True):
+        row[: len(found)] = found
+    return Clips(
+        [batch for batch, _ in drawn],
+        torch.from_numpy(padded.reshape(-1, CAPTIONS, TOKENS)),
+        torch.from_numpy(lengths.reshape(-1, CAPTIONS)),
+        torch.tensor(list(captions(_scene(seed, 0)).values())),
+    )
+
+
+def unwanted_ids(tokenizer: Path) -> tuple[Any, Any]:
+    """Token ids and lengths of the empty prompt, first, and of negative prompts."""
+    ids = token_ids(tokenizer, ("", *UNWANTED))
+    padded = torch.zeros(len(ids), TOKENS, dtype=torch.int64)
+    for row, found in zip(padded, ids, strict=True):
+        row[: len(found)] = torch.tensor(found)
+    return padded, torch.tensor([len(found) for found in ids])
+
+
+def _scene(seed: int, number: int) -> Any:
+    category = CATEGORIES[number // PART % len(CATEGORIES)]
+    return random_scene(np.random.default_rng((seed, number)), category)
+
+
+def _part(which: tuple[int, int]) -> tuple[Batch, list[str]]:
+    seed, number = which
+    scenes = [_scene(seed, number * PART + i) for i in range(PART)]
+    texts = []
+    for scene in scenes:
+        words = list(captions(scene))
+        # Scenes with nothing to leave out have a caption twice.
+        texts += (words * 2)[:CAPTIONS]
+    return batch_of(scenes, times_of(NUM_FRAMES, FPS)), texts

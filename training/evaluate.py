@@ -1,0 +1,90 @@
+"""Sweep held-out scenes over `denoising_strength` and measure the videos.
+
+    python -m training.evaluate FOLDER
+
+FOLDER becomes a project: clips of combinations that training left out, for each a prompt that
+names another such scene's things and not their motion, so that motion can come from the reference
+alone, and one sweep for each strength. What is there already is not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from runner.scenes.caption import english
+from runner.scenes.render import render
+from runner.scenes.scene import Scene, random_scene
+from runner.scenes.words import CATEGORIES
+from runner.video import write_video
+
+SIZE = {"width": 128, "height": 80, "num_frames": 17, "fps": 8}
+
+
+def make_project(folder: Path, clips: int, seed: int) -> None:
+    """Write that many clips of each category, and their prompts."""
+    random = np.random.default_rng(seed)
+    prompts: dict[str, dict[str, list[str]]] = {}
+    for category in CATEGORIES:
+        for number in range(clips):
+            shown, wanted = (
+                random_scene(random, category, accept=Scene.held_out) for _ in range(2)
+            )
+            path = folder / "videos" / category / f"clip_{number}.mp4"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            frames = render([shown], width=128, height=80, num_frames=17, fps=8)[0]
+            write_video(path, frames, fps=8, quality=9)
+            wanted = replace(wanted, background=shown.background)
+            prompts.setdefault(category, {})[path.stem] = [english(wanted, motion=False)]
+    (folder / "prompts.json").write_text(json.dumps(prompts, indent=1), encoding="utf-8")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--checkpoint", default="tiny")
+    parser.add_argument("--clips", type=int, default=4, help="of each category")
+    parser.add_argument("--seed", type=int, default=100, help="of the clips")
+    parser.add_argument("--strengths", type=float, nargs="+", default=[0.4, 0.5, 0.6, 0.8, 1.0])
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--cfg", type=float, default=3.5)
+    arguments = parser.parse_args()
+    folder = arguments.folder.absolute()
+    if not (folder / "prompts.json").is_file():
+        make_project(folder, arguments.clips, arguments.seed)
+    runs = []
+    for strength in arguments.strengths:
+        name = f"strength_{round(100 * strength):03}"
+        experiment = {
+            "name": name,
+            "backend": "wan",
+            "model": {"checkpoint": arguments.checkpoint},
+            "dataset": {"videos": "videos", "prompts": "prompts.json"},
+            "seeds": [1, 2],
+            "generation": {
+                **SIZE,
+                "num_inference_steps": arguments.steps,
+                "cfg_scale": arguments.cfg,
+                "denoising_strength": strength,
+            },
+            "placement": {"gpus": [0], "processes_per_gpu": 2},
+            "output": {"quality": 9},
+        }
+        file = folder / "experiments" / f"{name}.yaml"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(yaml.safe_dump(experiment), encoding="utf-8")
+        launch = [sys.executable, "-m", "runner", "launch", str(file), "--on", "local", "--wait"]
+        subprocess.run(launch, check=True)
+        runs.append(str(folder / "results" / name))
+    return subprocess.run([sys.executable, "-m", "runner.quality", *runs], check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
