@@ -63,6 +63,7 @@ def watch(witness: Witness) -> None:
     from runner.backends import Backend
 
     held: dict[int, int] = {}
+    jobs: dict[int, str] = {}
 
     def generating(generate: Any) -> Any:
         @functools.wraps(generate)
@@ -73,7 +74,7 @@ def watch(witness: Witness) -> None:
             except BaseException:
                 os.close(descriptor)
                 raise
-            held[id(pending)] = descriptor
+            held[id(pending)], jobs[id(pending)] = descriptor, job.id
             return pending
 
         return wrapped
@@ -81,10 +82,13 @@ def watch(witness: Witness) -> None:
     def finishing(finish: Any) -> Any:
         @functools.wraps(finish)
         def wrapped(self: Any, pending: Any, *rest: Any) -> Any:
+            # A video that found no room on the disk is finished once more.
+            key = id(pending)
+            descriptor = held.pop(key) if key in held else witness.begin(jobs[key])
             try:
                 return finish(self, pending, *rest)
             finally:
-                os.close(held.pop(id(pending)))
+                os.close(descriptor)
 
         return wrapped
 

@@ -159,7 +159,8 @@ class Backend(ABC, Generic[SettingsT]):
     def finish(self, pending: Any, path: Path, quality: float) -> None:
         """Encode a pending video into a new file `path` (`quality` is imageio's).
 
-        It runs on another thread, beside the next job's `generate`.
+        It runs on another thread, beside the next job's `generate`, and again with the same
+        `pending` where the disk was full.
         """
 
     def reconstruct(self, group: Group) -> Any:
