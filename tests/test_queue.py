@@ -283,7 +283,7 @@ def test_a_claim_survives_kill_9(tmp_path: Path) -> None:
     code = (
         "import os, signal, sys, time; from pathlib import Path\n"
         "from runner.queue import Queue; from runner.processes import ProcessId\n"
-        "from runner.claim_order import Taste; from runner.placement import Slot\n"
+        "from runner.queue.claim_order import Taste; from runner.placement import Slot\n"
         "Queue(Path(sys.argv[1])).claim(Slot(0, 0), ProcessId.own(), Taste(), time.time())\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )

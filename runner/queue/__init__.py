@@ -90,17 +90,20 @@ class Queue(Questions):
                         metadata.create_all(connection)
                         set_meta(connection, "schema", SCHEMA)
             with read(self._engine) as connection:
-                schema = get_meta(connection, "schema")
+                is_whole = sa.inspect(connection).has_table(meta.name)
+                schema = get_meta(connection, "schema") if is_whole else None
         except sa.exc.OperationalError as error:
             # No room, busy for a minute, not ours to write: what it holds may be whole.
             self.close()
             raise UserError(f"{path}: {error.orig}") from None
         except sa.exc.DatabaseError:
+            is_whole, schema = False, None
+        if not is_whole:
             self.close()
             raise UserError(
                 f"{path}: is damaged; delete it (and its -wal and -shm), and `sweep resume` "
                 "makes it anew from the manifest and the videos"
-            ) from None
+            )
         if schema != SCHEMA:
             self.close()
             raise UserError(
