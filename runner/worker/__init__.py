@@ -163,7 +163,7 @@ class Worker:
                 return self._cannot_load(error)
             raise LoadFailed(f"{type(error).__name__}: {error}") from error
         log.info("model loaded in %.1f s on %s", time.monotonic() - start, self.machine.device)
-        self._report(gpu_gib=self.backend.gpu_memory_gib())
+        self._report_memory()
         return True
 
     def _cannot_load(self, error: Exception) -> bool:
@@ -334,7 +334,7 @@ class Worker:
             self._last_done_at = now
             self._endings.done(making, self._job_seconds)
             self._jobs_done += 1
-            self._report(gpu_gib=self.backend.gpu_memory_gib())
+            self._report_memory()
         elif isinstance(error, Interrupted):
             self._endings.given_back(making, "this worker was asked to stop")
         elif isinstance(error, LostClaim):
@@ -390,6 +390,12 @@ class Worker:
         if now >= self._next_log:
             self._next_log = now + LOG_STEPS_SECONDS
             log.info("%s: step %d of %d", making.job.id, step, steps)
+
+    def _report_memory(self) -> None:
+        """Say what this process holds of its GPU, so that others can tell what is not ours."""
+        held = self.backend.gpu_memory_gib()
+        if held is not None:
+            self._report(gpu_gib=held)
 
     def _report(self, **values: object) -> None:
         report(self.queue, self.slot, **values)
