@@ -180,7 +180,7 @@ def main() -> None:
         f"generation: look for lost workers, claim, write {len(FILE)} bytes, renew, publish with "
         "sidecar and flushes, finish, record the attempt. A claim's time includes the "
         f"look for lost workers and the wait for the lock. One flushed file takes {flush} ms "
-        f"here. Each size was measured {arguments.repeat} times.\n\n{table(head, rows)}\n\n"
+        f"here. Times that each size was measured: {arguments.repeat}.\n\n{table(head, rows)}\n\n"
         f"Other tools in the same run, {WORKERS} jobs at once that do nothing at all (`true`, an "
         "empty function), which publish, flush and record nothing of their own:\n\n"
         f"{table(['tool', 'jobs', 'ms a job', 'kept on disk'], rivals)}"
