@@ -162,7 +162,7 @@ def _why_done(
 
 
 def _why_running(queue: Queue, row: JobRow) -> list[str]:
-    for worker in queue.workers.rows():
+    for worker in queue.workers.rows(time.time()):
         if worker.name == row.worker and worker.job == row.job.id:
             step = f", step {worker.step} of {worker.steps}" if worker.steps else ""
             return [f"{row.worker} (pid {worker.process.pid}) works on it{step}"]

@@ -180,7 +180,7 @@ def start(
         queue.retry(retry, launch.chosen)
     queue.hold_all_but(launch.chosen)
     queue.reopen(launch.gpus)
-    queue.workers.forget_ended()
+    queue.workers.forget_ended(time.time())
     attend(launch, queue, unattended)
     if not launch.commands:
         return []

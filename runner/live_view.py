@@ -25,6 +25,7 @@ MOST_FAILURES = 3
 STATE_STYLES = {
     WorkerState.WORKING.value: "cyan",
     WorkerState.LOADING.value: "yellow",
+    WorkerState.RESTARTING.value: "yellow",
     WorkerState.GONE.value: "red",
 }
 

@@ -8,6 +8,7 @@ import functools
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from types import FrameType
 
 PR_SET_PDEATHSIG = 1
 POLL_SECONDS = 0.05
+NICENESS = 10
 
 
 @functools.cache
@@ -92,16 +94,33 @@ def die_with_parent(parent: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def give_way() -> None:
+    """Have this thread, and what it starts, leave the processor to others that want it.
+
+    On Linux niceness is a thread's own; see setpriority(2).
+    """
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+
+
 def oom_kills() -> int:
     """How often the kernel has killed a process for memory in this cgroup (v2 or v1), or, where
     that cannot be read, on this machine. See `memory.events` in the kernel's cgroup-v2 text."""
-    for path in (*_cgroup_files(), Path("/proc/vmstat")):
-        with contextlib.suppress(OSError, ValueError):
-            for line in path.read_text(encoding="ascii").splitlines():
-                name, _, number = line.partition(" ")
-                if name == "oom_kill":
-                    return int(number)
-    return 0
+    return _oom_kills_in(_oom_counter()) or 0
+
+
+@functools.cache
+def _oom_counter() -> Path:
+    machine = Path("/proc/vmstat")
+    return next((path for path in _cgroup_files() if _oom_kills_in(path) is not None), machine)
+
+
+def _oom_kills_in(path: Path) -> int | None:
+    with contextlib.suppress(OSError, ValueError):
+        for line in path.read_text(encoding="ascii").splitlines():
+            name, _, number = line.partition(" ")
+            if name == "oom_kill":
+                return int(number)
+    return None
 
 
 def _cgroup_files() -> Iterator[Path]:

@@ -96,8 +96,7 @@ class Snapshot:
 
     @property
     def alive(self) -> int:
-        ended = (WorkerState.STOPPED.value, WorkerState.GONE.value)
-        return sum(worker.state not in ended for worker in self.workers)
+        return sum(not WorkerState(worker.state).has_ended for worker in self.workers)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -127,7 +126,7 @@ def take_snapshot(name: str, queue: Queue) -> Snapshot:
         for state, number in states.items():
             totals[state] = totals.get(state, 0) + number
     running = {row.job.id: row.job.output for row in queue.rows(JobState.RUNNING)}
-    rows = queue.workers.rows()
+    rows = queue.workers.rows(time.time())
     counts, held, mean = Counts.of(totals), queue.held(), queue.mean_seconds()
     gate = queue.gate()
     snapshot = Snapshot(

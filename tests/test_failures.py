@@ -23,6 +23,7 @@ from runner.placement import Slot
 from runner.processes import ProcessId
 from runner.queue import Claim, Queue
 from runner.queue.claim_order import Taste
+from runner.queue.worker_table import WorkerState
 
 JOBS = [a_job("a", f"v{v}", p, s) for v in range(4) for p in range(3) for s in (1, 2)]
 OWN = ProcessId.own()
@@ -179,6 +180,27 @@ def test_a_gpu_that_runs_out_of_memory_twice_has_one_process_less(queue: Queue) 
     assert fail(queue, beside, FailureKind.OUT_OF_GPU_MEMORY, 4) == ()
     assert {state_of(queue, claim) for claim in (first, beside, second)} == {JobState.PENDING}
     assert all(row.failures == 0 for row in queue.rows())
+
+
+def test_a_neighbour_that_restarts_has_its_share_in_the_memory(queue: Queue) -> None:
+    """Its slot starts another worker: a job that fails beside it is not alone on the GPU."""
+    one, two = Slot(0, 0), Slot(0, 1)
+    for slot in (one, two):
+        queue.workers.register(slot, OWN, 0)
+    queue.workers.report(two, 1, state=WorkerState.RESTARTING)
+    claim = take(queue, one, 2)
+    assert fail(queue, claim, FailureKind.OUT_OF_GPU_MEMORY, 3) == ()
+    assert fail(queue, take(queue, one, 4), FailureKind.OUT_OF_GPU_MEMORY, 5) != ()
+    assert list(queue.gate().aside) == [one.name]
+
+
+def test_a_neighbour_that_does_not_come_back_has_no_share(queue: Queue) -> None:
+    for slot in (Slot(0, 0), Slot(0, 1)):
+        queue.workers.register(slot, OWN, 0)
+    queue.workers.report(Slot(0, 1), 1, state=WorkerState.RESTARTING)
+    claim = take(queue, Slot(0, 0), 100)
+    fail(queue, claim, FailureKind.OUT_OF_GPU_MEMORY, 101)
+    assert [row.failures for row in queue.rows() if row.job.id == claim.job.id] == [1]
 
 
 def test_a_job_that_does_not_fit_alone_fails_at_its_second_attempt(queue: Queue) -> None:

@@ -84,8 +84,8 @@ def test_memory_that_someone_else_holds_is_waited_for(project: Project) -> None:
     worker, queue = make_worker(project, find=lambda: [gpu(used[0])])
     thread = threading.Thread(target=worker.run)
     thread.start()
-    wait_for(lambda: any(row.note for row in queue.workers.rows()))
-    assert "someone else uses 29.3 GiB of GPU 0" in str(queue.workers.rows()[0].note)
+    wait_for(lambda: any(row.note for row in queue.workers.rows(time.time())))
+    assert "someone else uses 29.3 GiB of GPU 0" in str(queue.workers.rows(time.time())[0].note)
     used[0] = 1.0
     thread.join(timeout=60)
     assert not thread.is_alive()
@@ -105,8 +105,8 @@ def test_what_workers_hold_themselves_is_nobody_elses(project: Project) -> None:
         slot = Slot(0, number)
         queue.workers.register(slot, ProcessId.own(), time.time())
         queue.workers.report(slot, time.time(), gpu_gib=24.0)
-    assert watch.foreign_gib(queue.workers.rows()) == 0
-    assert GpuWatch(0, list, healthy).foreign_gib(queue.workers.rows()) == 0
+    assert watch.foreign_gib(queue.workers.rows(time.time())) == 0
+    assert GpuWatch(0, list, healthy).foreign_gib(queue.workers.rows(time.time())) == 0
 
 
 def test_a_gpu_that_nvml_calls_sick_takes_no_job(project: Project) -> None:

@@ -6,7 +6,7 @@ Every function is a part of a transaction that is there already.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,8 +17,7 @@ from ..placement import Slot
 from .claim_counts import count
 from .gate import Gate
 from .tables import NO_CLAIM, get_meta, jobs, set_meta, workers
-
-ENDED = ("stopped", "gone")
+from .worker_table import RESTART_SECONDS, WorkerState
 
 
 @dataclass(frozen=True)
@@ -46,17 +45,13 @@ class Trouble:
 
     failures: int = 0
     failed_jobs: int = 0
-    gpu_errors: dict[str, tuple[int, int]] | None = None
-    out_of_memory: dict[str, int] | None = None
-    aside_at: dict[str, float] | None = None
+    gpu_errors: dict[str, tuple[int, int]] = field(default_factory=dict)
+    out_of_memory: dict[str, int] = field(default_factory=dict)
+    aside_at: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def load(cls, connection: sa.Connection) -> Trouble:
-        made = cls(**json.loads(get_meta(connection, "trouble") or "{}"))
-        made.gpu_errors = made.gpu_errors or {}
-        made.out_of_memory = made.out_of_memory or {}
-        made.aside_at = made.aside_at or {}
-        return made
+        return cls(**json.loads(get_meta(connection, "trouble") or "{}"))
 
     def save(self, connection: sa.Connection) -> None:
         set_meta(connection, "trouble", json.dumps(vars(self)))
@@ -82,7 +77,7 @@ def end_attempt(
         # Alone on its GPU, a job that did not fit twice never will.
         is_final = counted is Counted.FAILURE and row.kind == kind.value
     elif kind is FailureKind.OUT_OF_HOST_MEMORY:
-        gate, note = _host_memory(connection, gate, trouble, slot)
+        gate, note = _host_memory(connection, gate, trouble, slot, now)
         notes += [note] if note else []
     elif kind is FailureKind.GPU_ERROR:
         gate, note = _gpu_error(connection, gate, trouble, slot, policy, error)
@@ -112,7 +107,7 @@ def end_attempt(
         trouble.failed_jobs += is_final
         halt = _halt(connection, trouble, policy, error)
         if halt is not None and gate.halted is None:
-            gate = Gate(**{**vars(gate), "halted": halt})
+            gate = replace(gate, halted=halt)
             notes.append(f"the sweep is stopped: {halt}")
     trouble.save(connection)
     set_meta(connection, "gate", gate.to_json())
@@ -138,13 +133,11 @@ def _gpu_memory(
     now: float,
 ) -> tuple[Gate, Counted, str | None]:
     """The first time on a GPU the job just goes back; then one process of several leaves."""
-    assert trouble.out_of_memory is not None
-    assert trouble.aside_at is not None
     gpu = f"gpu{slot.gpu}"
     if trouble.aside_at.get(gpu, 0.0) > row.claimed_at:
         # The process that left meanwhile had a share in this.
         return gate, Counted.NOT, None
-    neighbours = _others(connection, gate, slot, own_gpu=True)
+    neighbours = _others(connection, gate, slot, now, own_gpu=True)
     if not neighbours:
         return gate, Counted.FAILURE, None
     trouble.out_of_memory[gpu] = trouble.out_of_memory.get(gpu, 0) + 1
@@ -158,12 +151,11 @@ def _gpu_memory(
 
 
 def _host_memory(
-    connection: sa.Connection, gate: Gate, trouble: Trouble, slot: Slot
+    connection: sa.Connection, gate: Gate, trouble: Trouble, slot: Slot, now: float
 ) -> tuple[Gate, str | None]:
     """The second time that the host's memory runs out, one worker of several leaves."""
-    assert trouble.out_of_memory is not None
     times = trouble.out_of_memory.get("host", 0) + 1
-    others = _others(connection, gate, slot, own_gpu=False)
+    others = _others(connection, gate, slot, now, own_gpu=False)
     if times < 2 or not others:
         trouble.out_of_memory["host"] = times
         return gate, None
@@ -182,7 +174,6 @@ def _gpu_error(
     error: str,
 ) -> tuple[Gate, str | None]:
     """Errors in a row, without a job done on that GPU between them, set the GPU aside."""
-    assert trouble.gpu_errors is not None
     done = connection.execute(
         sa.select(sa.func.coalesce(sa.func.sum(workers.c.jobs_done), 0)).where(
             workers.c.gpu == slot.gpu
@@ -197,11 +188,14 @@ def _gpu_error(
     return gate.set_aside(f"gpu{slot.gpu}", reason), f"gpu{slot.gpu} is set aside: {reason}"
 
 
-def _others(connection: sa.Connection, gate: Gate, slot: Slot, *, own_gpu: bool) -> int:
+def _others(connection: sa.Connection, gate: Gate, slot: Slot, now: float, *, own_gpu: bool) -> int:
     """How many other slots (of the same GPU) are at work and not set aside."""
+    state = workers.c.state
+    ended = state.in_([WorkerState.STOPPED.value, WorkerState.GONE.value])
+    gave_up = (state == WorkerState.RESTARTING.value) & (workers.c.beat_at < now - RESTART_SECONDS)
     rows = connection.execute(
         sa.select(workers.c.name, workers.c.gpu).where(
-            workers.c.name != slot.name, workers.c.state.not_in(ENDED)
+            workers.c.name != slot.name, sa.not_(ended | gave_up)
         )
     ).all()
     return sum(

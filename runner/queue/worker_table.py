@@ -12,6 +12,8 @@ from ..processes import ProcessId
 from .prepared import Prepared
 from .tables import read, workers, write
 
+RESTART_SECONDS = 60.0
+"""Within so long another worker is there, or the slot has given up."""
 CARRIED = ("jobs_done", "job_seconds", "busy_seconds", "first_claim_at", "last_end_at")
 
 
@@ -20,9 +22,15 @@ class WorkerState(str, Enum):
     WORKING = "working"
     WAITING = "waiting"
     """Nothing to claim now, but a job may yet come back; or its `note` says what it waits for."""
+    RESTARTING = "restarting"
+    """It ends, and its slot starts another one."""
     STOPPED = "stopped"
     GONE = "gone"
     """Its process no longer exists, and it did not say goodbye."""
+
+    @property
+    def has_ended(self) -> bool:
+        return self in (WorkerState.STOPPED, WorkerState.GONE)
 
 
 @dataclass(frozen=True)
@@ -123,18 +131,18 @@ class WorkerTable:
         values = {"took": seconds, "busy": busy_seconds, "claimed_at": claimed_at, "now": now}
         _DONE.change(connection, {"of": name, **values})
 
-    def rows(self) -> list[WorkerRow]:
+    def rows(self, now: float) -> list[WorkerRow]:
         """Every worker since the last launch, by slot."""
         with read(self._engine) as connection:
             rows = connection.execute(
                 sa.select(workers).order_by(workers.c.gpu, workers.c.process)
             ).all()
-        ended = (WorkerState.STOPPED, WorkerState.GONE)
         result = []
         for row in rows:
             process = ProcessId(row.host, row.pid, row.pid_started)
             state = WorkerState(row.state)
-            if state is not WorkerState.STOPPED and process.is_gone():
+            restarts = state is WorkerState.RESTARTING and row.beat_at > now - RESTART_SECONDS
+            if not restarts and not state.has_ended and process.is_gone():
                 state = WorkerState.GONE
             result.append(
                 WorkerRow(
@@ -142,7 +150,7 @@ class WorkerTable:
                     slot=Slot(row.gpu, row.process),
                     process=process,
                     state=state,
-                    note=row.note if state not in ended else None,
+                    note=None if state.has_ended else row.note,
                     job=row.job if state is WorkerState.WORKING else None,
                     step=row.step,
                     steps=row.steps,
@@ -156,12 +164,8 @@ class WorkerTable:
             )
         return result
 
-    def forget_ended(self) -> None:
+    def forget_ended(self, now: float) -> None:
         """Drop the rows of workers that have stopped or are gone."""
-        ended = [
-            worker.name
-            for worker in self.rows()
-            if worker.state in (WorkerState.STOPPED, WorkerState.GONE)
-        ]
+        ended = [worker.name for worker in self.rows(now) if worker.state.has_ended]
         with write(self._engine) as connection:
             connection.execute(sa.delete(workers).where(workers.c.name.in_(ended)))

@@ -40,6 +40,8 @@ from .surroundings import Surroundings, report
 log = logging.getLogger("sweep.worker")
 
 WAIT_SECONDS = 1.0
+TAKE_BACK_SECONDS = 1.0
+"""No worker looks for dead ones more often, unless it has no other job."""
 REPORT_SECONDS = 1.0
 LOG_STEPS_SECONDS = 30.0
 FINISH_SECONDS = 60.0
@@ -126,6 +128,7 @@ class Worker:
         self._group: str | None = None
         self._prepared: tuple[object, ...] | None = None
         self._jobs_done = 0
+        self._next_take_back = 0.0
         self._next_report = 0.0
         self._next_log = 0.0
 
@@ -140,6 +143,7 @@ class Worker:
             # Before a large model is loaded in vain.
             return
         self.queue.workers.register(self.slot, self.process, time.time())
+        state = WorkerState.STOPPED
         try:
             with self._heart.beating():
                 try:
@@ -148,8 +152,11 @@ class Worker:
                 finally:
                     # With the heart still beating: the last claim must outlast its encoding.
                     self._finisher.close()
+        except Restart:
+            state = WorkerState.RESTARTING
+            raise
         finally:
-            self._report(state=WorkerState.STOPPED, job=None, note=None)
+            self._report(state=state, job=None, note=None, gpu_gib=None)
             self._close()
 
     def _load(self) -> bool:
@@ -170,9 +177,9 @@ class Worker:
         """The GPU's memory did not suffice: wait for others to leave it, or leave it to them."""
         if self.surroundings.wait_for_gpu():
             raise Restart("the GPU's memory is free again") from error
-        rows = [row for row in self.queue.workers.rows() if row.slot.gpu == self.slot.gpu]
-        ended = (WorkerState.STOPPED, WorkerState.GONE)
-        if not any(row.state not in ended and row.slot != self.slot for row in rows):
+        rows = self.queue.workers.rows(time.time())
+        rows = [row for row in rows if row.slot.gpu == self.slot.gpu]
+        if not any(not row.state.has_ended and row.slot != self.slot for row in rows):
             raise UserError(
                 f"GPU {self.slot.gpu}: the model does not fit its memory ({error}); see "
                 "`sweep plan` for what it needs"
@@ -200,8 +207,8 @@ class Worker:
             return True
 
     def _do_next(self) -> bool:
-        for lost in take_back(self.run_folder, self.queue):
-            log.warning("%s: %s", lost.claim.job.id, "; ".join((lost.error, *lost.verdict.notes)))
+        if time.monotonic() >= self._next_take_back:
+            self._take_back()
         taste = Taste(self._group, self.taste.home, self.taste.static)
         asked_at = time.monotonic()
         claim = self.queue.claim(
@@ -215,6 +222,9 @@ class Worker:
         claiming = time.monotonic() - asked_at
         if claim is not None:
             self._take_up(claim, claiming)
+        elif self._take_back():
+            # There is a job to claim again.
+            pass
         elif self._finisher.is_busy:
             # Should it fail, there is a job to claim again.
             self._finisher.settle()
@@ -224,6 +234,14 @@ class Worker:
             self._report(state=WorkerState.WAITING, job=None)
             self.stop.wait(WAIT_SECONDS)
         return True
+
+    def _take_back(self) -> bool:
+        """Give back what dead and silent workers held; whether there was any such job."""
+        self._next_take_back = time.monotonic() + TAKE_BACK_SECONDS
+        taken = take_back(self.run_folder, self.queue)
+        for lost in taken:
+            log.warning("%s: %s", lost.claim.job.id, "; ".join((lost.error, *lost.verdict.notes)))
+        return bool(taken)
 
     def _look_around(self) -> None:
         """Between jobs: make room for a new worker, or wait for what must be well.
@@ -295,6 +313,7 @@ class Worker:
         scratch.mkdir(parents=True, exist_ok=True)
         for leftover in run.temporaries(job):
             leftover.unlink(missing_ok=True)
+        self._finisher.begin()
         self._prepare(making)
         self._generating = making
         try:
@@ -368,7 +387,7 @@ class Worker:
         self._finisher.settle(timeout=FINISH_SECONDS if self._generating is making else 0)
         for other in list(self._held):
             self._endings.given_back(other, "another job of this worker is stuck")
-        self._report(state=WorkerState.STOPPED, job=None, note=None)
+        self._report(state=WorkerState.RESTARTING, job=None, note=None)
         logging.shutdown()
         os._exit(RESTART)
 
@@ -384,7 +403,7 @@ class Worker:
             raise LostClaim
         self.show_step(making.claim, step, steps)
         now = time.monotonic()
-        if now >= self._next_report or step == steps:
+        if now >= self._next_report:
             self._next_report = now + REPORT_SECONDS
             self._report(step=step, steps=steps)
         if now >= self._next_log:

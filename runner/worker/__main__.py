@@ -38,6 +38,8 @@ from .surroundings import Recycling, Surroundings
 
 log = logging.getLogger("sweep")
 
+SWITCH_SECONDS = 0.0005
+
 
 class StepBar:
     """One tqdm bar per video, on standard error."""
@@ -63,6 +65,8 @@ class StepBar:
 
 
 def work(arguments: argparse.Namespace) -> None:
+    # The thread that finishes videos may not keep the one that feeds the GPU waiting for long.
+    sys.setswitchinterval(SWITCH_SECONDS)
     run = RunFolder(Path(arguments.run).absolute())
     with locked(run.plan_lock):
         as_read = run.experiment.read_bytes()

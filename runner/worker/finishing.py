@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -12,6 +13,7 @@ from typing import Any
 from ..backends import Backend
 from ..failures import is_disk_full
 from ..fingerprint import Recipe
+from ..processes import give_way
 from ..provenance import peak_host_memory_gib
 from ..publish import publish
 from ..queue import Queue
@@ -50,21 +52,38 @@ class Finisher:
         self._record = record
         self._end = end
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="finish")
+        # Of its own, for the queue's lock is better not held by a thread that gives way.
+        self._encoder = ThreadPoolExecutor(
+            max_workers=1, thread_name_prefix="encode", initializer=give_way
+        )
         self._finishing: Future[None] | None = None
+        self._begun = threading.Event()
 
     @property
     def is_busy(self) -> bool:
         return self._finishing is not None
 
     def take(self, making: Making, pending: Any) -> None:
-        """Finish a pending video, once the one before it is: no more than two are in memory."""
+        """Finish a pending video, once the one before it is: no more than two are in memory.
+
+        It is begun by `begin` or `settle`.
+        """
         with making.waiting():
             self.settle()
+        self._begun.clear()
         self._finishing = self._pool.submit(self._finish, making, pending)
+
+    def begin(self) -> None:
+        """Begin with the video that was taken: the worker's next one is claimed, or there is none.
+
+        Claiming takes a millisecond, and several where it shares the interpreter with encoding.
+        """
+        self._begun.set()
 
     def settle(self, timeout: float | None = None) -> None:
         """Wait until the video being finished is published, or its end recorded; with a
         `timeout` no longer than so many seconds."""
+        self.begin()
         if self._finishing is not None and timeout is not None:
             wait([self._finishing], timeout)
         elif self._finishing is not None:
@@ -74,8 +93,10 @@ class Finisher:
     def close(self) -> None:
         self.settle()
         self._pool.shutdown()
+        self._encoder.shutdown()
 
     def _finish(self, making: Making, pending: Any) -> None:
+        self._begun.wait()
         try:
             while not self._publish(making, pending):
                 # The GPU's work is in `pending`: it is kept until there is room for it.
@@ -93,9 +114,10 @@ class Finisher:
         expected = {key: job.parameters[key] for key in ("width", "height", "num_frames", "fps")}
         try:
             with making.stage("finish"):
-                self._backend.finish(pending, temporary, self._recipe.quality)
+                encode = self._backend.finish
+                self._encoder.submit(encode, pending, temporary, self._recipe.quality).result()
             with making.stage("check"):
-                found = check_video(temporary, **expected)
+                found = self._encoder.submit(check_video, temporary, **expected).result()
             self._surroundings.room.saw_video(temporary.stat().st_size)
             if making.is_lost or not self._queue.renew(making.claim, time.time()):
                 raise LostClaim  # noqa: TRY301

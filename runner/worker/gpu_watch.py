@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ..gpus import BUSY_GIB, Gpu, find_gpus, gpu_problem
-from ..queue.worker_table import WorkerRow, WorkerState
+from ..queue.worker_table import WorkerRow
 
 CONTEXT_GIB = 0.7
 """What CUDA itself takes for each process, beyond what the process asks for."""
@@ -43,11 +43,10 @@ class GpuWatch:
         gpu = next((gpu for gpu in self._find() if gpu.number == self._number), None)
         if gpu is None:
             return 0.0
-        ended = (WorkerState.STOPPED, WorkerState.GONE)
         own = sum(
             (row.gpu_gib or 0.0) + CONTEXT_GIB
             for row in workers
-            if row.slot.gpu == self._number and row.state not in ended
+            if row.slot.gpu == self._number and not row.state.has_ended
         )
         foreign = gpu.used_gib - own
         return foreign if foreign > BUSY_GIB else 0.0

@@ -73,7 +73,8 @@ class Surroundings:
         """Why there is no room for another video, or None."""
         if self._is_refused:
             return "the disk, or a quota, takes no more"
-        return self.room.shortage(lambda: sum(row.jobs_done for row in self._queue.workers.rows()))
+        rows = self._queue.workers.rows
+        return self.room.shortage(lambda: sum(row.jobs_done for row in rows(time.time())))
 
     def is_full(self) -> bool:
         """Whether there is no room, by a trial if need be."""
@@ -103,7 +104,7 @@ class Surroundings:
 
     def foreign_gib(self) -> float:
         """GPU memory that someone else holds, in GiB; 0 where it is too little to tell."""
-        return self._watch.foreign_gib(self._queue.workers.rows())
+        return self._watch.foreign_gib(self._queue.workers.rows(time.time()))
 
     def wait_for_gpu(self) -> bool:
         """Wait while someone else holds as much memory on this GPU as now; False where nobody
