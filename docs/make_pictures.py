@@ -31,7 +31,7 @@ from rich.text import Text
 from runner.job import Job, JobState
 from runner.publish import publish, read_sidecar
 from runner.run_folder import RunFolder
-from runner.sweep import open_queue
+from runner.runs import open_queue
 from runner.video import read_clip, write_video
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from runner.job import JobState
-from runner.sweep import find_run, open_queue
+from runner.runs import find_run, open_queue
 from runner.video import read_clip
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -56,7 +56,7 @@ def run_end_commands(run: RunFolder, say: Callable[[str], None]) -> None:
     if not run.at_end.exists():
         return
     from .progress import take_snapshot
-    from .sweep import live_slots, open_queue, take_back
+    from .runs import live_slots, open_queue, take_back
 
     # Held, so that nobody is launching at this moment.
     with locked(run.launch_lock):

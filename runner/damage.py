@@ -14,7 +14,6 @@ from contextlib import closing
 from pathlib import Path
 
 from .errors import UserError
-from .experiment import Experiment, load_experiment
 from .job import JobState
 from .manifest import DamagedManifest, Manifest, read_manifest
 from .queue import Queue
@@ -107,27 +106,3 @@ def read_former(run: RunFolder) -> Manifest:
     return Manifest(
         tuple(row.job for row in rows if row.state is not JobState.RETIRED), tuple(retired)
     )
-
-
-def read_planned(run: RunFolder, *, restoring: bool) -> Experiment | None:
-    """The experiment that a run was planned with, or None where there is none.
-
-    Args:
-        restoring: whether one that cannot be read may be set aside, for another takes its place.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    if not run.experiment.exists():
-        return None
-    try:
-        return load_experiment(run.experiment)
-    except UserError as error:
-        if not restoring:
-            raise
-        aside = set_aside(run.experiment)
-        log.warning(
-            "%s\nkept as %s; overrides that the run was planned with must be given again",
-            *(str(error).splitlines()[0], aside.name),
-        )
-        return None

@@ -19,7 +19,7 @@ from .publish import read_sidecar
 from .queue import Queue
 from .queue.questions import JobRow
 from .run_folder import RunFolder
-from .sweep import live_slots
+from .runs import live_slots
 from .terminal import plural
 from .verify import find_problem
 

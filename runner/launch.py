@@ -19,7 +19,7 @@ from .plan import select, slots_needed
 from .progress import Snapshot, take_snapshot
 from .queue import Queue
 from .run_folder import RunFolder, is_locked
-from .sweep import live_slots, open_queue, take_back
+from .runs import live_slots, open_queue, take_back
 
 WAIT_SECONDS = 0.5
 POLL_SECONDS = 0.02

@@ -11,7 +11,7 @@ from .errors import UserError
 from .queue import Queue
 from .queue.questions import JobRow
 from .run_folder import RunFolder
-from .sweep import find_run, open_queue, planned_runs
+from .runs import find_run, open_queue, planned_runs
 
 AXES = ("category", "video", "prompt", "seed")
 SHOWN = 4

@@ -12,8 +12,8 @@ from .errors import UserError
 from .placement import Slot
 from .queue import Queue
 from .run_folder import RunFolder
+from .runs import live_slots
 from .slot import supervisor
-from .sweep import live_slots
 
 POLL_SECONDS = 0.1
 

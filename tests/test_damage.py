@@ -56,6 +56,22 @@ def test_a_damaged_queue_is_made_anew_and_no_video_is(project: Project, page: in
     assert len(kept(project, "sweep.db")) == 1
 
 
+@pytest.mark.parametrize("page", [3, 4, 5, 6])
+def test_damage_that_shows_late_is_said_in_a_line(project: Project, page: int) -> None:
+    """A queue that was closed well is not read as a whole before each command."""
+    assert project.sweep(*LAUNCH).status == 0
+    queue = project.run_folder.queue
+    zero_page(queue, page)
+    asked = project.sweep("progress", "x")
+    assert asked.status == 2
+    assert "sweep.db is damaged" in asked.err
+    assert len(asked.err.splitlines()) == 1
+    for path in queue.parent.glob("sweep.db*"):
+        path.unlink()
+    assert project.sweep(*RESUME).status == 0
+    assert project.progress()["done"] == 6
+
+
 def test_an_emptied_queue_is_damaged(tmp_path: Path) -> None:
     path = tmp_path / "sweep.db"
     Queue(path, create=True).close()

@@ -22,8 +22,8 @@ from runner.launchers import NAMES as LAUNCHERS
 from runner.placement import Slot
 from runner.processes import ProcessId
 from runner.publish import read_sidecar
+from runner.runs import live_slots
 from runner.slot import supervisor
-from runner.sweep import live_slots
 
 ALL = 6
 

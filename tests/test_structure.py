@@ -19,7 +19,8 @@ LAYERS = [
     {"dataset", "fingerprint"},
     {"plan", "progress", "verify", "launchers", "damage"},
     {"adopt", "drift", "provenance"},
-    {"sweep", "progress_view", "machine_use"},
+    {"runs", "progress_view", "machine_use"},
+    {"sweep"},
     {"at_end", "plan_view", "report", "live_view"},
     {"slot", "launch"},
     {"worker", "stop", "terminal"},
@@ -96,3 +97,11 @@ def test_the_command_line_loads_neither_torch_nor_decord() -> None:
     command = [sys.executable, "-c", code]
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_asking_where_a_sweep_stands_makes_no_model_of_an_experiment() -> None:
+    """It would take as long as the answer."""
+    code = "import sys, runner.runs, runner.progress; print('pydantic' in sys.modules)"
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "False"

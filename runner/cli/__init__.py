@@ -42,6 +42,13 @@ for verb in (
     cli.add_command(verb)
 
 
+def is_damaged_database(error: BaseException) -> bool:
+    """Whether SQLite says, itself or through SQLAlchemy, that it has met a damaged page."""
+    text = str(getattr(error, "orig", error))
+    named = type(error).__name__ == "DatabaseError"
+    return named and ("malformed" in text or "not a database" in text)
+
+
 def main(words: Sequence[str] | None = None) -> None:
     """Run `sweep` with these words, by default the process's own, and exit."""
     for stream in (sys.stdout, sys.stderr):
@@ -66,4 +73,12 @@ def main(words: Sequence[str] | None = None) -> None:
         status = 2
     except (KeyboardInterrupt, click.Abort):
         status = 130
+    except Exception as error:
+        if not is_damaged_database(error):
+            raise
+        say(
+            f"sweep: the run's sweep.db is damaged ({getattr(error, 'orig', error)}); delete it (and its -wal and "
+            "-shm), and `sweep resume` makes it anew from the manifest and the videos"
+        )
+        status = 2
     sys.exit(status)

@@ -37,7 +37,7 @@ def adopt(run: str, folder: Path, pattern: str, dry_run: bool, as_json: bool) ->
     from ..adopt import adopt as take_in
     from ..experiment import load_experiment
     from ..pattern import Pattern
-    from ..sweep import find_run, open_queue, take_back
+    from ..runs import find_run, open_queue, take_back
 
     parsed = Pattern.parse(pattern)
     place = find_run(run)

@@ -14,11 +14,8 @@ from .options import json_option
 @json_option
 def progress(run: str, watch: bool, as_json: bool) -> None:
     """Show where a sweep stands."""
-    from rich.console import Console
-
     from ..progress import take_snapshot
-    from ..progress_view import print_view
-    from ..sweep import find_run, live_slots, open_queue, take_back
+    from ..runs import find_run, live_slots, open_queue, take_back
 
     folder = find_run(run)
     if watch:
@@ -32,6 +29,10 @@ def progress(run: str, watch: bool, as_json: bool) -> None:
     if as_json:
         print_json(snapshot.to_json())
     elif not watch:
+        from rich.console import Console
+
+        from ..progress_view import print_view
+
         print_view(snapshot, Console())
     exit_with_failures(folder, snapshot)
 
@@ -45,7 +46,7 @@ def progress(run: str, watch: bool, as_json: bool) -> None:
 def logs(run: str, worker: str | None, follow: bool, lines: int, as_json: bool) -> None:
     """Show or follow workers' logs, such as `sweep logs quickstart gpu0_process0 -f`."""
     from ..logs import choose_logs, follow_logs, last_lines
-    from ..sweep import find_run
+    from ..runs import find_run
 
     paths = choose_logs(find_run(run), worker)
     if as_json:

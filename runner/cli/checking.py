@@ -24,7 +24,7 @@ def verify(run: str, as_json: bool) -> None:
     from ..drift import Now, drift
     from ..experiment import load_experiment
     from ..job import JobState
-    from ..sweep import find_run, live_slots, open_queue
+    from ..runs import find_run, live_slots, open_queue
     from ..verify import forgotten
     from ..verify import verify as verify_rows
 
@@ -86,7 +86,7 @@ def explain(words: tuple[str, ...], as_json: bool) -> None:
     from ..explain import explain as gather
     from ..explain_view import story_lines
     from ..lookup import look_up
-    from ..sweep import open_queue, take_back
+    from ..runs import open_queue, take_back
 
     folder, row = look_up(words)
     queue = open_queue(folder)

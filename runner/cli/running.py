@@ -49,7 +49,8 @@ def launch(
     sweep launch experiments/quickstart.yaml --sample 2
     sweep launch quickstart --only video=ref_a seed=42 prompt=0
     """
-    from ..sweep import find_run, is_experiment_file, plan_sweep
+    from ..runs import find_run, is_experiment_file
+    from ..sweep import plan_sweep
 
     overrides, part = split_words(words, only, sample)
     if is_experiment_file(run):
@@ -84,7 +85,7 @@ def resume(
 ) -> None:
     """Go on with a sweep as it was planned: what is done stays, what failed is tried again."""
     from ..job import JobState
-    from ..sweep import find_run
+    from ..runs import find_run
 
     overrides, part = split_words(words, only, None)
     if overrides:
@@ -103,8 +104,8 @@ def resume(
 @json_option
 def stop(run: str, now: bool, gpus: str | None, waits: bool, as_json: bool) -> None:
     """Stop a sweep's workers, after their jobs or at once."""
+    from ..runs import find_run
     from ..stop import stop_workers, wait_until_ended
-    from ..sweep import find_run
 
     folder = find_run(run)
     chosen = None if gpus is None else numbers("--gpus", gpus)
@@ -128,7 +129,7 @@ def start_workers(folder: RunFolder, part: Part, how: How, *, retry: Sequence[Jo
     from ..launchers import launcher
     from ..progress import one_line, take_snapshot
     from ..run_folder import locked
-    from ..sweep import open_queue
+    from ..runs import open_queue
 
     name = folder.name
     chosen = launcher(how.on)

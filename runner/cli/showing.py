@@ -55,7 +55,7 @@ def report(
     sweep report quickstart --watch
     """
     from ..report.writing import Wish, write_page, write_zip
-    from ..sweep import find_run
+    from ..runs import find_run
 
     folders = [find_run(run) for run in runs]
     wish = Wish(title, preview or 0, anonymous, posters)
@@ -109,7 +109,7 @@ def export(runs: tuple[str, ...], as_csv: bool, out: Path | None, as_json: bool)
     from ..report.table import table, write_csv
     from ..report.writing import read_runs
     from ..run_folder import write_atomically
-    from ..sweep import find_run
+    from ..runs import find_run
 
     if as_csv and as_json:
         raise UserError("--csv and --json are two answers; choose one of them")
@@ -169,7 +169,7 @@ def sheet(
     """
     from ..report.cells import read_run
     from ..report.sheet import Style, sheets, write_sheets
-    from ..sweep import find_run
+    from ..runs import find_run
 
     values: dict[str, list[str]] = {}
     for selector in only:

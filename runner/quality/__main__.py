@@ -58,7 +58,7 @@ def _measured(text: str, *, vae: bool) -> dict[str, Any]:
     from tqdm import tqdm
 
     from ..experiment import load_experiment
-    from ..sweep import find_run, open_queue
+    from ..runs import find_run, open_queue
 
     outlines = _outlines()
     from .measure import measure, reconstruction

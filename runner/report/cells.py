@@ -14,7 +14,7 @@ from ..progress import Snapshot, take_snapshot
 from ..publish import read_sidecar
 from ..queue.questions import JobRow
 from ..run_folder import RunFolder
-from ..sweep import open_queue, take_back
+from ..runs import open_queue, take_back
 
 SHAPE = ("width", "height", "num_frames", "fps")
 

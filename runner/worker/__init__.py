@@ -28,8 +28,8 @@ from ..queue import Claim, Queue
 from ..queue.claim_order import Taste
 from ..queue.worker_table import WorkerState
 from ..run_folder import RunFolder, sha256_file
+from ..runs import take_back
 from ..slot import RESTART
-from ..sweep import take_back
 from ..video import BrokenVideo
 from .endings import Endings
 from .finishing import Finisher

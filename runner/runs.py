@@ -1,0 +1,184 @@
+"""Run folders and their queues: finding one, and opening its queue in line with the disk."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from .attempts import Attempt, record_attempt
+from .damage import drop_damaged_queue, may_be_damaged
+from .errors import UserError
+from .job import JobState, Outcome
+from .manifest import Manifest, read_manifest
+from .placement import Slot
+from .publish import Disk, state_on_disk
+from .queue import Lost, Queue
+from .run_folder import RunFolder, is_locked, locked, sha256_file
+
+# `experiment` is imported where it is used: its models take longer to make than a question to a
+# queue does to answer.
+
+
+def is_experiment_file(text: str) -> bool:
+    return text.endswith((".yaml", ".yml"))
+
+
+def find_run(text: str) -> RunFolder:
+    """The run folder that RUN names: an experiment file, a run folder or a sweep's name.
+
+    A name is looked up in `results/` of this folder, of those above it, and of the folder
+    that holds this package.
+
+    Raises:
+        UserError: there is no such run.
+    """
+    path = Path(text)
+    if path.name == "experiment.yaml" and (path.parent / "manifest.jsonl").exists():
+        return RunFolder(path.parent.absolute())
+    if is_experiment_file(text):
+        from .experiment import load_experiment
+
+        run = load_experiment(path).run_folder
+        if not run.experiment.exists():
+            raise UserError(f"{text}: not planned yet; run `sweep plan {text}` first")
+        return run
+    if (path / "experiment.yaml").exists():
+        return RunFolder(path.absolute())
+    named = [folder / "results" / text for folder in _places() if "/" not in text]
+    for folder in named:
+        if (folder / "experiment.yaml").exists():
+            return RunFolder(folder)
+    if any(was_planned(RunFolder(folder)) for folder in (path, *named)):
+        raise UserError(f"{text}: has lost its experiment.yaml; `sweep plan FILE` restores it")
+    if path.is_dir():
+        raise UserError(f"{text}: is no run folder (it has no experiment.yaml)")
+    raise UserError(
+        f"{text}: no such run; name an experiment file, a run folder, or a sweep in results/"
+    )
+
+
+def _places() -> Iterator[Path]:
+    here = Path.cwd()
+    yield here
+    yield from here.parents
+    yield Path(__file__).resolve().parents[1]
+
+
+def planned_runs() -> list[RunFolder]:
+    """The planned sweeps in the nearest `results/` that has any."""
+    for folder in _places():
+        found = sorted((folder / "results").glob("*/experiment.yaml"))
+        if found:
+            return [RunFolder(path.parent) for path in found]
+    return []
+
+
+def live_slots(run: RunFolder) -> list[Slot]:
+    """The slots whose supervisor or worker is alive on this host."""
+    if not run.locks.is_dir():
+        return []
+    slots = (Slot.parse(path.stem) for path in run.locks.glob("*.lock"))
+    return sorted(slot for slot in slots if slot is not None and is_locked(run.lock(slot)))
+
+
+def was_planned(run: RunFolder) -> bool:
+    """Whether a folder was a run's, even if it has lost its experiment."""
+    return run.manifest.exists() or run.queue.exists()
+
+
+def refuse_lost_queue(run: RunFolder) -> None:
+    """Raise UserError where the queue is missing while workers hold claims in it."""
+    if not run.queue.exists() and live_slots(run):
+        raise UserError(
+            f"{run.queue}: is gone while workers run; `sweep stop --now {run.name}`, then resume"
+        )
+
+
+def open_queue(run: RunFolder, *, look_at_disk: bool = False) -> Queue:
+    """The queue of a planned run, made anew from manifest and disk where it is missing.
+
+    Args:
+        look_at_disk: bring the queue in line with the files even if it knows the manifest.
+
+    Raises:
+        UserError: there is no manifest, or the queue is missing while workers run.
+    """
+    refuse_lost_queue(run)
+    if not run.manifest.exists():
+        raise UserError(f"{run.path}: has no manifest; `sweep plan FILE` makes or restores it")
+    if run.queue.exists() and not live_slots(run) and may_be_damaged(run.queue):
+        with locked(run.plan_lock):
+            drop_damaged_queue(run)
+    missing = not run.queue.exists()
+    if not missing:
+        queue = Queue(run.queue)
+        if _knows_manifest(queue, run):
+            if look_at_disk:
+                queue.sync_files(partial(state_on_disk, run), Disk(run).files)
+                drop_scratch_of_done(run, queue)
+            return queue
+        queue.close()
+    from .experiment import load_experiment
+
+    with locked(run.plan_lock):
+        queue = Queue(run.queue, create=True)
+        bring_in_line(queue, run, read_manifest(run.manifest), sha256_file(run.manifest))
+        queue.set_policy(load_experiment(run.experiment).policy)
+    if look_at_disk:
+        drop_scratch_of_done(run, queue)
+    return queue
+
+
+def drop_scratch_of_done(run: RunFolder, queue: Queue) -> None:
+    """Delete what was in the making of videos that are made: a worker that was killed between
+    publishing one and tidying up cannot, and the queue may have learned of it from the disk."""
+    for scratch in run.path.glob("work/*"):
+        rows = [] if scratch == run.locks else queue.find(id_start=scratch.name)
+        if any(row.job.id == scratch.name and row.state is JobState.DONE for row in rows):
+            shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _knows_manifest(queue: Queue, run: RunFolder) -> bool:
+    """Whether the queue is in line with the manifest, which is read only if it was touched."""
+    return queue.manifest_stamp() == _manifest_stamp(run) or queue.manifest_sha256() == sha256_file(
+        run.manifest
+    )
+
+
+def _manifest_stamp(run: RunFolder) -> str:
+    status = run.manifest.stat()
+    return f"{status.st_size} {status.st_mtime_ns}"
+
+
+def bring_in_line(queue: Queue, run: RunFolder, manifest: Manifest, sha256: str) -> None:
+    """Bring a queue in line with the manifest, of that hash, and with what is on disk."""
+    queue.sync(
+        manifest.jobs,
+        manifest.retired,
+        sha256,
+        partial(state_on_disk, run),
+        Disk(run).files,
+        _manifest_stamp(run),
+    )
+
+
+def take_back(run: RunFolder, queue: Queue) -> list[Lost]:
+    """Give the jobs of dead or silent workers back, and record those attempts."""
+    now = time.time()
+    lost = queue.reclaim(now)
+    for one in lost:
+        attempt = Attempt(
+            job=one.claim.job.id,
+            worker=one.claim.worker,
+            outcome=Outcome.DIED,
+            started_at=one.claim.claimed_at,
+            ended_at=now,
+            attempt=one.claim.attempt,
+            kind=one.kind,
+            error=one.error,
+        )
+        record_attempt(run.attempts, attempt)
+    return lost
