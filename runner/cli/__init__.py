@@ -77,8 +77,9 @@ def main(words: Sequence[str] | None = None) -> None:
         if not is_damaged_database(error):
             raise
         say(
-            f"sweep: the run's sweep.db is damaged ({getattr(error, 'orig', error)}); delete it (and its -wal and "
-            "-shm), and `sweep resume` makes it anew from the manifest and the videos"
+            f"sweep: the run's sweep.db is damaged ({getattr(error, 'orig', error)}); delete it "
+            "(and its -wal and -shm), and `sweep resume` makes it anew from the manifest and the "
+            "videos"
         )
         status = 2
     sys.exit(status)
