@@ -29,7 +29,7 @@ from playwright.sync_api import Browser, sync_playwright
 from runner.backends import Generation
 from runner.backends.fake import draw
 from runner.manifest import read_manifest
-from runner.publish import SCHEMA
+from runner.publish import SCHEMA, inputs_of
 from runner.run_folder import RunFolder
 from runner.video import write_video
 
@@ -101,12 +101,7 @@ def put_on_disk(run: RunFolder, folder: Path) -> None:
             "schema": SCHEMA,
             "job": job.id,
             "fingerprint": job.fingerprint,
-            "category": job.category,
-            "video_name": job.video,
-            "prompt": {"number": job.prompt, "text": job.prompt_text},
-            "seed": job.seed,
-            "reference": {"path": job.reference.path, "sha256": job.reference.sha256},
-            "parameters": job.parameters,
+            **inputs_of(job),
             "worker": f"gpu{number % 4}_process0",
             "finished_at": now + number,
             "seconds": {"generate": 200 + number % 7, "finish": 1.5},

@@ -19,7 +19,7 @@ from .fingerprint import Recipe
 from .job import Job, JobState
 from .pattern import Pattern
 from .provenance import inputs_in_common
-from .publish import files_of, publish, state_on_disk
+from .publish import files_of, inputs_of, publish, state_on_disk
 from .queue import Queue
 from .queue.claim_job import claim_job
 from .queue.questions import JobRow
@@ -223,12 +223,7 @@ def sidecar_record(
     """What the sidecar of an adopted video says: the job's inputs, and null of the making."""
     where = os.fsencode(source.absolute()).decode("utf-8", "backslashreplace")
     return {
-        "category": job.category,
-        "video_name": job.video,
-        "prompt": {"number": job.prompt, "text": job.prompt_text},
-        "seed": job.seed,
-        "reference": {"path": job.reference.path, "sha256": job.reference.sha256},
-        "parameters": job.parameters,
+        **inputs_of(job),
         **common,
         "video": asdict(checked.found),
         **dict.fromkeys(UNKNOWN),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .explain import Story, Try, clock
-from .terminal import printable
+from .plain_text import printable
 
 WITH_LINES = 3
 """Log lines are shown of so many attempts, the last ones."""

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from .job import Outcome
 from .machine_use import GpuUse, MachineUse
+from .plain_text import printable
 from .progress import Counts, Snapshot, Worker, duration
 from .progress_view import notices, tail
 from .queue.worker_table import WorkerState
@@ -65,11 +66,6 @@ def last_failures(attempts: Path, most: int = MOST_FAILURES) -> list[Failure]:
         if len(found) == most:
             break
     return found
-
-
-def printable(text: str) -> str:
-    """A text in which nothing can steer a terminal: no escape, no change of direction."""
-    return "".join(character if character.isprintable() else "\ufffd" for character in text)
 
 
 def live_view(

@@ -26,6 +26,18 @@ from .run_folder import (
 SCHEMA = 1
 
 
+def inputs_of(job: Job) -> dict[str, Any]:
+    """What a sidecar says of a job's own inputs."""
+    return {
+        "category": job.category,
+        "video_name": job.video,
+        "prompt": {"number": job.prompt, "text": job.prompt_text},
+        "seed": job.seed,
+        "reference": {"path": job.reference.path, "sha256": job.reference.sha256},
+        "parameters": job.parameters,
+    }
+
+
 def publish(run: RunFolder, job: Job, finished: Path, record: dict[str, Any]) -> None:
     """Move a finished, checked video to its place and commit it with its sidecar.
 

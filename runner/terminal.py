@@ -28,13 +28,6 @@ def plural(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def printable(text: str) -> str:
-    """Text whose control characters cannot move a terminal's cursor."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-
-
 class ChangedLines:
     """Plain progress lines for a pipe or a log: one whenever the numbers change, at most one
     every few seconds, and always the last."""

@@ -12,7 +12,7 @@ import pytest
 RUNNER = Path(__file__).resolve().parents[1] / "runner"
 
 LAYERS = [
-    {"errors", "job", "processes", "video", "gpus", "placement", "scenes"},
+    {"errors", "plain_text", "job", "processes", "video", "gpus", "placement", "scenes"},
     {"run_folder", "failures"},
     {"attempts", "publish", "manifest", "pattern", "backends", "logs"},
     {"experiment", "queue"},

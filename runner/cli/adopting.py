@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from ..terminal import plural, print_json, printable
+from ..plain_text import printable
+from ..terminal import plural, print_json
 from .options import json_option
 
 

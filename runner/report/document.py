@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ..job import JobState, Reference, canonical_json
+from ..publish import inputs_of
 from .axes import Grid, lay_out, parameter_differences
 from .cells import Cell, Run
 from .effort import dashboard, kind_of
@@ -208,17 +209,7 @@ class _Writer:
 
 def planned(cell: Cell) -> dict[str, Any]:
     """What a sidecar would say of a job, as far as it is known before it is made."""
-    job = cell.job
-    return {
-        "job": job.id,
-        "fingerprint": job.fingerprint,
-        "category": job.category,
-        "video_name": job.video,
-        "prompt": {"number": job.prompt, "text": job.prompt_text},
-        "seed": job.seed,
-        "reference": {"path": job.reference.path, "sha256": job.reference.sha256},
-        "parameters": job.parameters,
-    }
+    return {"job": cell.job.id, "fingerprint": cell.job.fingerprint, **inputs_of(cell.job)}
 
 
 def quoted(path: str) -> str:

@@ -15,7 +15,7 @@ from ..failures import is_disk_full
 from ..fingerprint import Recipe
 from ..processes import give_way
 from ..provenance import peak_host_memory_gib
-from ..publish import publish
+from ..publish import inputs_of, publish
 from ..queue import Queue
 from ..run_folder import RunFolder
 from ..video import check_video
@@ -141,12 +141,7 @@ class Finisher:
         if peak is not None:
             log.info("%s: peak GPU memory %.1f GiB", job.id, peak)
         return {
-            "category": job.category,
-            "video_name": job.video,
-            "prompt": {"number": job.prompt, "text": job.prompt_text},
-            "seed": job.seed,
-            "reference": {"path": job.reference.path, "sha256": job.reference.sha256},
-            "parameters": job.parameters,
+            **inputs_of(job),
             "quality": self._recipe.quality,
             "video": video,
             "worker": claim.worker,
