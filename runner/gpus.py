@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -59,6 +60,11 @@ def find_gpus() -> list[Gpu]:
     finally:
         pynvml.nvmlShutdown()
     return within(gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def processor_name() -> str:
+    """Of this machine, as far as Python knows it."""
+    return platform.processor() or platform.machine()
 
 
 def gpu_problem(number: int) -> str | None:

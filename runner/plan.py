@@ -17,6 +17,8 @@ from .placement import Slot, home_categories, slots
 ASSUMED_GPU_GIB = 79.6
 """What NVML shows of an 80 GB GPU; taken where a sweep is planned away from its GPUs."""
 
+SIDECAR_BYTES = 4096
+
 BITS_PER_PIXEL_AT_QUALITY_5 = 0.20
 """H.264 of natural video at imageio's quality 5; each step of quality is about a third more."""
 
@@ -41,7 +43,9 @@ class Estimate:
     categories_per_gpu: dict[int, list[str]]
     sessions: int
     processes_per_gpu: int
+    groups: int
     disk_bytes: int
+    disk_source: str
     peak_memory: PeakMemory | None
     gpu_memory_gib: float
     gpu_memory_source: str
@@ -134,6 +138,7 @@ def estimate(
     gpus: Sequence[int],
     peak_memory: PeakMemory | None,
     gpu_memory_gib: float | None,
+    bytes_a_video: int | None = None,
 ) -> Estimate:
     """Sessions, disk and GPU memory of a sweep.
 
@@ -141,6 +146,7 @@ def estimate(
         gpus: the GPU numbers it will use.
         peak_memory: of one worker, from the backend.
         gpu_memory_gib: of the smallest GPU, or None where this machine has none.
+        bytes_a_video: what videos of this sweep were found to take, or None.
     """
     placement = experiment.placement
     per_category = dict(Counter(job.category for job in jobs))
@@ -172,7 +178,9 @@ def estimate(
         categories_per_gpu=home,
         sessions=len(slots(gpus, placement.processes_per_gpu)),
         processes_per_gpu=placement.processes_per_gpu,
-        disk_bytes=len(jobs) * (video_bytes(experiment) + 4096),
+        groups=len({job.group for job in jobs}),
+        disk_bytes=len(jobs) * ((bytes_a_video or video_bytes(experiment)) + SIDECAR_BYTES),
+        disk_source="arithmetic" if bytes_a_video is None else "the videos made so far",
         peak_memory=peak_memory,
         gpu_memory_gib=gpu_gib,
         gpu_memory_source="assumed: no GPU here" if gpu_memory_gib is None else "NVML",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
 from typing import Any
 
@@ -9,12 +10,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from .costs import hours
 from .drift import Survey
+from .forecast import Forecast
 from .plan import Estimate
 from .sweep import Planned
 
 
-def plan_json(planned: Planned, estimate: Estimate, survey: Survey) -> dict[str, Any]:
+def plan_json(
+    planned: Planned, estimate: Estimate, survey: Survey, forecast: Forecast
+) -> dict[str, Any]:
     return {
         "sweep": planned.run.name,
         "run_folder": str(planned.run.path),
@@ -24,10 +29,11 @@ def plan_json(planned: Planned, estimate: Estimate, survey: Survey) -> dict[str,
         "left_out": list(planned.left_out),
         "stale": survey.to_json(),
         **{key: value for key, value in asdict(estimate).items() if key != "jobs"},
+        **forecast.to_json(time.time()),
     }
 
 
-def print_plan(planned: Planned, estimate: Estimate, survey: Survey) -> None:
+def print_plan(planned: Planned, estimate: Estimate, survey: Survey, forecast: Forecast) -> None:
     """The table on standard output, what needs attention below it."""
     console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
     for change in planned.key_changes:
@@ -56,14 +62,20 @@ def print_plan(planned: Planned, estimate: Estimate, survey: Survey) -> None:
             fits = "no" if processes * peak.gib > estimate.gpu_memory_gib else "yes"
         table.add_row(str(gpu), str(jobs), str(processes), memory, fits)
     console.print(table)
-    console.print(f"{estimate.sessions} worker sessions, about {size(estimate.disk_bytes)} of disk")
+    console.print(
+        f"{estimate.sessions} worker sessions, about {size(estimate.disk_bytes)} of disk "
+        f"({estimate.disk_source})"
+    )
+    console.print(
+        "\n".join(cost_lines(forecast, time.time())), style="dim" if not forecast.cost else None
+    )
     if peak is not None:
         console.print(
             f"peak memory: {peak.source}; GPU memory {estimate.gpu_memory_gib:.1f} GiB "
             f"({estimate.gpu_memory_source})",
             style="dim",
         )
-    for problem in estimate.problems:
+    for problem in (*estimate.problems, *forecast.advice):
         console.print(Text(f"warning: {problem}", style="bold yellow"))
     changes = planned.changes
     console.print(
@@ -82,6 +94,23 @@ def print_plan(planned: Planned, estimate: Estimate, survey: Survey) -> None:
         for line in survey.lines():
             console.print(Text(f"  {line}"))
     console.print(f"run folder: {planned.run.path}")
+
+
+def cost_lines(forecast: Forecast, now: float) -> list[str]:
+    """Time and GPU-hours with their range, and where the numbers come from."""
+    cost = forecast.cost
+    if cost is None:
+        return ["time: not known before a video was made; `sweep calibrate` measures it"]
+    if not cost.videos:
+        return ["nothing is left to make"]
+    likely, least, most = cost.hours
+    end = time.strftime("%a %H:%M", time.localtime(now + 3600 * likely))
+    return [
+        f"{cost.videos} videos are left: about {hours(3600 * likely)} ({hours(3600 * least)} to "
+        f"{hours(3600 * most)}), until {end}; {cost.gpu_hours[0]:.3g} GPU-hours "
+        f"({cost.gpu_hours[1]:.3g} to {cost.gpu_hours[2]:.3g})",
+        f"  {cost.gpu_seconds_a_video[0]:.3g} GPU-seconds a video, {cost.source}; loading left out",
+    ]
 
 
 def size(number: int) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from .backends import Backend
 from .experiment import Experiment
 from .fingerprint import Recipe
-from .gpus import driver_versions, find_gpus
+from .gpus import driver_versions, find_gpus, processor_name
 
 PACKAGES = (
     *("sweep-runner", "diffsynth", "torch", "transformers", "numpy", "Pillow"),
@@ -38,7 +38,7 @@ def provenance(
         "model_files": backend.model_files(),
         "versions": versions(),
         "host": socket.gethostname(),
-        "device": gpu.name if gpu else platform.processor() or platform.machine(),
+        "device": gpu.name if gpu else processor_name(),
         "gpu": gpu and {"number": gpu.number, "uuid": gpu.uuid, "memory_gib": gpu.memory_gib},
         "git_commit": commit,
         "git_dirty": dirty,

@@ -27,7 +27,8 @@ log = logging.getLogger("sweep")
 class Planned:
     """What `plan` did: the run, its manifest, the changes and what was left out.
 
-    `stale` are the jobs whose video was made from inputs that have changed since.
+    `stale` are the jobs whose video was made from inputs that have changed since, `left` the
+    numbers of those yet to be made, per category.
     """
 
     run: RunFolder
@@ -38,6 +39,7 @@ class Planned:
     key_changes: tuple[str, ...]
     recipe: Recipe
     stale: tuple[Job, ...]
+    left: dict[str, int]
 
 
 def plan_sweep(
@@ -100,6 +102,7 @@ def plan_sweep(
         bring_in_line(queue, run, manifest, sha256)
         queue.set_policy(experiment.policy)
         stale = set(queue.ids(JobState.STALE))
+        left = queue.left({JobState.PENDING, JobState.RUNNING})
         queue.close()
     return Planned(
         run=run,
@@ -110,6 +113,7 @@ def plan_sweep(
         key_changes=tuple(key_changes),
         recipe=recipe,
         stale=tuple(job for job in manifest.jobs if job.id in stale) if stale else (),
+        left=left,
     )
 
 

@@ -130,6 +130,10 @@ class Backend(ABC, Generic[SettingsT]):
         """Peak GPU memory of one worker, or None where it is not known or none is used."""
         return None
 
+    def flops(self, generation: Generation) -> float | None:
+        """Floating-point operations of making one video, or None where they are not known."""
+        return None
+
     def check_launch(self, device: str, *, explicit: bool) -> None:
         """Raise `UserError` where this machine cannot run the backend on `device`.
 

@@ -13,6 +13,7 @@ from ..errors import UserError
 from ..terminal import say
 from .adopting import adopt
 from .asking import logs, progress
+from .calibrating import calibrate
 from .checking import explain, verify
 from .planning import plan
 from .running import launch, resume, stop
@@ -36,7 +37,7 @@ def cli() -> None:
 
 
 for verb in (
-    *(plan, launch, progress, resume, stop, logs, verify, explain),
+    *(plan, calibrate, launch, progress, resume, stop, logs, verify, explain),
     *(report, export, sheet, adopt),
 ):
     cli.add_command(verb)

@@ -23,7 +23,8 @@ def plan(experiment: Path, overrides: tuple[str, ...], skip_invalid: bool, as_js
     sweep plan experiments/quickstart.yaml seeds=[1,2,3] generation.num_inference_steps=20
     """
     from ..drift import Now, survey
-    from ..gpus import Wish, choose_gpus, find_gpus
+    from ..forecast import Experience, forecast
+    from ..gpus import Wish, choose_gpus, find_gpus, processor_name
     from ..plan import estimate
     from ..plan_view import plan_json, print_plan
     from ..sweep import plan_sweep
@@ -35,18 +36,39 @@ def plan(experiment: Path, overrides: tuple[str, ...], skip_invalid: bool, as_js
     wish = Wish(placement.gpus, f"{experiment}: placement.gpus")
     choice = choose_gpus(wish, gpus if placement.gpus == "auto" else [])
     backend = planned.experiment.make_backend()
+    flops = None
+    if placement.device != "cpu":
+        flops = backend.flops(planned.experiment.generation)
+    device: str | None
+    if gpus and placement.device != "cpu":
+        device = next(gpu.name for gpu in gpus if gpu.number in choice.numbers)
+    else:
+        # A model too large for this machine waits for GPUs that are not here.
+        device = None if flops else processor_name()
+    experience = Experience(planned.experiment, planned.recipe, device)
     result = estimate(
         planned.experiment,
         planned.manifest.jobs,
         choice.numbers,
-        backend.peak_memory(planned.experiment.generation),
+        experience.peak_memory(placement.processes_per_gpu)
+        or backend.peak_memory(planned.experiment.generation),
         min((gpu.memory_gib for gpu in gpus), default=None),
+        experience.video_bytes(),
+    )
+    costs = forecast(
+        planned.experiment,
+        experience,
+        result,
+        planned.left,
+        flops,
     )
     files = backend.model_files() if planned.stale else ()
     drift = survey(planned.run, planned.stale, Now(planned.recipe, files))
     if as_json:
-        print_json({**plan_json(planned, result, drift), "gpus_left_out": list(choice.left_out)})
+        print_json(
+            {**plan_json(planned, result, drift, costs), "gpus_left_out": list(choice.left_out)}
+        )
     else:
         for line in choice.left_out:
             say(f"left out: {line}")
-        print_plan(planned, result, drift)
+        print_plan(planned, result, drift, costs)

@@ -157,6 +157,15 @@ class Questions:
         with read(self._engine) as connection:
             return [_row(row) for row in connection.execute(query)]
 
+    def last_done(self, number: int) -> list[Job]:
+        """The jobs done last, newest first."""
+        query = whole_jobs.where(
+            jobs.c.state == JobState.DONE.value, jobs.c.finished_at.is_not(None)
+        )
+        with read(self._engine) as connection:
+            rows = connection.execute(query.order_by(jobs.c.finished_at.desc()).limit(number))
+            return [job_of(row) for row in rows.all()]
+
     def find(
         self,
         *,

@@ -52,6 +52,7 @@ class WorkerRow:
     jobs_done: int
     job_seconds: float
     busy_seconds: float
+    started_at: float
     first_claim_at: float | None
     last_end_at: float | None
     gpu_gib: float | None
@@ -157,6 +158,7 @@ class WorkerTable:
                     jobs_done=row.jobs_done,
                     job_seconds=row.job_seconds,
                     busy_seconds=row.busy_seconds,
+                    started_at=row.started_at,
                     first_claim_at=row.first_claim_at,
                     last_end_at=row.last_end_at,
                     gpu_gib=row.gpu_gib,

@@ -396,7 +396,7 @@ class Worker:
     def _on_step(self, step: int, steps: int) -> None:
         making = self._generating
         assert making is not None
-        making.touch()
+        making.step()
         if self.stop.is_asked:
             raise Interrupted
         if making.is_lost:

@@ -140,6 +140,7 @@ class Finisher:
         peak = self._backend.peak_gpu_memory_gib()
         if peak is not None:
             log.info("%s: peak GPU memory %.1f GiB", job.id, peak)
+        a_step = making.seconds_per_step
         return {
             **inputs_of(job),
             "quality": self._recipe.quality,
@@ -149,6 +150,7 @@ class Finisher:
             "claimed_at": claim.claimed_at,
             "finished_at": time.time(),
             "seconds": making.stages.seconds,
+            "seconds_per_step": None if a_step is None else round(a_step, 5),
             "peak_gpu_memory_gib": None if peak is None else round(peak, 2),
             "peak_host_memory_gib": peak_host_memory_gib(),
             **self._record,

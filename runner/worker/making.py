@@ -63,6 +63,7 @@ class Making:
     waits: bool = False
     begun: float = field(default_factory=time.monotonic)
     touched: float = field(default_factory=time.monotonic)
+    _step_times: list[float] = field(default_factory=list)
 
     @property
     def job(self) -> Job:
@@ -71,6 +72,17 @@ class Making:
     def touch(self) -> None:
         """Note a sign of life: a step, or a new stage."""
         self.touched = time.monotonic()
+
+    def step(self) -> None:
+        """Note a step that was made."""
+        self.touch()
+        self._step_times.append(self.touched)
+
+    @property
+    def seconds_per_step(self) -> float | None:
+        """From the first step to the last, on average; None where there were fewer than two."""
+        times = self._step_times
+        return None if len(times) < 2 else (times[-1] - times[0]) / (len(times) - 1)
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:

@@ -13,7 +13,7 @@ from ...job import Job
 from .. import Backend, Generation, Group, Machine, OnStep, PeakMemory
 from . import tiny
 from .checkpoint import Checkpoint
-from .memory import peak_memory, weights_of
+from .memory import denoising_flops, peak_memory, weights_of
 from .settings import WanGeneration, WanSettings
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -71,6 +71,12 @@ class WanBackend(Backend[WanSettings]):
             managed=self.settings.vram == "managed",
             limit=self.settings.vram_limit_gb,
         )
+
+    def flops(self, generation: Generation) -> float | None:
+        """Of the denoising alone, which takes nearly all of the time."""
+        if self._is_tiny:
+            return None
+        return denoising_flops(weights_of(self._folder), generation)
 
     def check_launch(self, device: str, *, explicit: bool) -> None:
         """Raise `UserError` where files or packages are missing, or where a full-size

@@ -17,6 +17,8 @@ GIB = 1024**3
 MEASURED_TOKENS = 21 * 30 * 52
 MEASURED_WIDTH = 5120
 MEASURED_ACTIVATIONS = 7.1
+PER_TOKEN = 0.836
+"""The share of the DiT's weights that each token is multiplied by."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Weights:
     text_encoder: int = 5_680_910_336
     vae: int = 126_892_531
     width: int = MEASURED_WIDTH
+    layers: int = 40
     source: str = "the published Wan2.1-T2V-14B sizes, for the files are not here"
 
 
@@ -34,15 +37,18 @@ def weights_of(checkpoint: Checkpoint) -> Weights:
     """What the files hold, from their headers; the published sizes where they are absent."""
     if checkpoint.missing():
         return Weights()
-    width = MEASURED_WIDTH
+    width, blocks = MEASURED_WIDTH, set()
     for shard in checkpoint.dit:
         if shard.suffix == ".safetensors":
-            width = tensors_in(shard).get("patch_embedding.weight", [width])[0]
+            tensors = tensors_in(shard)
+            width = tensors.get("patch_embedding.weight", [width])[0]
+            blocks |= {name.split(".")[1] for name in tensors if name.startswith("blocks.")}
     return Weights(
         dit=sum(parameters_in(shard) for shard in checkpoint.dit),
         text_encoder=parameters_in(checkpoint.text_encoder),
         vae=parameters_in(checkpoint.vae),
         width=width,
+        layers=len(blocks) or Weights.layers,
         source="the checkpoint's files",
     )
 
@@ -51,6 +57,21 @@ def tokens(generation: Generation) -> int:
     """Length of the sequence that the DiT attends over."""
     frames = (generation.num_frames - 1) // 4 + 1
     return frames * (generation.height // 16) * (generation.width // 16)
+
+
+def denoising_flops(weights: Weights, generation: Generation) -> float:
+    """Floating-point operations of all steps of a video.
+
+    A pass multiplies each token by the linear layers' weights, of which the text's keys and
+    values and the modulations, a sixth of the 14B model, are no part, and attends from every
+    token to every other: 1.66e15 for 14B at 832x480, 81 frames, where counting every product of
+    its layers gives 1.68e15. Guidance takes two passes a step.
+    """
+    length = tokens(generation)
+    linear = 2 * PER_TOKEN * weights.dit * length
+    attention = 4 * length**2 * weights.width * weights.layers
+    passes = generation.num_inference_steps * (1 if generation.cfg_scale == 1.0 else 2)
+    return (linear + attention) * passes
 
 
 def peak_memory(

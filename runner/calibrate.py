@@ -1,0 +1,281 @@
+"""`sweep calibrate`: a few short videos of an experiment, with one, two, ... processes on a GPU.
+
+Each number of processes is a small sweep of its own, through the same planning, workers and
+publishing as the real one, in a temporary folder: what is measured is what a sweep does. Few
+steps are made, and the seconds of one step stand for all.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+from math import ceil
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import yaml
+
+from .calibration import Calibration, Row, Subject, folder_of, save
+from .errors import UserError
+from .experiment import Experiment, load_experiment
+from .fingerprint import Recipe
+from .job import JobState
+from .manifest import read_manifest
+from .publish import read_sidecar
+from .queue import Queue
+from .run_folder import RunFolder
+
+NAME = "calibration"
+VIDEOS = 2
+"""Videos of each process. The first is slower, while libraries warm up, and is not counted."""
+BETTER = 1.02
+"""More processes are tried as long as the last one brought so much."""
+MOST_PROCESSES = 8
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What to measure.
+
+    Attributes:
+        gpu: the number of the GPU.
+        steps: denoising steps of each video.
+        processes: how many to try, in this order; None goes on from 1 while it pays.
+    """
+
+    gpu: int
+    steps: int
+    processes: tuple[int, ...] | None = None
+
+
+def calibrate(
+    path: Path, overrides: Sequence[str], trial: Trial, show: Callable[[Row], None]
+) -> tuple[Calibration, Path]:
+    """Measure an experiment's videos on this machine and keep the result.
+
+    Args:
+        path: the experiment file.
+        show: told of each row as soon as it is measured.
+
+    Returns:
+        The calibration, and the file in which plans find it.
+
+    Raises:
+        UserError: the experiment is wrong, or not even one process could make a video.
+    """
+    experiment = load_experiment(path, overrides)
+    subject = Subject.of(experiment, Recipe.of(experiment))
+    per_group = jobs_per_group(experiment)
+    rows: list[Row] = []
+    device, full = "", None
+    for processes in trial.processes or count(1):
+        found = _measure(experiment, trial, processes)
+        if isinstance(found, str):
+            if not rows:
+                raise UserError(f"{path}: cannot be calibrated: {found}")
+            full = processes
+            break
+        device = found[1]
+        rows.append(found[0])
+        show(found[0])
+        if trial.processes is None and not _goes_on(rows, experiment, per_group):
+            break
+    calibration = Calibration(subject, device, time.time(), trial.steps, tuple(rows), full)
+    return calibration, save(folder_of(experiment), calibration)
+
+
+def jobs_per_group(experiment: Experiment) -> float:
+    """How many videos share a reference, by the prompts and seeds of the run where it is planned,
+    and by the seeds alone where it is not."""
+    manifest = experiment.run_folder.manifest
+    if manifest.exists():
+        jobs = read_manifest(manifest).jobs
+        return len(jobs) / max(len({job.group for job in jobs}), 1)
+    return float(len(experiment.seeds))
+
+
+def _goes_on(rows: Sequence[Row], experiment: Experiment, per_group: float) -> bool:
+    """Whether one process more may pay."""
+    if len(rows) >= MOST_PROCESSES:
+        return False
+    if len(rows) == 1:
+        return True
+    steps = experiment.generation.num_inference_steps
+    before, last = (row.videos_per_hour(steps, per_group) for row in rows[-2:])
+    return last > BETTER * before
+
+
+def _measure(experiment: Experiment, trial: Trial, processes: int) -> tuple[Row, str] | str:
+    """The row of so many processes and the device's name, or why they made no videos."""
+    with tempfile.TemporaryDirectory(prefix="sweep-calibrate-") as name:
+        folder = Path(name)
+        file = _write_experiment(experiment, folder, trial, processes)
+        planned = _sweep(folder, "plan", str(file), "--json")
+        if planned.returncode != 0:
+            return _last_line(planned.stderr)
+        run = RunFolder(folder / "results" / NAME)
+        words = _part(run, processes)
+        _sweep(folder, "launch", str(run.path), "--on", "local", "--wait", "--only", *words)
+        return _read(run, processes)
+
+
+def _write_experiment(experiment: Experiment, folder: Path, trial: Trial, processes: int) -> Path:
+    values: dict[str, Any] = yaml.safe_load(experiment.to_yaml(folder))
+    values |= {"name": NAME, "results": str(folder / "results"), "overrides": []}
+    values["generation"]["num_inference_steps"] = trial.steps
+    values["seeds"] = list(range(VIDEOS * processes))
+    values["placement"] |= {"gpus": [trial.gpu], "processes_per_gpu": processes, "assign": {}}
+    values["placement"]["balance"] = "steal"
+    values["retries"] = {"failures": 0}
+    file = folder / f"{NAME}.yaml"
+    file.write_text(yaml.safe_dump(values, allow_unicode=True), encoding="utf-8")
+    return file
+
+
+def _part(run: RunFolder, processes: int) -> list[str]:
+    """Words for `--only`: a reference for each process as far as there are so many."""
+    jobs = read_manifest(run.manifest).jobs
+    first = jobs[0]
+    own = [job for job in jobs if job.category == first.category]
+    videos = list(dict.fromkeys(job.video for job in own))[:processes]
+    prompt = min(job.prompt for job in own if job.video in videos)
+    seeds = sorted({job.seed for job in own})[: ceil(VIDEOS * processes / len(videos))]
+    return [
+        f"category={first.category}",
+        *(f"video={video}" for video in videos),
+        f"prompt={prompt}",
+        *(f"seed={seed}" for seed in seeds),
+    ]
+
+
+def _read(run: RunFolder, processes: int) -> tuple[Row, str] | str:
+    queue = Queue(run.queue)
+    try:
+        aside = queue.gate().aside
+        workers = queue.workers.rows(time.time())
+        done = queue.last_done(1_000)
+        errors = [row.error or "" for row in queue.rows(JobState.FAILED)]
+    finally:
+        queue.close()
+    if aside:
+        return next(iter(aside.values()))
+    records = [record for job in done if (record := read_sidecar(run.sidecar(job))) is not None]
+    per_worker: dict[str, list[dict[str, Any]]] = {}
+    for record in sorted(records, key=lambda record: record["claimed_at"]):
+        per_worker.setdefault(record["worker"], []).append(record)
+    if not records or errors:
+        return errors[0] if errors else _log_end(run)
+    # A worker that made but one video has no other to tell by.
+    warm = [record for own in per_worker.values() for record in own[1:] or own]
+    steps = [record["parameters"]["num_inference_steps"] for record in warm]
+    a_step = mean(
+        record["seconds_per_step"] or record["seconds"]["generate"] / number
+        for record, number in zip(warm, steps, strict=True)
+    )
+    generate = mean(record["seconds"]["generate"] for record in warm)
+    peaks = [record["peak_gpu_memory_gib"] for record in records]
+    loads = [
+        row.first_claim_at - row.started_at for row in workers if row.first_claim_at is not None
+    ]
+    row = Row(
+        processes=processes,
+        load=round(max(loads), 2),
+        prepare=round(_mean_of(records, "prepare"), 4),
+        step=round(a_step, 5),
+        rest=round(max(0.0, generate - a_step * steps[0]), 4),
+        finish=round(sum(_mean_of(warm, stage) for stage in ("finish", "check", "publish")), 4),
+        peak_gib=max((peak for peak in peaks if peak is not None), default=None),
+    )
+    return row, str(records[0]["device"])
+
+
+def _mean_of(records: Sequence[dict[str, Any]], stage: str) -> float:
+    values = [record["seconds"][stage] for record in records if stage in record["seconds"]]
+    return mean(values) if values else 0.0
+
+
+def _sweep(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """`sweep` with these words, its progress not shown."""
+    return subprocess.run(
+        [sys.executable, "-m", "runner", *words],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(_import_path())},
+        cwd=folder,
+    )
+
+
+def _import_path() -> Iterator[str]:
+    """Where this very package is found, from any folder."""
+    yield str(Path(__file__).resolve().parents[1])
+    if before := os.environ.get("PYTHONPATH"):
+        yield before
+
+
+def _last_line(text: str) -> str:
+    return next((line for line in reversed(text.splitlines()) if line.strip()), "no output")
+
+
+def _log_end(run: RunFolder) -> str:
+    """The last line that a worker logged."""
+    logs = sorted(run.logs.glob("*.log"))
+    return _last_line(logs[0].read_text("utf-8", "replace")) if logs else "no worker started"
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to run an experiment: a further setting (None: as it is), and what it measured.
+
+    `same_video` says whether the setting leaves every video as it is.
+    """
+
+    setting: str | None
+    calibration: Calibration
+    file: Path
+    steps: int
+    per_group: float
+    same_video: bool
+
+    @property
+    def best(self) -> Row:
+        return self.calibration.best(self.steps, self.per_group)
+
+    def videos_per_hour(self, row: Row) -> float:
+        return row.videos_per_hour(self.steps, self.per_group)
+
+
+def measure_variant(
+    path: Path,
+    overrides: Sequence[str],
+    setting: str | None,
+    trial: Trial,
+    show: Callable[[Row], None],
+) -> Variant:
+    """Calibrate an experiment with these overrides, of which `setting` is the one to try."""
+    experiment = load_experiment(path, overrides)
+    plain = load_experiment(path, [one for one in overrides if one != setting])
+    calibration, file = calibrate(path, overrides, trial, show)
+    return Variant(
+        setting,
+        calibration,
+        file,
+        experiment.generation.num_inference_steps,
+        jobs_per_group(experiment),
+        Recipe.of(experiment) == Recipe.of(plain),
+    )
+
+
+def best_of(variants: Sequence[Variant]) -> Variant:
+    """The variant with most videos an hour, of those whose videos are the same."""
+    return max(
+        (one for one in variants if one.same_video), key=lambda one: one.videos_per_hour(one.best)
+    )

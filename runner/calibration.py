@@ -1,0 +1,150 @@
+"""Calibrations: how fast a kind of GPU makes an experiment's videos, as measured, on disk.
+
+They lie in `<results>/.calibrations/`, one file for each GPU, backend, model and video size, so
+that every plan whose results go there finds them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from .experiment import Experiment
+from .fingerprint import Recipe
+from .job import sha256_of
+from .run_folder import write_atomically
+
+SCHEMA = 1
+PATHS = frozenset({"checkpoint", "identity", "file", "interpreter"})
+"""Settings of a model that name it: its identity by content is what counts."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What was measured: videos of one size from one model with one backend's settings.
+
+    `guided` says whether each step has two passes, with the prompt and without.
+    """
+
+    backend: str
+    identity: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    width: int
+    height: int
+    num_frames: int
+    guided: bool
+
+    @classmethod
+    def of(cls, experiment: Experiment, recipe: Recipe) -> Subject:
+        settings = experiment.model.model_dump(mode="json")
+        size = experiment.generation
+        return cls(
+            backend=recipe.backend,
+            identity=dict(recipe.model),
+            settings={key: value for key, value in settings.items() if key not in PATHS},
+            width=size.width,
+            height=size.height,
+            num_frames=size.num_frames,
+            guided=size.cfg_scale != 1.0,
+        )
+
+
+@dataclass(frozen=True)
+class Row:
+    """What so many processes on one GPU do, in seconds a video for each of them.
+
+    Attributes:
+        processes: on the GPU at once.
+        load: until the model is loaded.
+        prepare: taking in a reference video, once a group.
+        step: one denoising step.
+        rest: of generating, beyond the steps.
+        finish: encoding and checking, beside the next video's steps.
+        peak_gib: most GPU memory of one process; None without a GPU.
+    """
+
+    processes: int
+    load: float
+    prepare: float
+    step: float
+    rest: float
+    finish: float
+    peak_gib: float | None
+
+    def seconds(self, steps: int, jobs_per_group: float) -> float:
+        """Seconds from one video to the next of one process."""
+        at_work = self.prepare / max(jobs_per_group, 1.0) + self.step * steps + self.rest
+        return max(at_work, self.finish)
+
+    def videos_per_hour(self, steps: int, jobs_per_group: float) -> float:
+        """Of all processes on the GPU."""
+        return 3600 * self.processes / self.seconds(steps, jobs_per_group)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Measured rows, fewest processes first; `gpu` is the GPU's name, or the processor's.
+
+    `full` is the number of processes that did not fit the GPU's memory any more, where that was
+    met.
+    """
+
+    subject: Subject
+    gpu: str
+    at: float
+    steps: int
+    rows: tuple[Row, ...]
+    full: int | None = None
+
+    def row(self, processes: int) -> Row | None:
+        return next((row for row in self.rows if row.processes == processes), None)
+
+    def best(self, steps: int, jobs_per_group: float) -> Row:
+        """The row with most videos an hour."""
+        return max(self.rows, key=lambda row: row.videos_per_hour(steps, jobs_per_group))
+
+    def to_json(self) -> dict[str, Any]:
+        return {"schema": SCHEMA, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Calibration:
+        return cls(
+            subject=Subject(**values["subject"]),
+            gpu=values["gpu"],
+            at=values["at"],
+            steps=values["steps"],
+            rows=tuple(Row(**row) for row in values["rows"]),
+            full=values["full"],
+        )
+
+
+def folder_of(experiment: Experiment) -> Path:
+    """Where an experiment's calibrations lie."""
+    return experiment.run_folder.path.parent / ".calibrations"
+
+
+def save(folder: Path, calibration: Calibration) -> Path:
+    """Write a calibration, in place of a former one of the same subject and GPU."""
+    key = sha256_of({"subject": asdict(calibration.subject), "gpu": calibration.gpu})
+    path = folder / f"{key[:16]}.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(calibration.to_json(), ensure_ascii=False, indent=1) + "\n"
+    write_atomically(path, text.encode())
+    return path
+
+
+def find(folder: Path, subject: Subject) -> list[Calibration]:
+    """The calibrations of a subject, newest first. Files that cannot be read are left out: they
+    can be measured again."""
+    found = []
+    for path in folder.glob("*.json"):
+        try:
+            values = json.loads(path.read_bytes())
+            if values["schema"] == SCHEMA:
+                found.append(Calibration.from_json(values))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return sorted((one for one in found if one.subject == subject), key=lambda one: -one.at)

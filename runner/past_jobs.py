@@ -1,0 +1,73 @@
+"""Videos that were made already, as a measure of what further ones will cost."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from .calibration import Subject
+from .costs import Measured
+from .errors import UserError
+from .experiment import Experiment, load_experiment
+from .publish import read_sidecar
+from .queue import Queue
+from .run_folder import RunFolder
+
+LOOKED_AT = 40
+"""So many of the videos that a sweep has made last are looked at."""
+
+
+def measured(experiment: Experiment, subject: Subject) -> list[Measured]:
+    """What the last videos of a sweep took that are of a subject; [] before there are any."""
+    run = experiment.run_folder
+    if not run.queue.exists():
+        return []
+    queue = Queue(run.queue)
+    try:
+        done = queue.last_done(LOOKED_AT)
+    finally:
+        queue.close()
+    records = [record for job in done if (record := read_sidecar(run.sidecar(job))) is not None]
+    told = [record for record in records if _is_of(record, subject)]
+    # Only the first video of a group has it.
+    prepare = max((record["seconds"].get("prepare", 0.0) for record in told), default=0.0)
+    return [
+        Measured(
+            gpu=record["device"],
+            processes=experiment.placement.processes_per_gpu,
+            steps=record["parameters"]["num_inference_steps"],
+            prepare=prepare,
+            generate=record["seconds"]["generate"],
+            step=record.get("seconds_per_step"),
+            video_bytes=record["video"]["size"],
+        )
+        for record in told
+    ]
+
+
+def former_sweeps(run: RunFolder, subject: Subject) -> Iterator[tuple[str, list[Measured]]]:
+    """The other sweeps beside a run folder that made videos of a subject, newest first, each
+    with its name. Those that cannot be read are left out."""
+    others = [
+        RunFolder(path.parent)
+        for path in run.path.parent.glob("*/experiment.yaml")
+        if path.parent != run.path
+    ]
+    for other in sorted(others, key=lambda one: -one.experiment.stat().st_mtime):
+        with contextlib.suppress(UserError, OSError):
+            if found := measured(load_experiment(other.experiment), subject):
+                yield other.name, found
+
+
+def _is_of(record: Mapping[str, Any], subject: Subject) -> bool:
+    """Whether a sidecar is of a video that costs what the subject's do, but for its steps."""
+    parameters = record.get("parameters") or {}
+    size = tuple(parameters.get(key) for key in ("width", "height", "num_frames"))
+    return (
+        record.get("backend") == subject.backend
+        and record.get("model_identity") == subject.identity
+        and size == (subject.width, subject.height, subject.num_frames)
+        and (parameters.get("cfg_scale") != 1.0) == subject.guided
+        and "generate" in (record.get("seconds") or {})
+    )

@@ -1,0 +1,92 @@
+"""`sweep calibrate` and what `plan` makes of it: real workers, measured as a sweep runs them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from conftest import Project
+
+
+def answer(project: Project, *words: str) -> dict[str, Any]:
+    done = project.sweep(*words, "--json")
+    assert done.status == 0, done.err
+    value: dict[str, Any] = json.loads(done.out)
+    return value
+
+
+def generation(steps: int) -> dict[str, Any]:
+    size = {"width": 112, "height": 64, "num_frames": 9, "fps": 15}
+    return {**size, "num_inference_steps": steps}
+
+
+def test_calibrate_measures_and_plan_goes_by_it(project: Project) -> None:
+    """The fake backend takes the same seconds whatever its steps: a step of 2 takes half."""
+    project.write(model={"seconds": 0.4}, generation=generation(10))
+    before = answer(project, "plan", "experiments/x.yaml")
+    assert before["cost"] is None
+    found = answer(project, "calibrate", "experiments/x.yaml", "--steps", "2", "--processes", "1,2")
+    (variant,) = found["variants"]
+    assert [row["processes"] for row in variant["rows"]] == [1, 2]
+    for row in variant["rows"]:
+        assert 0.18 < row["step"] < 0.6
+        assert row["load"] > 0
+        assert row["peak_gib"] is None
+    # Sleeping workers do not disturb each other.
+    assert found["best"]["processes_per_gpu"] == 2
+    after = answer(project, "plan", "experiments/x.yaml")
+    cost = after["cost"]
+    assert cost["source"].startswith("calibrated on ")
+    assert cost["videos_left"] == 6
+    assert cost["gpu_seconds_a_video"]["likely"] > 10 * 0.18 / 2
+    assert cost["hours"]["least"] < cost["hours"]["likely"] < cost["hours"]["most"]
+    assert not project.run_folder.queue.with_name("logs").exists(), "nothing was made in the run"
+
+
+def test_videos_that_were_made_tell_more_than_a_calibration(project: Project) -> None:
+    project.write(model={"seconds": 0.1}, seeds=[1, 2])
+    assert project.sweep("calibrate", "experiments/x.yaml", "--processes", "1").status == 0
+    assert project.sweep("launch", "experiments/x.yaml", "--on", "local", "--wait").status == 0
+    project.write(model={"seconds": 0.1}, seeds=[1, 2, 3])
+    planned = answer(project, "plan", "experiments/x.yaml")
+    assert "videos of this sweep" in planned["cost"]["source"]
+    assert planned["disk_source"] == "the videos made so far"
+    assert planned["cost"]["videos_left"] == 6
+    # Another sweep of the same model and size learns from this one where it has no calibration.
+    for path in (project.root / "results" / ".calibrations").iterdir():
+        path.unlink()
+    project.write(name="y", model={"seconds": 0.1}, seeds=[7])
+    other = answer(project, "plan", "experiments/x.yaml")
+    assert "videos of the sweep x" in other["cost"]["source"]
+
+
+def test_a_setting_is_tried_beside_the_experiments_own(project: Project) -> None:
+    project.write(model={"seconds": 0.3})
+    found = answer(
+        project,
+        *("calibrate", "experiments/x.yaml", "--processes", "1", "--steps", "2"),
+        *("--try", "model.seconds=0.1", "--try", "output.quality=9"),
+    )
+    plain, faster, quality = found["variants"]
+    assert (plain["setting"], faster["setting"]) == (None, "model.seconds=0.1")
+    assert faster["rows"][0]["videos_per_hour"] > plain["rows"][0]["videos_per_hour"]
+    assert (faster["same_video"], quality["same_video"]) == (True, False)
+    assert found["best"]["setting"] == "model.seconds=0.1"
+
+
+def test_what_cannot_be_measured_is_said_in_a_line(project: Project) -> None:
+    project.write(model={"seconds": 0.1, "faults": [{"kind": "fail"}]})
+    failed = project.sweep("calibrate", "experiments/x.yaml", "--processes", "1")
+    assert failed.status == 2
+    assert "cannot be calibrated: RuntimeError: asked to fail" in failed.err
+    assert "Traceback" not in failed.err
+
+
+def test_where_no_more_fit_the_last_number_is_noted(project: Project) -> None:
+    """And the plan says so, where the experiment asks for more."""
+    fault = {"kind": "out_of_gpu_memory", "seed": 2}
+    project.write(model={"seconds": 0.05, "faults": [fault]})
+    found = answer(project, "calibrate", "experiments/x.yaml", "--processes", "1,3")
+    (variant,) = found["variants"]
+    assert [row["processes"] for row in variant["rows"]] == [1]
+    assert variant["full"] == 3
