@@ -22,6 +22,7 @@ from typing import Any
 
 import yaml
 
+from . import machine_file
 from .calibration import Calibration, Row, Subject, folder_of, save
 from .errors import UserError
 from .experiment import Experiment, load_experiment
@@ -134,6 +135,11 @@ def _write_experiment(experiment: Experiment, folder: Path, trial: Trial, proces
     values["placement"] |= {"gpus": [trial.gpu], "processes_per_gpu": processes, "assign": {}}
     values["placement"]["balance"] = "steal"
     values["retries"] = {"failures": 0}
+    here = experiment.machine
+    kept = {"checkpoints": [str(here.path(text)) for text in here.checkpoints]}
+    (folder / machine_file.NAME).write_text(
+        yaml.safe_dump({**kept, "data": str(experiment.data)}, allow_unicode=True), encoding="utf-8"
+    )
     file = folder / f"{NAME}.yaml"
     file.write_text(yaml.safe_dump(values, allow_unicode=True), encoding="utf-8")
     return file
@@ -209,7 +215,12 @@ def _sweep(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(_import_path())},
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(_import_path()),
+            # What it settles of GPUs and results is not for a calibration.
+            machine_file.VARIABLE: str(folder / machine_file.NAME),
+        },
         cwd=folder,
     )
 

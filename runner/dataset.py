@@ -52,7 +52,7 @@ def read_dataset(experiment: Experiment, *, skip_invalid: bool = False) -> Datas
     Raises:
         UserError: something does not fit; every unfit clip is named, one line each.
     """
-    folder = experiment.root / experiment.dataset.videos
+    folder = experiment.data / experiment.dataset.videos
     prompts = read_prompts(experiment)
     problems: list[str] = []
     found: list[tuple[str, Path]] = []
@@ -131,7 +131,7 @@ def find_categories(experiment: Experiment, folder: Path) -> list[str]:
     if not folder.is_dir():
         raise UserError(
             f"{experiment.file}: dataset.videos: no such folder: {shown(folder)} "
-            f"(relative paths start at {shown(experiment.root)})"
+            f"(relative paths start at {shown(experiment.data)})"
         )
     there = sorted(
         path.name
@@ -209,13 +209,13 @@ def read_prompts(experiment: Experiment) -> dict[str, dict[str, tuple[str, ...]]
 
 
 def read_prompt_file(experiment: Experiment, name: str) -> dict[str, dict[str, tuple[str, ...]]]:
-    path = experiment.root / name
+    path = experiment.data / name
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise UserError(
             f"{experiment.file}: dataset.prompts: no such file: {shown(path)} "
-            f"(relative paths start at {shown(experiment.root)})"
+            f"(relative paths start at {shown(experiment.data)})"
         ) from None
     except UnicodeDecodeError:
         raise UserError(f"{shown(path)}: is not UTF-8 text") from None

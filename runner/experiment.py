@@ -22,6 +22,7 @@ from pydantic_core import ErrorDetails
 from .backends import Backend, Generation, Section, backend_class
 from .errors import UserError
 from .failures import Policy, failures_allowed
+from .machine_file import Machine, read_machine
 from .run_folder import RESERVED, RunFolder
 
 
@@ -150,6 +151,8 @@ class Experiment(Section):
 
     _file: Path = PrivateAttr()
     _root: Path = PrivateAttr()
+    _machine: Machine = PrivateAttr(default_factory=Machine)
+    _own: dict[str, Any] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
@@ -203,6 +206,17 @@ class Experiment(Section):
         return self._root
 
     @property
+    def machine(self) -> Machine:
+        """What is particular to this machine."""
+        return self._machine
+
+    @property
+    def data(self) -> Path:
+        """Where the data set's relative paths start: the project root, or as the machine has it."""
+        data = self.machine.data
+        return self._root if data is None else self.machine.path(data)
+
+    @property
     def run_folder(self) -> RunFolder:
         if is_planned(self._file):
             return RunFolder(self._file.parent)
@@ -213,7 +227,7 @@ class Experiment(Section):
 
     def to_yaml(self, folder: Path) -> str:
         """The resolved experiment as YAML that means the same when it lies in `folder`."""
-        values = self.model_dump(mode="json")
+        values = {**self.model_dump(mode="json"), **self._own}
         values["project"] = os.path.relpath(self._root, folder.resolve())
         return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
 
@@ -268,7 +282,26 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     file = path.absolute()
     experiment._file = file
     experiment._root = project_root(file, experiment.project)
-    return experiment
+    machine = read_machine(experiment.root)
+    machine.refuse(overrides)
+    return on_machine(experiment, machine)
+
+
+def on_machine(experiment: Experiment, machine: Machine) -> Experiment:
+    """The experiment as it holds on a machine. Its YAML stays as it was."""
+    values: dict[str, Any] = {}
+    if machine.results is not None:
+        values["results"] = str(machine.path(machine.results))
+    if machine.placement:
+        placement = {**experiment.placement.model_dump(), **machine.placement}
+        try:
+            values["placement"] = Placement.model_validate(placement)
+        except ValidationError as error:
+            raise UserError(f"{machine.file}: {describe(error, Placement)}") from None
+    changed = experiment.model_copy(update=values)
+    changed._machine = machine
+    changed._own = experiment.model_dump(mode="json", include=set(values))
+    return changed
 
 
 def project_root(file: Path, project: str | None) -> Path:
@@ -379,7 +412,7 @@ def read_planned_yaml(path: Path) -> dict[str, Any]:
     return values
 
 
-def describe(error: ValidationError, schema: type[Experiment]) -> str:
+def describe(error: ValidationError, schema: type[Section]) -> str:
     """The first mistake with its key and remedy, and the keys of the others, in two lines."""
     details = error.errors(include_url=False, include_context=False)
     first = _describe_one(details[0], schema)

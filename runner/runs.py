@@ -30,7 +30,7 @@ def find_run(text: str) -> RunFolder:
     """The run folder that RUN names: an experiment file, a run folder or a sweep's name.
 
     A name is looked up in `results/` of this folder, of those above it, and of the folder
-    that holds this package.
+    that holds this package, and where the machine file has run folders go.
 
     Raises:
         UserError: there is no such run.
@@ -51,6 +51,10 @@ def find_run(text: str) -> RunFolder:
     for folder in named:
         if (folder / "experiment.yaml").exists():
             return RunFolder(folder)
+    if (elsewhere := _results_of_machine()) is not None and "/" not in text:
+        named.append(elsewhere / text)
+        if (named[-1] / "experiment.yaml").exists():
+            return RunFolder(named[-1])
     if any(was_planned(RunFolder(folder)) for folder in (path, *named)):
         raise UserError(f"{text}: has lost its experiment.yaml; `sweep plan FILE` restores it")
     if path.is_dir():
@@ -65,6 +69,17 @@ def _places() -> Iterator[Path]:
     yield here
     yield from here.parents
     yield Path(__file__).resolve().parents[1]
+
+
+def _results_of_machine() -> Path | None:
+    """Where run folders go on this machine, where a machine file says so."""
+    from .machine_file import read_machine
+
+    for folder in _places():
+        machine = read_machine(folder)
+        if machine.results is not None:
+            return machine.path(machine.results)
+    return None
 
 
 def planned_runs() -> list[RunFolder]:

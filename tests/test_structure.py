@@ -14,7 +14,7 @@ RUNNER = Path(__file__).resolve().parents[1] / "runner"
 LAYERS = [
     {"errors", "plain_text", "job", "processes", "video", "gpus", "placement", "scenes"},
     {"run_folder", "failures"},
-    {"attempts", "publish", "manifest", "pattern", "backends", "logs"},
+    {"attempts", "publish", "manifest", "pattern", "backends", "logs", "machine_file"},
     {"experiment", "queue"},
     {"dataset", "fingerprint"},
     {"plan", "progress", "verify", "launchers", "damage"},

@@ -65,7 +65,7 @@ def make_worker(
         backend=experiment.make_backend(),
         machine=Machine(device, run.cache),
         recipe=Recipe.of(experiment),
-        root=experiment.root,
+        data=experiment.data,
         slot=SLOT,
         taste=Taste(),
         stop=stop,

@@ -73,8 +73,8 @@ def _measured(text: str, *, vae: bool) -> dict[str, Any]:
         )
     experiment = load_experiment(folder.experiment)
     with tqdm(total=len(jobs), unit="video", disable=None) as bar:
-        rows = measure(folder, experiment.root, jobs, outlines, bar.update)
-    psnr = reconstruction(experiment.make_backend(), experiment.root, jobs) if vae else None
+        rows = measure(folder, experiment.data, jobs, outlines, bar.update)
+    psnr = reconstruction(experiment.make_backend(), experiment.data, jobs) if vae else None
     return {"sweep": folder.name, "vae_psnr": psnr, "measured": [row.to_json() for row in rows]}
 
 

@@ -99,7 +99,7 @@ def read_run(folder: RunFolder, sidecars: Sidecars | None = None) -> Run:
     by_job: dict[str, list[dict[str, Any]]] = {}
     for attempt in attempts:
         by_job.setdefault(str(attempt.get("job")), []).append(attempt)
-    root = load_experiment(folder.experiment).root
+    root = load_experiment(folder.experiment).data
     known = Sidecars() if sidecars is None else sidecars
     cells = tuple(_cell(folder, row, tuple(by_job.get(row.job.id, ())), known) for row in rows)
     return Run(folder, folder.name, root, cells, attempts, snapshot)

@@ -65,7 +65,7 @@ class Worker:
 
     Args:
         recipe: what its videos are made with; a job planned for another is not made.
-        root: the project root, where the jobs' reference paths start.
+        data: the folder in which the jobs' reference paths start.
         stop: asked from outside (a signal) to end the job in hand and give it back.
         surroundings: disk, GPU and memory.
         record: what every sidecar says beside the job's own: host, versions, GPU.
@@ -80,7 +80,7 @@ class Worker:
         backend: Backend[Any],
         machine: Machine,
         recipe: Recipe,
-        root: Path,
+        data: Path,
         slot: Slot,
         taste: Taste,
         stop: Stop,
@@ -94,7 +94,7 @@ class Worker:
         self.backend = backend
         self.machine = machine
         self.recipe = recipe
-        self.root = root
+        self.data = data
         self.slot = slot
         self.taste = taste
         self.stop = stop
@@ -331,7 +331,7 @@ class Worker:
             return
         self._prepared = None
         with making.stage("prepare"):
-            path = self.root / job.reference.path
+            path = self.data / job.reference.path
             try:
                 if sha256_file(path) != job.reference.sha256:
                     raise BadInput(f"{job.reference.path} has changed; run `sweep plan` again")

@@ -94,7 +94,7 @@ def work(arguments: argparse.Namespace) -> None:
         backend=backend,
         machine=Machine(arguments.device, run.cache, slot.gpu),
         recipe=recipe,
-        root=experiment.root,
+        data=experiment.data,
         slot=slot,
         taste=Taste(home=tuple(arguments.home), static=experiment.placement.balance == "static"),
         stop=stop,

@@ -10,9 +10,11 @@ from typing import Any
 
 from ...errors import UserError
 from ...job import Job
+from ...machine_file import read_machine
 from .. import Backend, Generation, Group, Machine, OnStep, PeakMemory
 from . import tiny
 from .checkpoint import Checkpoint
+from .finding import find_checkpoint
 from .memory import denoising_flops, peak_memory, weights_of
 from .settings import WanGeneration, WanSettings
 
@@ -37,6 +39,7 @@ class WanBackend(Backend[WanSettings]):
 
     def __init__(self, settings: WanSettings, root: Path) -> None:
         super().__init__(settings, root)
+        self._machine = read_machine(root)
         self._pipe: Any = None
         self._reference: Any = None
         self._tiled = settings.vae_tiling == "on"
@@ -190,7 +193,8 @@ class WanBackend(Backend[WanSettings]):
     def _folder(self) -> Checkpoint:
         if self._is_tiny:
             return tiny.tiny_checkpoint()
-        return Checkpoint(self.root / self.settings.checkpoint)
+        folders = map(self._machine.path, self._machine.checkpoints)
+        return Checkpoint(find_checkpoint(self.root, self.settings.checkpoint, folders))
 
     def _weights_identity(self) -> str:
         given = self.settings.identity
