@@ -54,13 +54,13 @@ class Share:
 def make_jobs(count: int) -> list[Job]:
     shape = SHAPES[count]
     parameters = {"width": 832, "height": 480, "num_frames": 81, "fps": 15.0}
-    recipe, seeds = Recipe("fake", 1, {}, parameters, 5.0), range(shape.seeds)
+    recipe, seeds = Recipe("fake", 1, {}, 5.0), range(shape.seeds)
     jobs = []
     for category, video in shape.clips():
         reference = Reference(f"videos/{category}/{video}.mp4", "0" * 64)
         for prompt, text in enumerate(shape.texts()):
             ids = job_ids(category, video, prompt, seeds)
-            prints = recipe.fingerprints(text, reference.sha256, seeds)
+            prints = recipe.fingerprints(text, reference.sha256, seeds, parameters)
             for seed, job_id, fingerprint in zip(seeds, ids, prints, strict=True):
                 output = f"{category}/{video}/seed_{seed}_prompt_{prompt}.mp4"
                 shared = (text, reference, parameters)

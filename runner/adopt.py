@@ -240,8 +240,7 @@ def _common_record(run: RunFolder, experiment: Experiment, jobs: Sequence[Job]) 
         recipe = None
     for job in jobs if recipe is not None else ():
         assert recipe is not None
-        made_so = recipe.fingerprint(job.prompt_text, job.reference.sha256, job.seed)
-        if made_so != job.fingerprint:
+        if recipe.fingerprint_of(job) != job.fingerprint:
             raise UserError(
                 f"{run.experiment}: settings or checkpoint are not those that were planned; run "
                 f"`sweep plan {run.experiment}`, then adopt"

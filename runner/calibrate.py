@@ -99,7 +99,7 @@ def jobs_per_group(experiment: Experiment) -> float:
     if manifest.exists():
         jobs = read_manifest(manifest).jobs
         return len(jobs) / max(len({job.group for job in jobs}), 1)
-    return float(len(experiment.seeds))
+    return float(len(experiment.seeds) or 1)
 
 
 def _goes_on(rows: Sequence[Row], experiment: Experiment, per_group: float) -> bool:
@@ -130,6 +130,9 @@ def _measure(experiment: Experiment, trial: Trial, processes: int) -> tuple[Row,
 def _write_experiment(experiment: Experiment, folder: Path, trial: Trial, processes: int) -> Path:
     values: dict[str, Any] = yaml.safe_load(experiment.to_yaml(folder))
     values |= {"name": NAME, "results": str(folder / "results"), "overrides": []}
+    if experiment.jobs is not None:
+        raise UserError(f"{experiment.file}: jobs: what is calibrated must be a grid, with prompts")
+    values |= {"axes": {}, "include": [], "exclude": []}
     values["generation"]["num_inference_steps"] = trial.steps
     values["seeds"] = list(range(VIDEOS * processes))
     values["placement"] |= {"gpus": [trial.gpu], "processes_per_gpu": processes, "assign": {}}

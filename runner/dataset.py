@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import Any
 
 from .errors import UserError
 from .experiment import Experiment, check_category
+from .grid import Setting
+from .job_list import ListedJob, read_job_list
 from .run_folder import sha256_file
 from .video import BrokenVideo, VideoInfo, frames_available, probe
 
@@ -23,7 +26,8 @@ VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov"})
 class Clip:
     """A reference clip with its prompts.
 
-    `path` is as the experiment writes it: relative to the project root, or absolute.
+    `path` is as the experiment writes it: relative to the project root, or absolute. `listed` are
+    its jobs where the experiment has a list of jobs in the place of a grid.
     """
 
     category: str
@@ -32,6 +36,11 @@ class Clip:
     sha256: str
     info: VideoInfo
     prompts: tuple[str, ...]
+    listed: tuple[ListedJob, ...] | None = None
+
+
+NOT_READ = VideoInfo(width=0, height=0, num_frames=0, fps=1.0)
+"""Of a clip from which nothing is made: it may be broken, and need not be looked at."""
 
 
 @dataclass(frozen=True)
@@ -53,41 +62,15 @@ def read_dataset(experiment: Experiment, *, skip_invalid: bool = False) -> Datas
         UserError: something does not fit; every unfit clip is named, one line each.
     """
     folder = experiment.data / experiment.dataset.videos
-    prompts = read_prompts(experiment)
     problems: list[str] = []
-    found: list[tuple[str, Path]] = []
-    for category in find_categories(experiment, folder):
-        files = find_videos(folder / category)
-        own = prompts.pop(nfc(category), {})
-        for file in files:
-            if nfc(file.stem) not in own:
-                problems.append(
-                    f"{category}/{file.name}: has no prompts; add the key {file.stem!r} under "
-                    f"{category!r} in {' or '.join(experiment.dataset.prompt_files)}"
-                )
-            else:
-                found.append((category, file))
-        stems = {nfc(file.stem) for file in files}
-        for name in own:
-            if name not in stems:
-                problems.append(
-                    f"{category}/{name}: has prompts but no video in {shown(folder / category)}"
-                )
-        prompts[nfc(category)] = own
-    if experiment.dataset.categories is None:
-        known = {nfc(category) for category, _ in found}
-        for category in prompts:
-            if category not in known and not (folder / category).is_dir():
-                problems.append(f"{category}: has prompts but no folder in {shown(folder)}")
-
-    def read(item: tuple[str, Path]) -> Clip | str:
-        category, file = item
-        return read_clip_facts(experiment, category, file, prompts[nfc(category)][nfc(file.stem)])
-
+    if experiment.jobs is not None:
+        wanted = listed_clips(experiment, folder)
+    else:
+        wanted = clips_with_prompts(experiment, folder, problems)
     with ThreadPoolExecutor() as pool:
-        results = list(pool.map(read, found))
-    problems += [result for result in results if isinstance(result, str)]
-    clips = tuple(result for result in results if isinstance(result, Clip))
+        results = list(pool.map(lambda one: read_clip_facts(experiment, one), wanted))
+    problems += [problem for _, own in results for problem in own]
+    clips = tuple(clip for clip, _ in results if clip is not None)
     if problems and not skip_invalid:
         number = f"{len(problems)} problems" if len(problems) > 1 else "a problem"
         raise UserError(
@@ -99,32 +82,144 @@ def read_dataset(experiment: Experiment, *, skip_invalid: bool = False) -> Datas
     return Dataset(clips, tuple(problems))
 
 
-def read_clip_facts(
-    experiment: Experiment, category: str, file: Path, prompts: tuple[str, ...]
-) -> Clip | str:
-    """The clip in that file, or what is wrong with it."""
-    generation = experiment.generation
+@dataclass(frozen=True)
+class Wanted:
+    """A clip's file, and what is to be made of it: see `Clip`."""
+
+    category: str
+    file: Path
+    prompts: tuple[str, ...]
+    listed: tuple[ListedJob, ...] | None = None
+
+
+def clips_with_prompts(experiment: Experiment, folder: Path, problems: list[str]) -> list[Wanted]:
+    """The clips of a grid with their prompts; what does not match is added to the problems."""
+    prompts = read_prompts(experiment)
+    found: list[Wanted] = []
+    for category in find_categories(experiment, folder):
+        files = find_videos(folder / category)
+        own = prompts.pop(nfc(category), {})
+        for file in files:
+            is_left_out = not experiment.cut.given(point(category, file)).may_keep
+            if nfc(file.stem) not in own and not is_left_out:
+                problems.append(
+                    f"{category}/{file.name}: has no prompts; add the key {file.stem!r} under "
+                    f"{category!r} in {' or '.join(experiment.dataset.prompt_files)}"
+                )
+            else:
+                found.append(Wanted(category, file, own.get(nfc(file.stem), ())))
+        stems = {nfc(file.stem) for file in files}
+        for name in own:
+            if name not in stems:
+                problems.append(
+                    f"{category}/{name}: has prompts but no video in {shown(folder / category)}"
+                )
+        prompts[nfc(category)] = own
+    if experiment.dataset.categories is None:
+        known = {nfc(one.category) for one in found}
+        for category in prompts:
+            if category not in known and not (folder / category).is_dir():
+                problems.append(f"{category}: has prompts but no folder in {shown(folder)}")
+    return found
+
+
+def listed_clips(experiment: Experiment, folder: Path) -> list[Wanted]:
+    """The clips that a list of jobs names, in its order.
+
+    Raises:
+        UserError: lines that name no clip; each with its place.
+    """
+    categories = find_categories(experiment, folder)
+    of_category = {nfc(category): category for category in categories}
+    files = {
+        category: {nfc(file.stem): file for file in find_videos(folder / category)}
+        for category in categories
+    }
+    found: dict[Path, tuple[str, list[ListedJob]]] = {}
+    problems = []
+    for job in read_job_list(experiment):
+        given = categories[0] if job.category is None and len(categories) == 1 else job.category
+        if given is None or nfc(given) not in of_category:
+            what = "is missing" if given is None else f"no category is called {given!r}"
+            problems.append(f"{job.place}: category: {what} (there are: {', '.join(categories)})")
+            continue
+        category = of_category[nfc(given)]
+        # A person may well write the file's name.
+        stem = Path(job.video).stem if Path(job.video).suffix in VIDEO_SUFFIXES else job.video
+        file = files[category].get(nfc(stem))
+        if file is None:
+            near = difflib.get_close_matches(stem, files[category], n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            problems.append(
+                f"{job.place}: video: no clip is called {job.video!r} in "
+                f"{shown(folder / category)}{hint}"
+            )
+            continue
+        found.setdefault(file, (category, []))[1].append(job)
+    if problems:
+        raise UserError("\n".join(problems))
+    return [
+        Wanted(category, file, tuple(dict.fromkeys(job.prompt for job in jobs)), tuple(jobs))
+        for file, (category, jobs) in found.items()
+    ]
+
+
+def point(category: str, file: Path) -> dict[str, str]:
+    return {"category": category, "video": file.stem}
+
+
+def read_clip_facts(experiment: Experiment, wanted: Wanted) -> tuple[Clip | None, list[str]]:
+    """The clip in that file, None where nothing can be made of it; and what is wrong with it."""
+    category, file = wanted.category, wanted.file
+    settings = settings_wanted(experiment, wanted)
+    path = f"{experiment.dataset.videos.rstrip('/')}/{category}/{file.name}"
+    if not settings:
+        clip = Clip(category, file.stem, path, "", NOT_READ, wanted.prompts, wanted.listed)
+        return clip, []
     try:
         info = probe(file)
     except BrokenVideo as error:
-        return f"{category}/{file.name}: cannot be decoded: {error}"
+        return None, [f"{category}/{file.name}: cannot be decoded: {error}"]
     except OSError as error:
-        return f"{category}/{file.name}: cannot be read: {error.strerror}"
-    available = frames_available(info, generation.fps)
-    if available < generation.num_frames:
-        return (
-            f"{category}/{file.name}: has {available} frames at {generation.fps:g} fps "
-            f"({info.num_frames} at its own {info.fps:g}), but generation.num_frames is "
-            f"{generation.num_frames}"
+        return None, [f"{category}/{file.name}: cannot be read: {error.strerror}"]
+    fitting = [s for s in settings if is_long_enough(info, s.parameters)]
+    lines = lacks(experiment, info, settings)
+    problems = [f"{category}/{file.name}: {line}" for line in lines]
+    if not fitting:
+        return None, problems
+    sha256 = sha256_file(file)
+    return Clip(category, file.stem, path, sha256, info, wanted.prompts, wanted.listed), problems
+
+
+def settings_wanted(experiment: Experiment, wanted: Wanted) -> list[Setting]:
+    """The settings with which something is to be made of a clip."""
+    cut = experiment.cut.given(point(wanted.category, wanted.file))
+    settings: Iterable[Setting] = experiment.settings
+    if wanted.listed is not None:
+        settings = {id(job.setting): job.setting for job in wanted.listed}.values()
+    return [setting for setting in settings if cut.given(setting.parameters).may_keep]
+
+
+def is_long_enough(info: VideoInfo, parameters: Mapping[str, Any]) -> bool:
+    """Whether a clip has the frames that a job of these parameters reads of it."""
+    return bool(frames_available(info, parameters["fps"]) >= parameters["num_frames"])
+
+
+def lacks(experiment: Experiment, info: VideoInfo, settings: Sequence[Setting]) -> Iterator[str]:
+    """In what a clip is too short for these settings, a line for each frame rate."""
+    short: dict[float, dict[int, None]] = {}
+    for setting in settings:
+        fps, num_frames = setting.parameters["fps"], setting.parameters["num_frames"]
+        if frames_available(info, fps) < num_frames:
+            short.setdefault(fps, {})[num_frames] = None
+    asks = "axes.num_frames has" if "num_frames" in experiment.axes else "generation.num_frames is"
+    if experiment.jobs is not None:
+        asks = f"{experiment.jobs} asks for"
+    for fps, wanted in short.items():
+        yield (
+            f"has {frames_available(info, fps)} frames at {fps:g} fps ({info.num_frames} at its "
+            f"own {info.fps:g}), but {asks} {', '.join(map(str, wanted))}"
         )
-    return Clip(
-        category=category,
-        video=file.stem,
-        path=f"{experiment.dataset.videos.rstrip('/')}/{category}/{file.name}",
-        sha256=sha256_file(file),
-        info=info,
-        prompts=prompts,
-    )
 
 
 def find_categories(experiment: Experiment, folder: Path) -> list[str]:

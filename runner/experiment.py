@@ -22,18 +22,27 @@ from pydantic_core import ErrorDetails
 from .backends import Backend, Generation, Section, backend_class
 from .errors import UserError
 from .failures import Policy, failures_allowed
+from .grid import Setting, checked_axes, settings_of
 from .machine_file import Machine, read_machine
+from .overrides import apply_override, merged_overrides
+from .rules import Cut, check_rules
 from .run_folder import RESERVED, RunFolder
+from .yaml_file import read_yaml
 
 
 class Dataset(Section):
     videos: str = Field(description="folder of <category>/<video>.mp4")
-    prompts: str | list[str] = Field(description="JSON of {category: {video: [prompt, ...]}}")
+    prompts: str | list[str] | None = Field(
+        None,
+        description="JSON of {category: {video: [prompt, ...]}}; needed unless `jobs` is given",
+    )
     categories: list[str] | None = Field(None, description="a subset, and its order")
 
     @field_validator("prompts", mode="before")
     @classmethod
     def _paths(cls, value: object) -> object:
+        if value is None:
+            return value
         items = value if isinstance(value, list) else [value]
         if not items or not all(isinstance(item, str) and item for item in items):
             raise ValueError("must be a file or a list of files")
@@ -52,7 +61,7 @@ class Dataset(Section):
 
     @property
     def prompt_files(self) -> list[str]:
-        return [self.prompts] if isinstance(self.prompts, str) else list(self.prompts)
+        return [self.prompts] if isinstance(self.prompts, str) else list(self.prompts or ())
 
 
 class Placement(Section):
@@ -135,8 +144,26 @@ class Experiment(Section):
     backend: str = "wan"
     model: Section
     dataset: Dataset
-    seeds: list[int] = Field(min_length=1)
+    seeds: list[int] = Field(
+        default_factory=list, description="one video of each; needed unless `jobs` is given"
+    )
+    jobs: str | None = Field(
+        None,
+        description="a list of jobs in the place of a grid: CSV, TSV or JSONL with category, "
+        "video, prompt, seed and parameters",
+    )
     generation: Generation
+    axes: dict[str, list[Any]] = Field(
+        default_factory=dict,
+        description="parameter -> its values: each multiplies the grid, {cfg_scale: [3, 5]}",
+    )
+    include: list[dict[str, Any]] = Field(
+        default_factory=list,
+        description="rules: only what one of them fits is made, [{category: a, seed: [42, 142]}]",
+    )
+    exclude: list[dict[str, Any]] = Field(
+        default_factory=list, description="rules: what one of them fits is not made"
+    )
     placement: Placement = Placement()
     output: Output = Output()
     retries: Retries = Retries()
@@ -153,6 +180,7 @@ class Experiment(Section):
     _root: Path = PrivateAttr()
     _machine: Machine = PrivateAttr(default_factory=Machine)
     _own: dict[str, Any] = PrivateAttr(default_factory=dict)
+    _settings: tuple[Setting, ...] = PrivateAttr()
 
     @model_validator(mode="before")
     @classmethod
@@ -175,6 +203,16 @@ class Experiment(Section):
         ):
             raise ValueError("must be a list of whole numbers from 0, such as [42, 142]")
         refuse_repeats(value)
+        return value
+
+    @field_validator("axes", mode="before")
+    @classmethod
+    def _axes(cls, value: object) -> object:
+        """Names and values are the backend's to check."""
+        if isinstance(value, dict):
+            for name, values in value.items():
+                if not isinstance(values, list):
+                    raise ValueError(f"{name} must have a list of values such as [0.7, 0.8]")  # noqa: TRY004
         return value
 
     @field_validator("retries", mode="before")
@@ -221,6 +259,16 @@ class Experiment(Section):
         if is_planned(self._file):
             return RunFolder(self._file.parent)
         return RunFolder(self._root / self.results / self.name)
+
+    @property
+    def settings(self) -> tuple[Setting, ...]:
+        """The parameters of its jobs: one for each combination of the axes' values."""
+        return self._settings
+
+    @property
+    def cut(self) -> Cut:
+        """What `include` and `exclude` leave of the grid."""
+        return Cut.of(self.include, self.exclude)
 
     def make_backend(self) -> Backend[Any]:
         return backend_class(self.backend)(self.model, self._root)
@@ -279,6 +327,16 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
         experiment: Experiment = schema.model_validate(values)
     except ValidationError as error:
         raise UserError(f"{path}: {describe(error, schema)}") from None
+    try:
+        refuse_two_sources(experiment)
+        for kind in ("include", "exclude"):
+            names = list(type(experiment.generation).model_fields)
+            check_rules(kind, getattr(experiment, kind), names)
+        axes = checked_axes(experiment.generation, experiment.axes)
+        experiment = experiment.model_copy(update={"axes": axes})
+        experiment._settings = settings_of(experiment.generation, axes)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
     file = path.absolute()
     experiment._file = file
     experiment._root = project_root(file, experiment.project)
@@ -304,94 +362,26 @@ def on_machine(experiment: Experiment, machine: Machine) -> Experiment:
     return changed
 
 
+def refuse_two_sources(experiment: Experiment) -> None:
+    """Raise UserError where neither a grid nor a list of jobs is given, or parts of both."""
+    grid = {
+        "seeds": experiment.seeds,
+        "dataset.prompts": experiment.dataset.prompts,
+        "axes": experiment.axes,
+    }
+    for key, value in grid.items():
+        if experiment.jobs is not None and value:
+            raise UserError(f"{key}: a list of jobs (`jobs`) has its own; take one of the two out")
+        if experiment.jobs is None and not value and key != "axes":
+            raise UserError(f"{key}: this key is missing, or has nothing in it")
+
+
 def project_root(file: Path, project: str | None) -> Path:
     """Where relative paths start: the folder that holds `experiments/`, else the file's own."""
     folder = file.resolve().parent
     if project is not None:
         return (folder / project).resolve()
     return folder.parent if folder.name == "experiments" else folder
-
-
-def merged_overrides(former: Sequence[str], later: Sequence[str]) -> list[str]:
-    """Both lists in order, without those whose key a later one sets again.
-
-    An override without a value (`seeds=`) takes a former one back.
-    """
-    merged: dict[str, str] = {}
-    for override in (*former, *later):
-        key = override.partition("=")[0]
-        merged.pop(key, None)
-        merged[key] = override
-    return [override for override in merged.values() if not override.endswith("=")]
-
-
-def apply_override(values: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    names = key.split(".")
-    if not equals or not all(names):
-        raise UserError(
-            f"{override!r}: an override is key=value, such as generation.num_inference_steps=20"
-        )
-    try:
-        value = yaml.load(text, UniqueKeyLoader)
-    except (yaml.YAMLError, ValueError, RecursionError):
-        raise UserError(f"{override!r}: the value is not YAML (quote it?)") from None
-    section = values
-    for name in names[:-1]:
-        inner = section.get(name)
-        if inner is None:
-            inner = {}
-        if not isinstance(inner, dict):
-            raise UserError(f"{override!r}: {name} is a value, not a section")
-        section[name] = inner = dict(inner)
-        section = inner
-    section[names[-1]] = value
-
-
-class UniqueKeyLoader(yaml.SafeLoader):
-    """Safe YAML in which a repeated key is an error instead of the last one winning."""
-
-
-def _mapping(loader: UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    keys: set[Any] = set()
-    for key_node, _ in node.value:
-        if key_node.tag == "tag:yaml.org,2002:merge":
-            continue
-        key = loader.construct_object(key_node)
-        if isinstance(key, (list, dict)) or key in keys:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"the key {key!r} is there twice", key_node.start_mark
-            )
-        keys.add(key)
-    loader.flatten_mapping(node)
-    return loader.construct_mapping(node, deep=True)
-
-
-UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such experiment file") from None
-    except IsADirectoryError:
-        raise UserError(f"{path}: is a folder, not an experiment file") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: is not UTF-8 text") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    try:
-        values = yaml.load(text, UniqueKeyLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-        raise UserError(f"{path}{place}: not valid YAML: {error.problem}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from None
-    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
-        raise UserError(f"{path}: must be a mapping of keys such as name:, dataset:, seeds:")
-    return values
 
 
 def is_planned(path: Path) -> bool:

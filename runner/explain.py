@@ -243,7 +243,7 @@ def former_videos(run: RunFolder, row: JobRow) -> list[str]:
     return sorted(
         path.relative_to(run.path).as_posix()
         for path in sample.parent.iterdir()
-        if path.suffix == ".mp4" and path.name.startswith(f"{stem}.")
+        if path.suffix == ".mp4" and path.stem.rpartition(".")[0] == stem
     )
 
 

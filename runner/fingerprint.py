@@ -7,17 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from .experiment import Experiment
-from .job import sha256_of_each
+from .job import Job, sha256_of_each
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What all jobs of a sweep have in common: backend, model, parameters, encoding."""
+    """What all jobs of a sweep have in common: backend, model, encoding."""
 
     backend: str
     recipe: int
     model: Mapping[str, Any]
-    parameters: Mapping[str, Any]
     quality: float
 
     @classmethod
@@ -28,23 +27,36 @@ class Recipe:
             backend=experiment.backend,
             recipe=backend.recipe,
             model=backend.identity(),
-            parameters=experiment.generation.model_dump(mode="json"),
             quality=experiment.output.quality,
         )
 
-    def fingerprint(self, prompt_text: str, reference_sha256: str, seed: int) -> str:
-        """64 hex digits; two jobs share them exactly if they make the same video."""
-        return next(self.fingerprints(prompt_text, reference_sha256, [seed]))
+    def fingerprint(
+        self, prompt_text: str, reference_sha256: str, seed: int, parameters: Mapping[str, Any]
+    ) -> str:
+        """64 hex digits; two jobs share them exactly if they make the same video.
+
+        Args:
+            parameters: as in `Job.parameters`.
+        """
+        return next(self.fingerprints(prompt_text, reference_sha256, [seed], parameters))
+
+    def fingerprint_of(self, job: Job) -> str:
+        """What a job's fingerprint would be were it planned now."""
+        return self.fingerprint(job.prompt_text, job.reference.sha256, job.seed, job.parameters)
 
     def fingerprints(
-        self, prompt_text: str, reference_sha256: str, seeds: Sequence[int]
+        self,
+        prompt_text: str,
+        reference_sha256: str,
+        seeds: Sequence[int],
+        parameters: Mapping[str, Any],
     ) -> Iterator[str]:
         """The fingerprints of videos that differ in nothing but the seed."""
         common = {
             "backend": self.backend,
             "recipe": self.recipe,
             "model": dict(self.model),
-            "parameters": dict(self.parameters),
+            "parameters": dict(parameters),
             "prompt": prompt_text,
             "reference": reference_sha256,
             "quality": self.quality,

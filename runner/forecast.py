@@ -107,7 +107,7 @@ def forecast(
     """
     work = Work(
         left=left,
-        steps=experiment.generation.num_inference_steps,
+        steps=estimate.steps,
         jobs_per_group=estimate.jobs / max(estimate.groups, 1),
         home=estimate.categories_per_gpu,
         processes=experiment.placement.processes_per_gpu,

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any
 
 from .at_end import EndCommands
 from .errors import UserError
@@ -108,7 +108,10 @@ def plan_launch(
     experiment.make_backend().check_launch(device, explicit=placement.device == device)
     chosen = None
     if part.only or part.sample is not None:
-        chosen = select(queue.points(), part.only, part.sample)
+        try:
+            chosen = select(queue.points(), part.only, part.sample)
+        except UserError as error:
+            raise UserError(f"--only {error}") from None
         if not chosen:
             raise UserError(f"{run.name}: no job matches {describe_part(part)}")
     left = queue.left({JobState.PENDING, JobState.RUNNING, *retry}, chosen)
@@ -204,10 +207,22 @@ def attend(launch: Launch, queue: Queue, unattended: Unattended) -> None:
         (unattended.at_end or EndCommands()).keep(launch.run)
 
 
-def prioritise(run: RunFolder, queue: Queue, axis: Literal["category", "seed"]) -> None:
-    """Have jobs claimed in the order of the experiment's seeds, or of its categories."""
-    seeds = load_experiment(run.experiment).seeds
-    queue.prioritise(axis, seeds if axis == "seed" else list(queue.counts()))
+def prioritise(run: RunFolder, queue: Queue, axis: str) -> None:
+    """Have jobs claimed in the order of the experiment's values of an axis.
+
+    Raises:
+        UserError: it has no such axis.
+    """
+    experiment = load_experiment(run.experiment)
+    seeds = experiment.seeds or list(dict.fromkeys(point.seed for point in queue.points()))
+    orders: dict[str, Sequence[Any]] = {
+        "category": list(queue.counts()),
+        "seed": seeds,
+        **experiment.axes,
+    }
+    if axis not in orders:
+        raise UserError(f"--priority {axis}: must be one of {', '.join(orders)}")
+    queue.prioritise(axis, orders[axis])
 
 
 def wait_for_slots(launch: Launch) -> list[SlotCommand]:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UserError
+from .job import AXES
 from .queue import Queue
 from .queue.questions import JobRow
 from .run_folder import RunFolder
 from .runs import find_run, open_queue, planned_runs
 
-AXES = ("category", "video", "prompt", "seed")
 SHOWN = 4
 _ID = re.compile(r"[0-9a-f]{4,16}")
 
@@ -24,7 +24,7 @@ def look_up(words: Sequence[str]) -> tuple[RunFolder, JobRow]:
         7c1e4f0a9b2d3c58              its id, or the beginning of one; alone or after RUN
         results/x/c/v/seed_1_prompt_0.mp4    its video or sidecar; alone, or after RUN, from
                                       the run folder; one in superseded/ names its job, too
-        x c/v prompt=0 seed=1         after RUN: its group, and axes
+        x c/v prompt=0 seed=1         after RUN: its group, and axes, parameters too
 
     Raises:
         UserError: they name none, or several.
@@ -82,9 +82,10 @@ def _by_id(word: str) -> tuple[RunFolder, JobRow]:
 def _find(run: RunFolder, queue: Queue, words: Sequence[str]) -> list[JobRow]:
     axes: dict[str, set[str]] = {}
     ways: list[Callable[[], list[JobRow]]] = []
+    names = {*AXES, *queue.parameter_names()}
     for word in words:
         axis, equals, value = word.partition("=")
-        if equals and axis in AXES:
+        if equals and axis in names:
             axes.setdefault(axis, set()).add(value)
             continue
         if len(words) == 1 and _ID.fullmatch(word):

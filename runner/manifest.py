@@ -122,10 +122,27 @@ def read_manifest(path: Path) -> Manifest:
 
 def _job(record: dict[str, Any], shared: dict[Any, Any]) -> Job:
     """A line's job; what it has in common with earlier ones is held in memory once."""
-    if record["parameters"] == shared.get("parameters"):
-        record["parameters"] = shared["parameters"]
-    shared["parameters"] = record["parameters"]
+    record["parameters"] = _same(record["parameters"], shared.setdefault("parameters", []))
     record["reference"] = Reference(**record["reference"])
     for name in ("category", "video", "prompt_text", "reference"):
         record[name] = shared.setdefault((name, record[name]), record[name])
     return Job(**record)
+
+
+def _same(parameters: dict[str, Any], known: list[dict[str, Any]]) -> dict[str, Any]:
+    """The dict among the known ones that equals this one, else this one, from now on known.
+
+    The one met last stands last: jobs with the same parameters stand next to each other.
+    """
+    for place in range(len(known) - 1, -1, -1):
+        if _is_same(known[place], parameters):
+            if place < len(known) - 1:
+                known.append(known.pop(place))
+            return known[-1]
+    known.append(parameters)
+    return parameters
+
+
+def _is_same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Equal also in their types: to Python, 1, 1.0 and true are equal."""
+    return one == other and list(map(type, one.values())) == list(map(type, other.values()))

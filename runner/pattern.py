@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from .errors import UserError
-from .job import Job
+from .job import AXES, Job
 
-FIELDS = ("category", "video", "prompt", "seed")
 _FIELD = re.compile(r"\{([^{}]*)\}")
-_KNOWN = re.compile(r"(category|video)|(prompt|seed)([+-]\d{1,9})?")
+_POINT = re.compile(r"(category|video)|(prompt|seed)([+-]\d{1,9})?")
+_PARAMETER = re.compile(r"(\w+)(?::(\.\d)?([dfg]))?")
 
 
 @dataclass(frozen=True)
@@ -21,18 +22,26 @@ class Pattern:
     text: str
 
     @classmethod
-    def parse(cls, text: str) -> Pattern:
+    def parse(cls, text: str, parameters: Mapping[str, Any]) -> Pattern:
         """Check a pattern.
+
+        Args:
+            parameters: those that jobs have: fields too, numbers also with a format.
 
         Raises:
             UserError: an unknown field, a lone brace, or a path that leaves the folder.
         """
         for field in _FIELD.findall(text):
-            if not _KNOWN.fullmatch(field):
+            match = _PARAMETER.fullmatch(field)
+            is_parameter = match is not None and match[1] in parameters
+            if not is_parameter and not _POINT.fullmatch(field):
                 raise UserError(
                     f"--pattern: {{{field}}} is unknown (valid: {{category}}, {{video}}, "
-                    "{prompt}, {seed}, and with a number added {prompt+1} or {seed-1})"
+                    "{prompt}, {seed}, with a number added {prompt+1} or {seed-1}, and parameters "
+                    f"such as {{cfg_scale}} or {{cfg_scale:.2f}}: {', '.join(parameters)})"
                 )
+            if is_parameter and match and match[3] and not _is_number(parameters[match[1]]):
+                raise UserError(f"--pattern: {{{field}}}: {match[1]} is no number")
         if set(_FIELD.sub("", text)) & set("{}"):
             raise UserError(f"--pattern {text!r}: has a brace without its partner")
         parts = text.split("/")
@@ -65,15 +74,28 @@ class Pattern:
         return found
 
     def _missing(self, one: Job, other: Job) -> str:
-        named = {field.rstrip("0123456789").rstrip("+-") for field in _FIELD.findall(self.text)}
-        differing = [name for name in FIELDS if getattr(one, name) != getattr(other, name)]
+        named = {re.split(r"[+:-]", field)[0] for field in _FIELD.findall(self.text)}
+        axes = dict.fromkeys((*AXES, *one.parameters))
+        differing = [name for name in axes if one.on(name) != other.on(name)]
         absent = [f"{{{name}}}" for name in differing if name not in named]
         return f"add {' and '.join(absent)}" if absent else "put something between the fields"
 
 
 def _value(field: str, job: Job) -> str:
-    known = _KNOWN.fullmatch(field)
-    assert known is not None
-    if known[1]:
-        return str(getattr(job, known[1]))
-    return str(getattr(job, known[2]) + int(known[3] or 0))
+    point = _POINT.fullmatch(field)
+    if point is not None and point[1]:
+        return str(job.on(point[1]))
+    if point is not None:
+        return str(job.on(point[2]) + int(point[3] or 0))
+    parameter = _PARAMETER.fullmatch(field)
+    assert parameter is not None
+    value = job.on(parameter[1])
+    if parameter[3] is None:
+        return str(value)
+    return format(
+        int(value) if parameter[3] == "d" else value, f"{parameter[2] or ''}{parameter[3]}"
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from .backends import PeakMemory
-from .dataset import Clip
+from .backends import Backend, PeakMemory
+from .errors import UserError
 from .experiment import Experiment
-from .fingerprint import Recipe
-from .job import Job, Point, Reference, job_ids
+from .job import AXES, Job, Point, is_said
 from .manifest import Manifest
 from .placement import Slot, home_categories, slots
 
@@ -21,6 +21,13 @@ SIDECAR_BYTES = 4096
 
 BITS_PER_PIXEL_AT_QUALITY_5 = 0.20
 """H.264 of natural video at imageio's quality 5; each step of quality is about a third more."""
+
+SHAPE = ("width", "height", "num_frames")
+"""The parameters on which GPU memory depends."""
+
+OF_A_CLIP = frozenset({"prompt", "reference clip"})
+NAMED = 3
+"""So many clips are named of which something has changed."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,7 @@ class Estimate:
     categories_per_gpu: dict[int, list[str]]
     sessions: int
     processes_per_gpu: int
+    steps: int
     groups: int
     disk_bytes: int
     disk_source: str
@@ -52,84 +60,53 @@ class Estimate:
     problems: tuple[str, ...]
 
 
-def number_prompts(former: Mapping[int, str], texts: Sequence[str]) -> list[int]:
-    """The prompt number of each text of one video.
-
-    A text that has a number keeps it wherever it now stands. Of the rest, a text in the place
-    of one that is gone takes that number; the others get the lowest free ones.
-
-    Args:
-        former: number -> text, as in the manifest, retired ones included.
-        texts: the prompts as they are now, each text once.
-    """
-    present = set(texts)
-    number_of = {text: number for number, text in former.items()}
-    numbers: dict[int, int] = {
-        place: number_of[text] for place, text in enumerate(texts) if text in number_of
-    }
-    taken = set(numbers.values())
-    for place in range(len(texts)):
-        gone = place in former and former[place] not in present
-        if place not in numbers and gone and place not in taken:
-            numbers[place] = place
-            taken.add(place)
-    free = iter(n for n in range(len(former) + len(texts) + 1) if n not in former)
-    for place in range(len(texts)):
-        if place not in numbers:
-            number = next(n for n in free if n not in taken)
-            numbers[place] = number
-            taken.add(number)
-    return [numbers[place] for place in range(len(texts))]
-
-
-def expand(
-    experiment: Experiment, clips: Sequence[Clip], recipe: Recipe, former: Manifest
-) -> Manifest:
-    """The manifest of an experiment: categories x videos x prompts x seeds, in this order.
-
-    Jobs of the former manifest that are no longer in the grid come back as retired.
-    """
-    numbers: dict[tuple[str, str], dict[int, str]] = {}
-    for job in (*former.retired, *former.jobs):
-        numbers.setdefault((job.category, job.video), {})[job.prompt] = job.prompt_text
-    parameters = dict(recipe.parameters)
-    seeds = experiment.seeds
-    jobs: list[Job] = []
-    for clip in clips:
-        reference = Reference(clip.path, clip.sha256)
-        prompt_numbers = number_prompts(numbers.get((clip.category, clip.video), {}), clip.prompts)
-        for number, text in sorted(zip(prompt_numbers, clip.prompts, strict=True)):
-            ids = job_ids(clip.category, clip.video, number, seeds)
-            fingerprints = recipe.fingerprints(text, clip.sha256, seeds)
-            jobs.extend(
-                Job(
-                    id=own_id,
-                    category=clip.category,
-                    video=clip.video,
-                    prompt=number,
-                    seed=seed,
-                    prompt_text=text,
-                    reference=reference,
-                    parameters=parameters,
-                    fingerprint=fingerprint,
-                    output=f"{clip.category}/{clip.video}/seed_{seed}_prompt_{number}.mp4",
-                )
-                for seed, own_id, fingerprint in zip(seeds, ids, fingerprints, strict=True)
-            )
-    planned = {job.id for job in jobs}
-    gone = {job.id: job for job in (*former.retired, *former.jobs) if job.id not in planned}
-    return Manifest(tuple(jobs), tuple(gone.values()))
-
-
-def changes(former: Manifest, manifest: Manifest) -> Changes:
-    before = {job.id: job.fingerprint for job in former.jobs}
-    kept = [job for job in manifest.jobs if job.id in before]
+def changes(former: Manifest, manifest: Manifest, changed: int) -> Changes:
+    """The numbers; `changed` is that of `changed_jobs`."""
+    before = {job.id for job in former.jobs}
+    kept = sum(job.id in before for job in manifest.jobs)
     return Changes(
-        added=len(manifest.jobs) - len(kept),
-        kept=len(kept),
-        changed=sum(before[job.id] != job.fingerprint for job in kept),
-        retired=len(before) - len(kept),
+        added=len(manifest.jobs) - kept, kept=kept, changed=changed, retired=len(before) - kept
     )
+
+
+def changed_jobs(former: Manifest, manifest: Manifest) -> list[tuple[Job, Job]]:
+    """The jobs of both manifests whose fingerprint is another now, as they were and as they are."""
+    before = {job.id: job for job in former.jobs}
+    both = ((before.get(job.id), job) for job in manifest.jobs)
+    return [(old, new) for old, new in both if old and old.fingerprint != new.fingerprint]
+
+
+def reasons(changed: Sequence[tuple[Job, Job]]) -> list[str]:
+    """What has changed of these jobs, such as `prompt changed in camera_motion/ref_a`."""
+    places: dict[str, dict[str, None]] = {}
+    for old, new in changed:
+        for what in _differences(old, new):
+            places.setdefault(what, {})[new.group] = None
+    lines = []
+    for what, groups in places.items():
+        where = ""
+        if what in OF_A_CLIP:
+            first = list(groups)[:NAMED]
+            more = f" and {len(groups) - NAMED} more" if len(groups) > NAMED else ""
+            where = f" in {', '.join(first)}{more}"
+        lines.append(f"{what} changed{where}")
+    return lines
+
+
+def _differences(old: Job, new: Job) -> list[str]:
+    found = []
+    if old.prompt_text != new.prompt_text:
+        found.append("prompt")
+    if old.reference.sha256 != new.reference.sha256:
+        found.append("reference clip")
+    if old.parameters is not new.parameters and old.parameters != new.parameters:
+        names = dict.fromkeys((*old.parameters, *new.parameters))
+        found += [
+            f"generation.{name}"
+            for name in names
+            if old.parameters.get(name) != new.parameters.get(name)
+        ]
+    return found or ["model, backend or quality"]
 
 
 def estimate(
@@ -157,7 +134,7 @@ def estimate(
         for gpu in own:
             per_gpu[gpu] += count / len(own)
     gpu_gib = ASSUMED_GPU_GIB if gpu_memory_gib is None else gpu_memory_gib
-    problems = []
+    problems = ignored_references(jobs)
     if peak_memory is not None:
         need = peak_memory.gib * placement.processes_per_gpu
         if need > gpu_gib:
@@ -178,8 +155,9 @@ def estimate(
         categories_per_gpu=home,
         sessions=len(slots(gpus, placement.processes_per_gpu)),
         processes_per_gpu=placement.processes_per_gpu,
+        steps=mean_steps(jobs),
         groups=len({job.group for job in jobs}),
-        disk_bytes=len(jobs) * ((bytes_a_video or video_bytes(experiment)) + SIDECAR_BYTES),
+        disk_bytes=disk_bytes(jobs, experiment.output.quality, bytes_a_video),
         disk_source="arithmetic" if bytes_a_video is None else "the videos made so far",
         peak_memory=peak_memory,
         gpu_memory_gib=gpu_gib,
@@ -188,12 +166,74 @@ def estimate(
     )
 
 
-def video_bytes(experiment: Experiment) -> int:
+def ignored_references(jobs: Sequence[Job]) -> list[str]:
+    """A line where jobs are denoised from pure noise, so that their reference says nothing."""
+    number = sum(n for own, n in number_by_parameters(jobs) if own.get("denoising_strength") == 1)
+    if not number:
+        return []
+    return [
+        f"denoising_strength 1.0 ignores the reference, in {number} of {len(jobs)} jobs; take a "
+        "value below 1 (0.8) to follow its motion"
+    ]
+
+
+def peak_memory(
+    backend: Backend[Any], experiment: Experiment, jobs: Sequence[Job]
+) -> PeakMemory | None:
+    """Peak GPU memory of one worker at the costliest of these jobs."""
+    schema = type(experiment.generation)
+    shapes = {tuple(own[key] for key in SHAPE): own for own, _ in number_by_parameters(jobs)}
+    peaks = [backend.peak_memory(schema.model_validate(own)) for own in shapes.values()]
+    known = [peak for peak in peaks if peak is not None]
+    return max(known, key=lambda peak: peak.gib, default=None)
+
+
+def mean_steps(jobs: Sequence[Job]) -> int:
+    """Denoising steps of one of these jobs, on average."""
+    steps: int = sum(own["num_inference_steps"] * n for own, n in number_by_parameters(jobs))
+    return round(steps / max(len(jobs), 1))
+
+
+def flops_a_video(
+    backend: Backend[Any], experiment: Experiment, jobs: Sequence[Job]
+) -> float | None:
+    """Floating-point operations of one of these jobs, on average; None where it is not known."""
+    schema, number = type(experiment.generation), number_by_parameters(jobs)
+    known = [(backend.flops(schema.model_validate(own)), n) for own, n in number]
+    if not known or any(flops is None for flops, _ in known):
+        return None
+    return sum((flops or 0.0) * n for flops, n in known) / len(jobs)
+
+
+def number_by_parameters(jobs: Sequence[Job]) -> list[tuple[dict[str, Any], int]]:
+    """How many of these jobs have each of their parameters, which they share."""
+    shared = {id(job.parameters): job.parameters for job in jobs}
+    number = Counter(id(job.parameters) for job in jobs)
+    return [(shared[key], n) for key, n in number.items()]
+
+
+def disk_bytes(jobs: Sequence[Job], quality: float, bytes_a_video: int | None) -> int:
+    """What the videos of these jobs are expected to take on disk, with their sidecars.
+
+    Args:
+        bytes_a_video: the mean size of those made so far, where there are some.
+    """
+    return sum(
+        n * ((bytes_a_video or video_bytes(own, quality)) + SIDECAR_BYTES)
+        for own, n in number_by_parameters(jobs)
+    )
+
+
+def video_bytes(parameters: Mapping[str, Any], quality: float) -> int:
     """What one video is expected to take on disk, in bytes."""
-    generation = experiment.generation
-    pixels = generation.width * generation.height * generation.num_frames
-    bits = pixels * BITS_PER_PIXEL_AT_QUALITY_5 * 1.33 ** (experiment.output.quality - 5)
+    pixels = parameters["width"] * parameters["height"] * parameters["num_frames"]
+    bits = pixels * BITS_PER_PIXEL_AT_QUALITY_5 * 1.33 ** (quality - 5)
     return int(bits / 8)
+
+
+def largest_video(experiment: Experiment) -> int:
+    """What a video of the largest setting is expected to take on disk, in bytes."""
+    return max(video_bytes(s.parameters, experiment.output.quality) for s in experiment.settings)
 
 
 def select(
@@ -202,16 +242,19 @@ def select(
     """The ids of a part of a sweep, or None for all of it.
 
     Args:
-        only: values per axis (category, video, prompt, seed); a job must match each axis.
+        only: values per axis (category, video, prompt, seed, or a parameter); a job must match
+            each axis.
         sample: at most so many jobs per category, from different videos first.
+
+    Raises:
+        UserError: an axis that there is not.
     """
     if not only and sample is None:
         return None
-    chosen = [
-        job
-        for job in jobs
-        if all(str(getattr(job, axis)) in values for axis, values in only.items())
-    ]
+    chosen = [job for job in jobs if _is_in(job, {a: only[a] for a in only if a in AXES})]
+    for axis in only:
+        if axis not in AXES:
+            chosen = _with_parameter(jobs, chosen, axis, only[axis])
     if sample is not None:
         place_in_group: Counter[str] = Counter()
         ranked: dict[str, list[tuple[int, int, Point]]] = {}
@@ -224,6 +267,30 @@ def select(
             for _, _, job in sorted(own, key=lambda r: r[:2])[:sample]
         ]
     return {job.id for job in chosen}
+
+
+def _is_in(job: Point, only: Mapping[str, Sequence[str]]) -> bool:
+    return all(str(getattr(job, axis)) in values for axis, values in only.items())
+
+
+def _with_parameter(
+    jobs: Sequence[Point], chosen: Sequence[Point], name: str, texts: Sequence[str]
+) -> list[Point]:
+    """Those of `chosen` whose parameter has one of these values; what is shared is looked at
+    once."""
+    shared = {id(job.parameters): job.parameters for job in jobs}
+    if not any(name in parameters for parameters in shared.values()):
+        names = dict.fromkeys(key for parameters in shared.values() for key in parameters)
+        raise UserError(
+            f"{name}={texts[0]}: no axis is called {name} (there are: {', '.join(AXES)}, and the "
+            f"parameters {', '.join(names)})"
+        )
+    fitting = {
+        key
+        for key, parameters in shared.items()
+        if name in parameters and any(is_said(parameters[name], text) for text in texts)
+    }
+    return [job for job in chosen if id(job.parameters) in fitting]
 
 
 def slots_needed(all_slots: Sequence[Slot], claimable: int) -> list[Slot]:

@@ -25,6 +25,8 @@ def plan_json(
         "run_folder": str(planned.run.path),
         "total": estimate.jobs,
         "changes": asdict(planned.changes),
+        "made_stale": planned.made_stale,
+        "reasons": list(planned.reasons),
         "key_changes": list(planned.key_changes),
         "left_out": list(planned.left_out),
         "stale": survey.to_json(),
@@ -77,11 +79,7 @@ def print_plan(planned: Planned, estimate: Estimate, survey: Survey, forecast: F
         )
     for problem in (*estimate.problems, *forecast.advice):
         console.print(Text(f"warning: {problem}", style="bold yellow"))
-    changes = planned.changes
-    console.print(
-        f"+{changes.added} new, {changes.kept} kept ({changes.changed} with changed inputs), "
-        f"{changes.retired} retired"
-    )
+    console.print(Text(change_line(planned)))
     if survey.stale:
         videos = "video was" if survey.stale == 1 else "videos were"
         console.print(
@@ -111,6 +109,18 @@ def cost_lines(forecast: Forecast, now: float) -> list[str]:
         f"({cost.gpu_hours[1]:.3g} to {cost.gpu_hours[2]:.3g})",
         f"  {cost.gpu_seconds_a_video[0]:.3g} GPU-seconds a video, {cost.source}; loading left out",
     ]
+
+
+def change_line(planned: Planned) -> str:
+    """`+120 new, 670 kept, 10 stale (prompt changed in camera_motion/ref_a), 3 retired`."""
+    changes = planned.changes
+    said = f" ({'; '.join(planned.reasons)})" if planned.reasons else ""
+    unmade = changes.changed - planned.made_stale
+    parts = [f"+{changes.added} new", f"{changes.kept - changes.changed} kept"]
+    parts.append(f"{planned.made_stale} stale{said if planned.made_stale else ''}")
+    if unmade:
+        parts.append(f"{unmade} changed before they were made{'' if planned.made_stale else said}")
+    return ", ".join([*parts, f"{changes.retired} retired"])
 
 
 def size(number: int) -> str:

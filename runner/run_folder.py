@@ -7,6 +7,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -104,14 +105,13 @@ class RunFolder:
     def temporaries(self, job: Job) -> list[Path]:
         """What earlier attempts of a job left beside its video, of video and sidecar."""
         video = self.video(job)
-        prefix, suffixes = f".{video.stem}.", (f".tmp{video.suffix}", ".tmp")
         if not video.parent.is_dir():
             return []
-        return [
-            path
-            for path in video.parent.iterdir()
-            if path.name.startswith(prefix) and path.name.endswith(suffixes)
-        ]
+        # To the letter: another job's name may begin with this one's.
+        own = re.compile(
+            rf"\.{re.escape(video.stem)}\.(json\.)?[0-9a-f]{{12}}\.tmp({video.suffix})?"
+        )
+        return [path for path in video.parent.iterdir() if own.fullmatch(path.name)]
 
 
 def make_folder(folder: Path) -> None:

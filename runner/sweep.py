@@ -11,11 +11,13 @@ from pathlib import Path
 from .damage import drop_damaged_queue, read_former, set_aside
 from .dataset import Dataset, read_dataset
 from .errors import UserError
+from .expansion import expand
 from .experiment import Experiment, load_experiment
 from .fingerprint import Recipe
 from .job import Job, JobState
 from .manifest import Manifest, write_manifest
-from .plan import Changes, changes, expand
+from .overrides import takes_back
+from .plan import Changes, changed_jobs, changes, reasons
 from .queue import Queue
 from .run_folder import RunFolder, locked, sha256_file, write_atomically
 from .runs import bring_in_line, live_slots, refuse_lost_queue, was_planned
@@ -27,8 +29,9 @@ log = logging.getLogger("sweep")
 class Planned:
     """What `plan` did: the run, its manifest, the changes and what was left out.
 
-    `stale` are the jobs whose video was made from inputs that have changed since, `left` the
-    numbers of those yet to be made, per category.
+    `stale` are the jobs whose video was made from inputs that have changed since, `made_stale`
+    how many of them became so by this plan, and `reasons` what it changed of jobs that were there.
+    `left` are the numbers of those yet to be made, per category.
     """
 
     run: RunFolder
@@ -40,6 +43,8 @@ class Planned:
     recipe: Recipe
     stale: tuple[Job, ...]
     left: dict[str, int]
+    made_stale: int
+    reasons: tuple[str, ...]
 
 
 def plan_sweep(
@@ -54,13 +59,13 @@ def plan_sweep(
         UserError: the experiment is wrong, the run folder is another experiment's, or the
             file differs from the run and `take_changes` is False.
     """
-    for override in overrides:
-        if override.startswith("="):
-            raise UserError(f"{override!r}: an override is key=value, such as seeds=[1,2,3]")
-    experiment = load_experiment(path, overrides)
+    given = [override for override in overrides if not takes_back(override)]
+    experiment = load_experiment(path, given)
     run = experiment.run_folder
     key_changes: list[str] = []
     planned = read_planned(run, restoring=take_changes and path.absolute() != run.experiment)
+    if len(given) < len(overrides) and (planned is None or path.absolute() == run.experiment):
+        experiment = load_experiment(path, overrides)
     if planned is not None:
         if path.absolute() != run.experiment:
             kept = planned.overrides
@@ -84,7 +89,9 @@ def plan_sweep(
         if run.queue.exists() and not live_slots(run):
             drop_damaged_queue(run)
         former = read_former(run)
-        manifest = expand(experiment, dataset.clips, recipe, former)
+        manifest = expand(
+            experiment, dataset.clips, recipe, former, is_partial=bool(dataset.left_out)
+        )
         known = {job.id for job in (*former.jobs, *former.retired)}
         if known and not known & {job.id for job in manifest.jobs}:
             raise UserError(
@@ -104,16 +111,19 @@ def plan_sweep(
         stale = set(queue.ids(JobState.STALE))
         left = queue.left({JobState.PENDING, JobState.RUNNING})
         queue.close()
+    changed = changed_jobs(former, manifest)
     return Planned(
         run=run,
         experiment=experiment,
         manifest=manifest,
-        changes=changes(former, manifest),
+        changes=changes(former, manifest, len(changed)),
         left_out=dataset.left_out,
         key_changes=tuple(key_changes),
         recipe=recipe,
         stale=tuple(job for job in manifest.jobs if job.id in stale) if stale else (),
         left=left,
+        made_stale=sum(job.id in stale for _, job in changed),
+        reasons=tuple(reasons(changed)),
     )
 
 

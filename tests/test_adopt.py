@@ -33,7 +33,7 @@ def old(project: Project) -> Path:
     assert project.call("plan", "experiments/x.yaml").status == 0
     folder = project.root / "旧 results"
     for number, job in enumerate(read_manifest(project.run_folder.manifest).jobs):
-        write_clip(folder / Pattern.parse(PATTERN).path(job), seed=100 + number)
+        write_clip(folder / Pattern.parse(PATTERN, {}).path(job), seed=100 + number)
     return folder
 
 
@@ -68,7 +68,7 @@ def test_whole_videos_are_copied_committed_and_marked(project: Project, old: Pat
         sidecar = read_sidecar(project.run_folder.sidecar(job))
         assert sidecar is not None
         assert sidecar["fingerprint"] == job.fingerprint
-        assert sidecar["adopted"]["source"] == str(old / Pattern.parse(PATTERN).path(job))
+        assert sidecar["adopted"]["source"] == str(old / Pattern.parse(PATTERN, {}).path(job))
         assert sidecar["adopted"]["sha256"] == sidecar["video"]["sha256"]
         assert sidecar["worker"] is sidecar["seconds"] is sidecar["host"] is None
     resumed = project.sweep("resume", "x", *LAUNCH)
@@ -227,7 +227,7 @@ def test_any_pattern_is_a_path_for_each_job_or_an_error(text: str) -> None:
     """Whatever is typed: jobs stay apart and below the folder, or a UserError says why not."""
     jobs = jobs_of(3, [1, 12])
     try:
-        paths = Pattern.parse(text).paths(jobs)
+        paths = Pattern.parse(text, {}).paths(jobs)
     except UserError:
         return
     assert len(paths) == len(jobs)

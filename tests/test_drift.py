@@ -16,10 +16,16 @@ from runner.job import Job, JobState, Reference
 from runner.queue import Queue
 from runner.run_folder import RunFolder
 
-RECIPE = Recipe("wan", 1, {"weights": "a" * 64, "dtype": "bfloat16"}, {"cfg_scale": 5.0}, 5)
+RECIPE = Recipe("wan", 1, {"weights": "a" * 64, "dtype": "bfloat16"}, 5)
+PARAMETERS = {"cfg_scale": 5.0}
 
 
-def job_of(recipe: Recipe = RECIPE, prompt: str = "一只红色的球", seed: int = 1) -> Job:
+def job_of(
+    recipe: Recipe = RECIPE,
+    prompt: str = "一只红色的球",
+    seed: int = 1,
+    parameters: dict[str, Any] = PARAMETERS,
+) -> Job:
     """A job as planned for that recipe."""
     reference = Reference("videos/c/v.mp4", "c" * 64)
     return Job(
@@ -30,8 +36,8 @@ def job_of(recipe: Recipe = RECIPE, prompt: str = "一只红色的球", seed: in
         seed=seed,
         prompt_text=prompt,
         reference=reference,
-        parameters=dict(recipe.parameters),
-        fingerprint=recipe.fingerprint(prompt, reference.sha256, seed),
+        parameters=parameters,
+        fingerprint=recipe.fingerprint(prompt, reference.sha256, seed, parameters),
         output="c/v/seed_1_prompt_0.mp4",
     )
 
@@ -57,11 +63,6 @@ def sidecar_of(job: Job, recipe: Recipe, **more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("now", "line"),
     [
-        (replace(RECIPE, parameters={"cfg_scale": 6.0}), "generation.cfg_scale: 5.0 -> 6.0"),
-        (
-            replace(RECIPE, parameters={"cfg_scale": 5.0, "sigma_shift": 5.0}),
-            "generation.sigma_shift: nothing -> 5.0",
-        ),
         (replace(RECIPE, quality=8), "output.quality: 5 -> 8"),
         (replace(RECIPE, backend="fake"), "backend: 'wan' -> 'fake'"),
         (replace(RECIPE, recipe=2), "recipe: 1 -> 2"),
@@ -80,6 +81,20 @@ def test_every_part_of_a_recipe_is_told_by_its_key(now: Recipe, line: str) -> No
     made = sidecar_of(job_of(), RECIPE)
     assert changes_of(made, job_of(), Now(RECIPE)) == []
     assert [str(change) for change in changes_of(made, job_of(now), Now(now))] == [line]
+
+
+@pytest.mark.parametrize(
+    ("now", "line"),
+    [
+        ({"cfg_scale": 6.0}, "generation.cfg_scale: 5.0 -> 6.0"),
+        ({"cfg_scale": 5.0, "sigma_shift": 5.0}, "generation.sigma_shift: nothing -> 5.0"),
+    ],
+)
+def test_a_parameter_is_told_by_its_key(now: dict[str, Any], line: str) -> None:
+    made = sidecar_of(job_of(), RECIPE)
+    assert [str(change) for change in changes_of(made, job_of(parameters=now), Now(RECIPE))] == [
+        line
+    ]
 
 
 def test_prompt_and_reference_are_told() -> None:
@@ -122,8 +137,8 @@ def test_of_other_weights_the_files_are_named() -> None:
 def test_where_the_model_is_absent_the_rest_is_still_told() -> None:
     absent = Now(None, unknown="no such folder")
     made = sidecar_of(job_of(), RECIPE)
-    now = replace(RECIPE, parameters={"cfg_scale": 6.0})
-    assert [c.input for c in changes_of(made, job_of(now), absent)] == ["generation.cfg_scale"]
+    now = job_of(parameters={"cfg_scale": 6.0})
+    assert [c.input for c in changes_of(made, now, absent)] == ["generation.cfg_scale"]
     other = replace(RECIPE, model={"weights": "b" * 64})
     (change,) = changes_of(made, job_of(other), absent)
     assert "no such folder" in str(change)

@@ -12,11 +12,12 @@ from conftest import Project, write_clip
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner.expansion import number_prompts
 from runner.fingerprint import Recipe
 from runner.job import Job, Reference, canonical_json, job_id, sha256_of
 from runner.manifest import DamagedManifest, Manifest, read_manifest, write_manifest
 from runner.placement import home_categories
-from runner.plan import number_prompts, select
+from runner.plan import select
 
 TEXTS = st.lists(st.text(min_size=1, max_size=3), unique=True, max_size=8)
 
@@ -48,10 +49,11 @@ def test_hashing_by_parts_gives_the_documented_hash(
     """Ids and fingerprints are those of the whole canonical JSON."""
     point = {"category": category, "video": text, "prompt": prompt, "seed": seed}
     assert job_id(category, text, prompt, seed) == sha256_of(point)[:16]
-    recipe = Recipe("fake", 1, {"a": text}, {"width": 1, "z": [text]}, 5.0)
+    recipe = Recipe("fake", 1, {"a": text}, 5.0)
     whole = {"backend": "fake", "recipe": 1, "model": {"a": text}, "quality": 5.0, "seed": seed}
-    whole |= {"parameters": {"width": 1, "z": [text]}, "prompt": text, "reference": category}
-    assert recipe.fingerprint(text, category, seed) == sha256_of(whole)
+    parameters = {"width": 1, "z": [text]}
+    whole |= {"parameters": parameters, "prompt": text, "reference": category}
+    assert recipe.fingerprint(text, category, seed, parameters) == sha256_of(whole)
 
 
 def test_the_original_sweep_is_680_jobs(tmp_path: Path) -> None:

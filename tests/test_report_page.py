@@ -472,3 +472,49 @@ def test_it_scrubs_from_a_server_that_knows_no_ranges(browser: Browser, shown: P
         )
         context.close()
         server.shutdown()
+
+
+def test_a_parameter_axis_goes_on_rows_or_columns(browser: Browser, project: Project) -> None:
+    """Values of a parameter stand beside each other, each with its own video."""
+    project.write(model={"seconds": 0.02}, seeds=[1, 2])
+    axes = "axes={denoising_strength: [0.7, 0.8], cfg_scale: [3, 5]}"
+    made = project.sweep("launch", "experiments/x.yaml", axes, "--on", "local", "--wait")
+    assert made.status == 0, made.err
+    assert project.sweep("report", "x").status == 0
+    context = browser.new_context(viewport={"width": 1280, "height": 3000})
+    opened = open_page(context, index(project).as_uri())
+    page = opened.page
+    heads = page.locator(".heads").first.locator(".columnhead b")
+    assert heads.all_inner_texts() == ["denoising_strength 0.7", "denoising_strength 0.8"]
+    strength = r"denoising_strength%3D0\.7"
+    assert re.search(strength, video_of(page, 0, 0))
+    assert "denoising_strength" not in video_of(page, 0, 1)
+    picker = page.get_by_label("cfg_scale", exact=True)
+    assert picker.locator("option").all_inner_texts() == ["cfg_scale 3", "cfg_scale 5"]
+    assert "cfg_scale%3D3.0" in video_of(page, 0, 0)
+    picker.select_option("1")
+    assert "cfg_scale" not in video_of(page, 0, 0)
+    page.get_by_label("rows", exact=True).select_option("cfg_scale")
+    rows = page.locator("section.section").first.locator(".rowname b")
+    assert rows.all_inner_texts() == ["cfg_scale 3", "cfg_scale 5"]
+    assert "cfg_scale%3D3.0_denoising_strength%3D0.7" in video_of(page, 0, 0)
+    assert "%3D" not in video_of(page, 1, 1)
+    page.get_by_label("columns", exact=True).select_option("seed")
+    page.get_by_label("rows", exact=True).select_option("denoising_strength")
+    assert heads.all_inner_texts() == ["seed 1", "seed 2"]
+    assert rows.all_inner_texts() == ["denoising_strength 0.7", "denoising_strength 0.8"]
+    page.locator(".rowname .play").first.click()
+    wait_until_playing(page, 0.05, 3)
+    assert opened.complaints == []
+    context.close()
+
+
+def video_of(page: Page, row: int, column: int) -> str:
+    """The URL of the video of a cell of the first section, as the page has it."""
+    cell = page.locator("section.section").first.locator(".row:not(.heads)").nth(row)
+    number = int(cell.locator(".cell").nth(column).get_attribute("data-cell") or -1)
+    url: str = page.evaluate(
+        "number => JSON.parse(document.getElementById('data').textContent).cells[number].video",
+        number,
+    )
+    return url

@@ -20,7 +20,7 @@ from .options import json_option
     required=True,
     metavar="PATTERN",
     help="Where a job's video lies below FOLDER, with {category}, {video}, {prompt}, {prompt+1}, "
-    "{seed}.",
+    "{seed} and parameters.",
 )
 @click.option("--dry-run", is_flag=True, help="Check every file, and say what would be adopted.")
 @json_option
@@ -40,11 +40,11 @@ def adopt(run: str, folder: Path, pattern: str, dry_run: bool, as_json: bool) ->
     from ..pattern import Pattern
     from ..runs import find_run, open_queue, take_back
 
-    parsed = Pattern.parse(pattern)
     place = find_run(run)
+    experiment = load_experiment(place.experiment)
+    parsed = Pattern.parse(pattern, experiment.generation.model_dump(mode="json"))
     queue = open_queue(place, look_at_disk=True)
     take_back(place, queue)
-    experiment = load_experiment(place.experiment)
     with tqdm(unit="video", disable=None) as bar:
         result = take_in(
             place,

@@ -9,16 +9,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import UserError
+from ..job import AXES
 
 if TYPE_CHECKING:
     from ..launch import Narrowing, Part, Unattended
-
-AXES = ("category", "video", "prompt", "seed")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON value on stdout.")
 skip_option = click.option(
@@ -35,7 +34,7 @@ class How:
 
     narrowing: Narrowing
     unattended: Unattended
-    priority: Literal["category", "seed"] | None
+    priority: str | None
     on: str
     waits: bool
     dry_run: bool
@@ -48,8 +47,8 @@ _START_OPTIONS = (
     click.option("--min-free-gb", type=float, default=0.0, help="Only GPUs with so many GiB free."),
     click.option(
         "--priority",
-        type=click.Choice(["category", "seed"]),
-        help="Finish one category, or one seed, before the next.",
+        metavar="AXIS",
+        help="Finish one category, one seed or one value of a parameter axis before the next.",
     ),
     click.option(
         "--on", default="tmux", show_default=True, help="Launcher: tmux, or local (detached)."
@@ -77,7 +76,7 @@ def start_options(verb: Callable[..., None]) -> Callable[..., None]:
         gpus: str | None,
         exclude_gpus: str | None,
         min_free_gb: float,
-        priority: Literal["category", "seed"] | None,
+        priority: str | None,
         max_failures: str | None,
         stop_at: str | None,
         on_finish: str | None,
@@ -100,25 +99,37 @@ def start_options(verb: Callable[..., None]) -> Callable[..., None]:
 def split_words(
     words: Sequence[str], only: Sequence[str], sample: int | None
 ) -> tuple[list[str], Part]:
-    """Tell overrides from the axes that follow --only: no experiment key is called as an axis."""
+    """Tell overrides from the axes that follow --only.
+
+    After it a word is an override only where its key is the experiment's: with a dot, or one of
+    the file's own. No such key is called as an axis.
+    """
+    from ..experiment import Experiment
     from ..launch import Part
 
     selectors = list(only)
     overrides = []
     for word in words:
-        if only and word.partition("=")[0] in AXES:
+        key = word.partition("=")[0]
+        if only and "." not in key and key not in Experiment.model_fields:
             selectors.append(word)
-        elif word.partition("=")[0] in AXES:
+        elif key in AXES:
             raise UserError(f"{word!r}: to run a part of a sweep, say --only {word}")
         else:
             overrides.append(word)
+    return overrides, Part(values_by_axis(selectors), sample)
+
+
+def values_by_axis(selectors: Sequence[str]) -> dict[str, list[str]]:
+    """The values of each axis in words such as seed=42; whether there is such an axis is for
+    those to say who know the sweep."""
     values: dict[str, list[str]] = {}
     for selector in selectors:
         axis, equals, value = selector.partition("=")
-        if axis not in AXES or not equals:
-            raise UserError(f"--only {selector!r}: must be AXIS=VALUE (axes: {', '.join(AXES)})")
+        if not axis or not equals:
+            raise UserError(f"--only {selector!r}: must be AXIS=VALUE, such as seed=42")
         values.setdefault(axis, []).append(value)
-    return overrides, Part(values, sample)
+    return values
 
 
 def narrow(gpus: str | None, exclude: str | None, min_free_gb: float) -> Narrowing:

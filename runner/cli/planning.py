@@ -25,7 +25,7 @@ def plan(experiment: Path, overrides: tuple[str, ...], skip_invalid: bool, as_js
     from ..drift import Now, survey
     from ..forecast import Experience, forecast
     from ..gpus import Wish, choose_gpus, find_gpus, processor_name
-    from ..plan import estimate
+    from ..plan import estimate, flops_a_video, peak_memory
     from ..plan_view import plan_json, print_plan
     from ..sweep import plan_sweep
 
@@ -38,7 +38,7 @@ def plan(experiment: Path, overrides: tuple[str, ...], skip_invalid: bool, as_js
     backend = planned.experiment.make_backend()
     flops = None
     if placement.device != "cpu":
-        flops = backend.flops(planned.experiment.generation)
+        flops = flops_a_video(backend, planned.experiment, planned.manifest.jobs)
     device: str | None
     if gpus and placement.device != "cpu":
         device = next(gpu.name for gpu in gpus if gpu.number in choice.numbers)
@@ -51,7 +51,7 @@ def plan(experiment: Path, overrides: tuple[str, ...], skip_invalid: bool, as_js
         planned.manifest.jobs,
         choice.numbers,
         experience.peak_memory(placement.processes_per_gpu)
-        or backend.peak_memory(planned.experiment.generation),
+        or peak_memory(backend, planned.experiment, planned.manifest.jobs),
         min((gpu.memory_gib for gpu in gpus), default=None),
         experience.video_bytes(),
     )

@@ -11,7 +11,7 @@ import click
 
 from ..errors import UserError
 from ..terminal import plural, print_json, say
-from .options import json_option
+from .options import json_option, values_by_axis
 
 if TYPE_CHECKING:
     from ..report.pictures import Wanted
@@ -171,14 +171,8 @@ def sheet(
     from ..report.sheet import Style, sheets, write_sheets
     from ..runs import find_run
 
-    values: dict[str, list[str]] = {}
-    for selector in only:
-        axis, equals, value = selector.partition("=")
-        if not equals:
-            raise UserError(f"--only {selector!r}: must be AXIS=VALUE, such as seed=42")
-        values.setdefault(axis, []).append(value)
     folder = find_run(run)
-    wanted = sheets(read_run(folder), values)
+    wanted = sheets(read_run(folder), values_by_axis(only))
     target = folder.path / "report" / "sheets" if out is None else out.absolute()
     written = write_sheets(
         wanted,

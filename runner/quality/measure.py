@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..backends import Backend, Group, Machine
-from ..job import Job
+from ..job import Job, canonical_json
 from ..run_folder import RunFolder
 from ..scenes.words import mentions
 from ..video import read_clip
@@ -86,7 +86,7 @@ def measure(
                 if reference.shape != flow.shape or key[0] != job.category:
                     continue
                 (own if key == _reference(job) else other).append(agreement(flow, reference))
-            alike[job.group, job.prompt].append(frames)
+            alike[job.group, job.prompt, canonical_json(job.parameters)].append(frames)
             on_video()
         apart = [
             float(np.sqrt(np.mean((one.astype(np.float32) - two) ** 2)))

@@ -12,13 +12,13 @@ import uuid
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import sqlalchemy as sa
 
 from ..errors import UserError
 from ..failures import FailureKind, Policy
-from ..job import Job, JobState
+from ..job import AXES, Job, JobState, canonical_json
 from ..placement import Slot
 from ..processes import ProcessId, oom_kills
 from .claim_counts import count, recount
@@ -41,6 +41,7 @@ from .tables import (
     open_database,
     read,
     set_meta,
+    shared_parameters,
     whole_jobs,
     write,
 )
@@ -138,10 +139,10 @@ class Queue(Questions):
         """
         with read(self._engine) as connection:
             axis, order = _priorities(connection)
-        rank = {value: place for place, value in enumerate(order)}
+        rank = _ranks(order)
 
         def priority(job: Job) -> int:
-            return rank.get(getattr(job, axis), len(rank)) if axis else 0
+            return rank.get(canonical_json(job.on(axis)), len(rank)) if axis else 0
 
         def note(connection: sa.Connection) -> None:
             set_meta(connection, "manifest_sha256", manifest_sha256)
@@ -194,21 +195,32 @@ class Queue(Questions):
                 recount(connection)
         return len(ids)
 
-    def prioritise(
-        self, axis: Literal["category", "seed"] | None, order: Sequence[str | int] = ()
-    ) -> None:
+    def prioritise(self, axis: str | None, order: Sequence[Any] = ()) -> None:
         """Have the jobs of the first value claimed before those of the second, and so on.
 
         Values that `order` does not name come last; so do those of later plans. With None no
         job comes before another.
+
+        Args:
+            axis: category, video, prompt, seed, or a parameter.
         """
         place: sa.ColumnElement[int] = sa.literal(0)
         if axis is None or not order:
             axis, order = None, ()
-        else:
-            rank = {value: place for place, value in enumerate(order)}
-            place = sa.case(rank, value=jobs.c[axis], else_=len(rank))
+        rank = _ranks(order)
         with write(self._engine) as connection:
+            if axis in AXES:
+                place = sa.case(
+                    {value: place for place, value in enumerate(order)},
+                    value=jobs.c[axis],
+                    else_=len(rank),
+                )
+            elif axis is not None:
+                of = {
+                    key: rank.get(canonical_json(own.get(axis)), len(rank))
+                    for key, own in shared_parameters(connection).items()
+                }
+                place = sa.case(of, value=jobs.c.parameters, else_=len(rank)) if of else place
             set_meta(connection, "priorities", json.dumps([axis, list(order)]))
             changed = connection.execute(
                 sa.update(jobs).where(jobs.c.priority != place).values(priority=place)
@@ -464,7 +476,12 @@ def _gate(connection: sa.Connection) -> Gate:
     return Gate.from_json(None if row is None else row.value)
 
 
-def _priorities(connection: sa.Connection) -> tuple[str | None, list[str | int]]:
+def _ranks(order: Sequence[Any]) -> dict[str, int]:
+    """The place of each value, by its JSON: a parameter's value may be a list."""
+    return {canonical_json(value): place for place, value in enumerate(order)}
+
+
+def _priorities(connection: sa.Connection) -> tuple[str | None, list[Any]]:
     """The axis by which jobs come one before another, and its values in their order."""
     axis, order = json.loads(get_meta(connection, "priorities") or "[null, []]")
     return axis, order

@@ -9,9 +9,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..failures import FailureKind
-from ..job import Job, JobState
+from ..job import AXES, Job, JobState, is_said
 from .claim_order import Taste
-from .tables import claimable, job_of, jobs, read, whole_jobs
+from .tables import claimable, job_of, jobs, read, shared_parameters, whole_jobs
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class PointRow:
     prompt: int
     seed: int
     group: str
+    parameters: Mapping[str, Any]
 
 
 class Questions:
@@ -132,12 +133,21 @@ class Questions:
         """Where every job of the manifest stands in the grid, in its order."""
         columns = (jobs.c.id, jobs.c.category, jobs.c.video, jobs.c.prompt, jobs.c.seed)
         query = (
-            sa.select(*columns, jobs.c.group_key)
+            sa.select(*columns, jobs.c.group_key, jobs.c.parameters)
             .where(jobs.c.state != JobState.RETIRED.value)
             .order_by(jobs.c.position)
         )
         with read(self._engine) as connection:
-            return [PointRow(*row) for row in connection.execute(query)]
+            parameters = shared_parameters(connection)
+            return [
+                PointRow(*row[:-1], parameters[row.parameters]) for row in connection.execute(query)
+            ]
+
+    def parameter_names(self) -> list[str]:
+        """The names of all parameters that jobs have, retired ones included."""
+        with read(self._engine) as connection:
+            found = shared_parameters(connection).values()
+        return list(dict.fromkeys(name for parameters in found for name in parameters))
 
     def ids(self, *states: JobState) -> list[str]:
         """The ids of the jobs of these states, in the manifest's order."""
@@ -177,16 +187,24 @@ class Questions:
 
         Args:
             id_start: the beginning of an id.
-            axes: values, as text, per axis: category, video, prompt, seed.
+            axes: values, as text, per axis: category, video, prompt, seed, or a parameter.
         """
         query = whole_jobs.order_by(jobs.c.position)
         if id_start is not None:
             query = query.where(jobs.c.id.startswith(id_start, autoescape=True))
         if output is not None:
             query = query.where(jobs.c.output == output)
-        for axis, values in (axes or {}).items():
-            query = query.where(sa.cast(jobs.c[axis], sa.Text).in_(values))
         with read(self._engine) as connection:
+            for axis, values in (axes or {}).items():
+                if axis in AXES:
+                    query = query.where(sa.cast(jobs.c[axis], sa.Text).in_(values))
+                    continue
+                keys = [
+                    key
+                    for key, own in shared_parameters(connection).items()
+                    if axis in own and any(is_said(own[axis], text) for text in values)
+                ]
+                query = query.where(jobs.c.parameters.in_(keys))
             return [_row(row) for row in connection.execute(query)]
 
 

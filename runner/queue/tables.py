@@ -202,7 +202,14 @@ def job_of(row: Any) -> Job:
     )
 
 
-@lru_cache(maxsize=64)
+def shared_parameters(connection: sa.Connection) -> dict[int, Any]:
+    """The parameters of jobs, by the key that rows have for them."""
+    used = sa.select(jobs.c.parameters).distinct()
+    query = sa.select(shared.c.key, shared.c.value).where(shared.c.key.in_(used))
+    return {row.key: _parsed(row.value) for row in connection.execute(query)}
+
+
+@lru_cache(maxsize=4096)
 def _parsed(text: str) -> Any:
     return json.loads(text)
 

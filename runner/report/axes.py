@@ -80,7 +80,8 @@ def _point(run: Run, cell: Cell, varying: Sequence[str], several: bool) -> list[
 
 def _parameters(runs: Sequence[Run]) -> list[str]:
     shared = {id(c.job.parameters): c.job.parameters for run in runs for c in run.cells}
-    return list(dict.fromkeys(name for parameters in shared.values() for name in parameters))
+    others = (name for parameters in shared.values() for name in parameters)
+    return list(dict.fromkeys([*(name for run in runs for name in run.parameter_axes), *others]))
 
 
 def _varies(run: Run, name: str) -> bool:

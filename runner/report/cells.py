@@ -68,7 +68,11 @@ class Sidecars:
 
 @dataclass(frozen=True)
 class Run:
-    """One run folder, read once. `root` is where the reference paths of its jobs start."""
+    """One run folder, read once.
+
+    `root` is where the reference paths of its jobs start; `parameter_axes` are those that its
+    experiment names, in its order.
+    """
 
     folder: RunFolder
     name: str
@@ -76,6 +80,7 @@ class Run:
     cells: tuple[Cell, ...]
     attempts: tuple[dict[str, Any], ...]
     snapshot: Snapshot
+    parameter_axes: tuple[str, ...] = ()
 
 
 def read_run(folder: RunFolder, sidecars: Sidecars | None = None) -> Run:
@@ -99,10 +104,11 @@ def read_run(folder: RunFolder, sidecars: Sidecars | None = None) -> Run:
     by_job: dict[str, list[dict[str, Any]]] = {}
     for attempt in attempts:
         by_job.setdefault(str(attempt.get("job")), []).append(attempt)
-    root = load_experiment(folder.experiment).data
+    experiment = load_experiment(folder.experiment)
     known = Sidecars() if sidecars is None else sidecars
     cells = tuple(_cell(folder, row, tuple(by_job.get(row.job.id, ())), known) for row in rows)
-    return Run(folder, folder.name, root, cells, attempts, snapshot)
+    axes = tuple(experiment.axes)
+    return Run(folder, folder.name, experiment.data, cells, attempts, snapshot, axes)
 
 
 def _cell(

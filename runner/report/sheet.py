@@ -9,12 +9,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from ..errors import UserError
+from ..job import is_said
 from ..run_folder import make_folder
 from ..video import BrokenVideo, read_clip, write_video
 from .axes import Axis, lay_out
@@ -65,8 +66,8 @@ def sheets(run: Run, only: Mapping[str, Collection[str]]) -> list[Sheet]:
     fixed = [n for n, axis in enumerate(grid.axes) if axis.name != "prompt"]
     groups: dict[tuple[int, ...], list[Cell]] = {}
     for cell, place in zip(run.cells, grid.places[0], strict=True):
-        values = {a.name: str(a.values[i]) for a, i in zip(grid.axes, place, strict=True)}
-        if all(values[name] in wanted for name, wanted in only.items()):
+        values = {a.name: a.values[i] for a, i in zip(grid.axes, place, strict=True)}
+        if all(_is_one(values[name], wanted) for name, wanted in only.items()):
             groups.setdefault(tuple(place[n] for n in fixed), []).append(cell)
     found = []
     for place, cells in groups.items():
@@ -234,12 +235,15 @@ def _even(size: float) -> int:
 
 
 def _check(axes: Sequence[Axis], only: Mapping[str, Collection[str]]) -> None:
-    known = {axis.name: [str(value) for value in axis.values] for axis in axes}
+    known = {axis.name: axis.values for axis in axes}
     for name, values in only.items():
         if name not in known:
             raise UserError(f"--only {name}: no such axis (there are: {', '.join(known)})")
         for value in values:
-            if value not in known[name]:
-                raise UserError(
-                    f"--only {name}={value}: no such {name} (there are: {', '.join(known[name])})"
-                )
+            if not any(is_said(one, value) for one in known[name]):
+                there = ", ".join(map(str, known[name]))
+                raise UserError(f"--only {name}={value}: no such {name} (there are: {there})")
+
+
+def _is_one(value: Any, texts: Collection[str]) -> bool:
+    return any(is_said(value, text) for text in texts)

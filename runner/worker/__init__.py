@@ -289,9 +289,7 @@ class Worker:
 
     def _is_current(self, job: Job) -> bool:
         """Whether what this worker would make is what was planned."""
-        return job.fingerprint == self.recipe.fingerprint(
-            job.prompt_text, job.reference.sha256, job.seed
-        )
+        return job.fingerprint == self.recipe.fingerprint_of(job)
 
     def _do(self, claim: Claim, claiming: float) -> None:
         """Generate a job, and hand it on to be finished beside the next one."""

@@ -22,7 +22,7 @@ from ..errors import UserError
 from ..experiment import load_experiment
 from ..fingerprint import Recipe
 from ..placement import Slot
-from ..plan import video_bytes
+from ..plan import largest_video
 from ..processes import Stop
 from ..progress_view import tail
 from ..provenance import provenance
@@ -84,7 +84,7 @@ def work(arguments: argparse.Namespace) -> None:
         queue=queue,
         slot=slot,
         stop=stop,
-        room=DiskRoom(run.path, video_bytes(experiment), limits.max_disk_gb),
+        room=DiskRoom(run.path, largest_video(experiment), limits.max_disk_gb),
         watch=GpuWatch(slot.gpu),
         recycling=Recycling(limits.recycle_after_jobs, limits.recycle_growth_gb),
     )

@@ -11,8 +11,9 @@ class Arrangement {
     this.sweep = sweep;
     const several = (name) => sweep.axis(name) >= 0 && sweep.axes[sweep.axis(name)].values.length > 1;
     const free = sweep.names.filter((name) => !SECTION_AXES.includes(name));
-    const columns = ["run", ...free.filter((n) => n !== "prompt" && n !== "run"), "prompt"]
-      .find((name) => several(name)) || "seed";
+    // Runs or values of a parameter beside each other are what a person came to compare.
+    const parameters = free.filter((name) => !["prompt", "seed", "run"].includes(name));
+    const columns = ["run", ...parameters, "seed", "prompt"].find((name) => several(name)) || "seed";
     this.rows = columns === "prompt" ? "seed" : "prompt";
     this.columns = columns;
     this.picks = new Map();

@@ -1,0 +1,192 @@
+"""A hand-made list of jobs in the place of a grid: a CSV, TSV or JSONL file, one job per line.
+
+Its columns (keys, in JSONL) are `category`, `video`, `prompt`, `seed` and any parameter of the
+backend. `category` may be absent where there is only one; an empty parameter is `generation`'s.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import UserError
+from .experiment import Experiment, refuse_unwritable
+from .grid import Setting, setting_of, shown
+from .job import AXES, canonical_json
+
+NEEDED = ("video", "prompt", "seed")
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+MOST_PROBLEMS = 20
+
+
+@dataclass(frozen=True)
+class ListedJob:
+    """One line of a list. `place` is its file and line; `category` is None where it has none."""
+
+    place: str
+    category: str | None
+    video: str
+    prompt: str
+    seed: int
+    setting: Setting
+
+
+def read_job_list(experiment: Experiment) -> list[ListedJob]:
+    """Read the experiment's list.
+
+    Raises:
+        UserError: it cannot be read, or lines are wrong: each by file, line and column.
+    """
+    assert experiment.jobs is not None
+    path = experiment.data / experiment.jobs
+    names = list(type(experiment.generation).model_fields)
+    settings: dict[str, Setting] = {}
+    found: list[ListedJob] = []
+    problems: list[str] = []
+    first: dict[tuple[Any, ...], str] = {}
+    for line, record in read_records(experiment, path):
+        place = f"{experiment.jobs}:{line}"
+        try:
+            refuse_unknown(place, record, names)
+            job = _listed(experiment, place, record, settings)
+        except UserError as error:
+            problems.append(str(error))
+            continue
+        key = (job.category, job.video, job.prompt, job.seed, id(job.setting))
+        if first.setdefault(key, place) != place:
+            problems.append(f"{place}: is the same job as {first[key]}; take one of them out")
+        found.append(job)
+    if problems:
+        more = (
+            [f"and {len(problems) - MOST_PROBLEMS} more"] if len(problems) > MOST_PROBLEMS else []
+        )
+        raise UserError("\n".join([*problems[:MOST_PROBLEMS], *more]))
+    if not found:
+        raise UserError(f"{experiment.jobs}: has no jobs; it needs a line for each")
+    return found
+
+
+def _listed(
+    experiment: Experiment, place: str, record: Mapping[str, Any], settings: dict[str, Setting]
+) -> ListedJob:
+    category = record.get("category")
+    for column, value in (("category", category), *((c, record.get(c)) for c in NEEDED)):
+        if column in ("category", "video", "prompt") and value is not None:
+            text_of(place, column, value)
+        if value is None and column != "category":
+            raise UserError(f"{place}: {column}: is missing; every job needs one")
+    values = {n: v for n, v in record.items() if n not in AXES and v is not None}
+    key = canonical_json(values)
+    if key not in settings:
+        setting = setting_of(experiment.generation, values, place)
+        # However a value is written, jobs of the same parameters share their setting.
+        whole = canonical_json(setting.parameters)
+        settings[key] = settings.setdefault(f"whole {whole}", setting)
+    return ListedJob(
+        place,
+        category,
+        record["video"],
+        record["prompt"],
+        seed_of(place, record["seed"]),
+        settings[key],
+    )
+
+
+def text_of(place: str, column: str, value: Any) -> str:
+    """A text that can stand in a file and says something."""
+    if not isinstance(value, str) or not value.strip():
+        raise UserError(f"{place}: {column}: {shown(value)} must be text")
+    try:
+        refuse_unwritable(value)
+    except ValueError as error:
+        raise UserError(f"{place}: {column}: {error}") from None
+    return value
+
+
+def seed_of(place: str, value: Any) -> int:
+    """A seed as a number: in a CSV it is text."""
+    number = int(value) if isinstance(value, str) and value.strip().isdecimal() else value
+    if type(number) is not int or not 0 <= number < 2**63:
+        raise UserError(f"{place}: seed: {shown(value)} must be a whole number from 0")
+    return number
+
+
+def refuse_unknown(place: str, record: Mapping[str, Any], parameters: Sequence[str]) -> None:
+    for column in record:
+        if column not in AXES and column not in parameters:
+            near = difflib.get_close_matches(str(column), [*AXES, *parameters], n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise UserError(
+                f"{place}: {column}: no such column{hint} (valid: {', '.join(AXES)}, and the "
+                f"parameters {', '.join(sorted(parameters))})"
+            )
+
+
+def read_records(experiment: Experiment, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Each line's number and what it says, by column; None for an empty cell."""
+    suffix = path.suffix.lower()
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(
+            f"{experiment.file}: jobs: no such file: {path} "
+            f"(relative paths start at {experiment.data})"
+        ) from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: is not UTF-8 text") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    if suffix == ".jsonl":
+        yield from _json_lines(str(experiment.jobs), text)
+    elif suffix in DELIMITERS:
+        yield from _rows(str(experiment.jobs), text, DELIMITERS[suffix])
+    else:
+        valid = ", ".join([*DELIMITERS, ".jsonl"])
+        raise UserError(f"{experiment.file}: jobs: {path.name} must end in one of {valid}")
+
+
+def _json_lines(name: str, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            said = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+            raise UserError(f"{name}:{number}: not valid JSON: {said}") from None
+        if not isinstance(record, dict):
+            raise UserError(f'{name}:{number}: must be an object such as {{"video": "a", ...}}')
+        yield number, record
+
+
+def _rows(name: str, text: str, delimiter: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, strict=True)
+    try:
+        head = [column.strip() for column in next(reader, [])]
+        missing = [column for column in NEEDED if column not in head]
+        if missing:
+            raise UserError(
+                f"{name}:1: has no column {' and no column '.join(missing)} (its first line names "
+                f"the columns; needed: {', '.join(NEEDED)})"
+            )
+        repeated = [column for column in head if head.count(column) > 1]
+        if repeated:
+            raise UserError(f"{name}:1: {repeated[0]}: this column is there twice")
+        before = reader.line_num
+        for cells in reader:
+            line, before = before + 1, reader.line_num
+            if not any(cell.strip() for cell in cells):
+                continue
+            if len(cells) != len(head):
+                raise UserError(
+                    f"{name}:{line}: has {len(cells)} cells, the first line {len(head)}; quote a "
+                    "cell that has the delimiter in it"
+                )
+            yield line, {c: v if v.strip() else None for c, v in zip(head, cells, strict=True)}
+    except csv.Error as error:
+        raise UserError(f"{name}:{reader.line_num}: not valid CSV: {error}") from None
