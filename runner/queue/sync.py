@@ -33,7 +33,15 @@ MANY = 500
 """So many ids in one statement."""
 
 _glance = sa.select(jobs.c.id, jobs.c.fingerprint, jobs.c.state, jobs.c.files)
-_rows = _glance.add_columns(jobs.c.position, jobs.c.text, jobs.c.parameters, jobs.c.held)
+_rows = _glance.add_columns(
+    jobs.c.position,
+    jobs.c.text,
+    jobs.c.parameters,
+    jobs.c.held,
+    sa.and_(
+        *(jobs.c[name].is_not_distinct_from(value) for name, value in CLEAN_SLATE.items())
+    ).label("is_clean"),
+)
 
 
 def follow_manifest(
@@ -135,6 +143,7 @@ class _Update:
     def __init__(self, rows: dict[str, Any]) -> None:
         self._rows = rows
         self._changed: list[dict[str, Any]] = []
+        self._moved: list[dict[str, Any]] = []
         self._remade: list[str] = []
 
     def planned(
@@ -153,7 +162,8 @@ class _Update:
         if row.fingerprint == job.fingerprint:
             state = _judge(JobState(row.state), state)
         else:
-            self._remade.append(job.id)
+            if not row.is_clean:
+                self._remade.append(job.id)
         self._note(row, place, state.value, stamp)
 
     def retired(self, job: Job, place: _Place) -> None:
@@ -165,14 +175,21 @@ class _Update:
         """Write all of it, and retire the jobs that were not planned."""
         if self._changed:
             connection.execute(_update, self._changed)
+        if self._moved:
+            connection.execute(_update_and_move, self._moved)
         _set(connection, self._remade, CLEAN_SLATE)
         retired = {"state": JobState.RETIRED.value, **NO_CLAIM}
         dropped = [row.id for row in self._rows.values() if row.state != JobState.RETIRED]
         _set(connection, dropped, retired)
 
     def _note(self, row: Any, place: _Place, state: str, stamp: str | None) -> None:
-        now = (*place, state, stamp)
-        if now != (row.position, row.fingerprint, row.text, row.parameters, row.state, row.files):
+        where, now = (
+            (place.position, state),
+            (place.fingerprint, place.text, place.parameters, stamp),
+        )
+        if where != (row.position, row.state):
+            self._moved.append(dict(zip(_MOVES, (row.id, *now, *where), strict=True)))
+        elif now != (row.fingerprint, row.text, row.parameters, row.files):
             self._changed.append(dict(zip(_CHANGES, (row.id, *now), strict=True)))
 
 
@@ -256,13 +273,20 @@ def _row(
     }
 
 
-_CHANGES = ("of", "position", "fingerprint", "text", "parameters", "state", "files")
+_CHANGES = ("of", "fingerprint", "text", "parameters", "files")
+_MOVES = (*_CHANGES, "position", "state")
 
-_update = (
-    sa.update(jobs)
-    .where(jobs.c.id == sa.bindparam("of"))
-    .values({name: sa.bindparam(name) for name in _CHANGES[1:]})
-)
+
+def _set_all(names: Sequence[str]) -> sa.Update:
+    return (
+        sa.update(jobs)
+        .where(jobs.c.id == sa.bindparam("of"))
+        .values({name: sa.bindparam(name) for name in names[1:]})
+    )
+
+
+# Two statements, for SQLite writes every index anew of which it is given a column, changed or not.
+_update, _update_and_move = _set_all(_CHANGES), _set_all(_MOVES)
 
 
 def _set(connection: sa.Connection, ids: Sequence[str], values: Mapping[str, Any]) -> None:
