@@ -47,7 +47,7 @@ def answer(*words: str) -> Any:
 
 def plan(folder: Path, name: str) -> float:
     """Plan the sweep; returns the seconds that the whole command took."""
-    overrides = [f"name={name}", f"project={folder}", "results=results"]
+    overrides = [f"name={name}", f"project={folder}", "results=results", "reuse=false"]
     overrides += ["dataset.videos=videos", "dataset.prompts=prompts.json"]
     overrides += ["model={checkpoint: tiny}", "generation.num_inference_steps=4"]
     overrides += ["generation.width=112", "generation.height=64", "generation.num_frames=9"]

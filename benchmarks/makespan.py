@@ -41,6 +41,8 @@ def run(folder: Path, balance: str, seconds: float) -> list[str]:
             "categories": list(ORIGINAL),
         },
         "seeds": [42, 142],
+        # Each placement makes every video itself.
+        "reuse": False,
         "generation": {
             "width": 64,
             "height": 32,

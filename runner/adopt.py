@@ -228,6 +228,7 @@ def sidecar_record(
         **common,
         "video": asdict(checked.found),
         **dict.fromkeys(UNKNOWN),
+        "linked": None,
         "adopted": {"source": where, "sha256": checked.sha256, "at": time.time()},
     }
 

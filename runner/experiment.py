@@ -66,7 +66,7 @@ class Dataset(Section):
 
 class Placement(Section):
     gpus: Literal["auto"] | list[int] = Field("auto", description="auto, or GPU numbers")
-    processes_per_gpu: int = Field(1, ge=1, le=64)
+    processes_per_gpu: int = Field(1, ge=1, le=64, description="workers, each with a model")
     assign: dict[str, list[int]] = Field(
         default_factory=dict, description="category -> GPUs to start it on; default by load"
     )
@@ -141,7 +141,7 @@ class Experiment(Section):
     name: str = Field(
         pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,99}$", description="run folder and tmux prefix"
     )
-    backend: str = "wan"
+    backend: str = Field("wan", description="what turns a job into a video")
     model: Section
     dataset: Dataset
     seeds: list[int] = Field(
@@ -169,6 +169,9 @@ class Experiment(Section):
     retries: Retries = Retries()
     limits: Limits = Limits()
     results: str = Field("results", description="where run folders go")
+    reuse: bool = Field(
+        True, description="link a video that a run folder of `results` has, in place of making it"
+    )
     project: str | None = Field(
         None, description="where relative paths start, seen from the experiment file's folder"
     )

@@ -152,6 +152,8 @@ def _why_done(
     else:
         maker = f"{sidecar.get('worker')} on {sidecar.get('host')} ({sidecar.get('device')})"
         why.append(f"made by {maker}, published {clock(sidecar.get('finished_at'))}")
+    if linked := sidecar.get("linked"):
+        why.append(f"linked {clock(linked.get('at'))} from {linked.get('source')}, not made again")
     video = sidecar["video"]
     why.append(
         f"its sidecar has the job's fingerprint and vouches for the video, which was read and "

@@ -13,6 +13,7 @@ from rich.text import Text
 from .costs import hours
 from .drift import Survey
 from .forecast import Forecast
+from .links import sources
 from .plan import Estimate
 from .sweep import Planned
 
@@ -27,6 +28,10 @@ def plan_json(
         "changes": asdict(planned.changes),
         "made_stale": planned.made_stale,
         "reasons": list(planned.reasons),
+        "linked": [
+            {"job": one.job.id, "video": one.job.output, "source": one.source}
+            for one in planned.linked
+        ],
         "key_changes": list(planned.key_changes),
         "left_out": list(planned.left_out),
         "stale": survey.to_json(),
@@ -80,6 +85,14 @@ def print_plan(planned: Planned, estimate: Estimate, survey: Survey, forecast: F
     for problem in (*estimate.problems, *forecast.advice):
         console.print(Text(f"warning: {problem}", style="bold yellow"))
     console.print(Text(change_line(planned)))
+    if planned.linked:
+        number = len(planned.linked)
+        console.print(
+            Text(
+                f"linked: {number} {'video that was' if number == 1 else 'videos that were'} made "
+                f"already, in {sources(planned.linked)}; `reuse: false` would make them again"
+            )
+        )
     if survey.stale:
         videos = "video was" if survey.stale == 1 else "videos were"
         console.print(

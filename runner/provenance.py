@@ -43,6 +43,7 @@ def provenance(
         "git_commit": commit,
         "git_dirty": dirty,
         "adopted": None,
+        "linked": None,
     }
 
 

@@ -15,6 +15,7 @@ from .expansion import expand
 from .experiment import Experiment, load_experiment
 from .fingerprint import Recipe
 from .job import Job, JobState
+from .links import Linked, link_made
 from .manifest import Manifest, write_manifest
 from .overrides import takes_back
 from .plan import Changes, changed_jobs, changes, reasons
@@ -31,7 +32,8 @@ class Planned:
 
     `stale` are the jobs whose video was made from inputs that have changed since, `made_stale`
     how many of them became so by this plan, and `reasons` what it changed of jobs that were there.
-    `left` are the numbers of those yet to be made, per category.
+    `left` are the numbers of those yet to be made, per category, and `linked` the jobs whose
+    video was made elsewhere.
     """
 
     run: RunFolder
@@ -45,6 +47,7 @@ class Planned:
     left: dict[str, int]
     made_stale: int
     reasons: tuple[str, ...]
+    linked: tuple[Linked, ...]
 
 
 def plan_sweep(
@@ -109,9 +112,12 @@ def plan_sweep(
         bring_in_line(queue, run, manifest, sha256)
         queue.set_policy(experiment.policy)
         stale = set(queue.ids(JobState.STALE))
-        left = queue.left({JobState.PENDING, JobState.RUNNING})
-        queue.close()
     changed = changed_jobs(former, manifest)
+    # The videos are decoded, for which no worker has to wait: the lock is not held.
+    formerly = [old for old, _ in changed]
+    linked = link_made(run, queue, manifest, formerly) if experiment.reuse else []
+    left = queue.left({JobState.PENDING, JobState.RUNNING})
+    queue.close()
     return Planned(
         run=run,
         experiment=experiment,
@@ -124,6 +130,7 @@ def plan_sweep(
         left=left,
         made_stale=sum(job.id in stale for _, job in changed),
         reasons=tuple(reasons(changed)),
+        linked=tuple(linked),
     )
 
 

@@ -59,6 +59,8 @@ def launch(
         )
         for line in planned.left_out:
             say(f"left out: {line}")
+        if planned.linked:
+            say(f"linked: {plural(len(planned.linked), 'video')} made already")
         folder = planned.run
     else:
         if overrides:

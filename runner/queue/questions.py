@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -158,6 +158,13 @@ class Questions:
         )
         with read(self._engine) as connection:
             return list(connection.execute(query).scalars())
+
+    def made(self) -> Iterator[tuple[str, str, str]]:
+        """Id, fingerprint and output of every job that is done."""
+        query = sa.select(jobs.c.id, jobs.c.fingerprint, jobs.c.output)
+        with read(self._engine) as connection:
+            for row in connection.execute(query.where(jobs.c.state == JobState.DONE.value)):
+                yield row.id, row.fingerprint, row.output
 
     def rows(self, *states: JobState) -> list[JobRow]:
         """Jobs of these states (of all, where none is given), in the manifest's order."""

@@ -1,0 +1,145 @@
+"""Linking: a job whose fingerprint is done elsewhere gets that video, and is not made again.
+
+Elsewhere is another run folder of the same `results`, or this one under another id: what was made
+with strength 0.8 is there already when 0.8 becomes the value of an axis. A video is linked as a
+hard link (a copy where the file system has none), for no video is ever written to in its place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import sqlalchemy as sa
+
+from .errors import UserError
+from .job import Job, JobState
+from .manifest import Manifest
+from .publish import files_of, inputs_of, publish, read_sidecar, state_on_disk
+from .queue import Queue
+from .queue.claim_job import claim_job
+from .run_folder import RunFolder, make_folder
+from .verify import find_problem
+
+HOLDER = "link"
+OWN = ("schema", "job", "fingerprint")
+"""Of a sidecar, what `publish` says of each video itself."""
+
+
+@dataclass(frozen=True)
+class Linked:
+    """A job, and the video that it was given: the run that made it, and the job there."""
+
+    job: Job
+    run: RunFolder
+    made: Job
+
+    @property
+    def source(self) -> str:
+        """The video's path in `results`."""
+        return f"{self.run.name}/{self.made.output}"
+
+
+def link_made(
+    run: RunFolder, queue: Queue, manifest: Manifest, formerly: Iterable[Job]
+) -> list[Linked]:
+    """Link what has been made elsewhere: each video hashed and decoded before it counts.
+
+    Args:
+        formerly: jobs of this run as they were, under ids that now stand for something else.
+    """
+    siblings = [path.parent for path in sorted(run.path.parent.glob("*/sweep.db"))]
+    others = [RunFolder(path) for path in siblings if path != run.path]
+    own = {job.fingerprint: job for job in (*formerly, *manifest.retired)}
+    candidates = [job for job in manifest.jobs if others or job.fingerprint in own]
+    open_ids = set(queue.ids(JobState.PENDING, JobState.FAILED)) if candidates else set()
+    wanted: dict[str, list[Job]] = {}
+    for job in candidates if open_ids else ():
+        if job.id in open_ids:
+            wanted.setdefault(job.fingerprint, []).append(job)
+    found: dict[str, Linked] = {}
+    for fingerprint in own.keys() & wanted.keys():
+        for job in wanted[fingerprint]:
+            found[job.id] = Linked(job, run, own[fingerprint])
+    for other in others if wanted else ():
+        for job_id, fingerprint, output in made_in(other):
+            for job in wanted.get(fingerprint, ()):
+                made = replace(job, id=job_id, output=output)
+                found.setdefault(job.id, Linked(job, other, made))
+    if not found:
+        return []
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        problems = pool.map(lambda one: find_problem(one.run, one.made), found.values())
+        good = [one for one, p in zip(found.values(), problems, strict=True) if p is None]
+    return [one for one in good if take_in(run, queue, one)]
+
+
+def made_in(run: RunFolder) -> Iterator[tuple[str, str, str]]:
+    """Id, fingerprint and output of what a run's queue says is done; nothing of one that cannot
+    be read."""
+    with contextlib.suppress(UserError, sa.exc.DatabaseError):
+        queue = Queue(run.queue)
+        try:
+            yield from queue.made()
+        finally:
+            queue.close()
+
+
+def take_in(run: RunFolder, queue: Queue, one: Linked) -> bool:
+    """Give a job the video that was made elsewhere; False where it was claimed or made
+    meanwhile."""
+    job, source = one.job, one.run.video(one.made)
+    record = read_sidecar(one.run.sidecar(one.made))
+    claim = claim_job(queue, job.id, HOLDER, time.time()) if record is not None else None
+    if claim is None or record is None:
+        return False
+    temporary, video = run.temporary(job), run.video(job)
+    try:
+        if state_on_disk(run, job) is not JobState.DONE:
+            make_folder(video.parent)
+            is_copy = not hard_link(str(source), str(temporary))
+            if is_copy:
+                shutil.copyfile(source, temporary)
+            publish(run, job, temporary, sidecar_record(one, record, is_copy=is_copy))
+        queue.finish(claim, time.time(), files=files_of(str(video)))
+    except BaseException:
+        queue.give_back(claim)
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+    return True
+
+
+def hard_link(source: str, target: str) -> bool:
+    """Make a hard link; False where this file system or its border has none."""
+    try:
+        os.link(source, target)
+    except OSError:
+        return False
+    return True
+
+
+def sidecar_record(one: Linked, record: dict[str, Any], *, is_copy: bool) -> dict[str, Any]:
+    """What the sidecar says: how the video was made, for which job, and where from."""
+    return {
+        **{key: value for key, value in record.items() if key not in OWN},
+        **inputs_of(one.job),
+        "linked": {
+            "source": one.source,
+            "job": one.made.id,
+            "is_copy": is_copy,
+            "sha256": record["video"].get("sha256"),
+            "at": time.time(),
+        },
+    }
+
+
+def sources(linked: Sequence[Linked]) -> str:
+    """The runs that made them, for a line."""
+    return ", ".join(dict.fromkeys(one.run.name for one in linked))
