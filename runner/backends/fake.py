@@ -48,11 +48,11 @@ class Fault(Section):
         "kill",
         "truncate",
         "fill_disk",
-    ]
-    category: str | None = None
-    video: str | None = None
-    prompt: int | None = None
-    seed: int | None = None
+    ] = Field(description="what happens, in the middle of a job")
+    category: str | None = Field(None, description="only jobs of this category")
+    video: str | None = Field(None, description="only jobs of this video")
+    prompt: int | None = Field(None, description="only jobs of this prompt number")
+    seed: int | None = Field(None, description="only jobs of this seed")
     gpu: int | None = Field(None, description="only on this GPU")
     times: int | None = Field(None, ge=1, description="so often with each job; default always")
 

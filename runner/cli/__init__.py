@@ -15,7 +15,7 @@ from .adopting import adopt
 from .asking import logs, progress
 from .calibrating import calibrate
 from .checking import explain, verify
-from .planning import plan
+from .planning import plan, schema
 from .running import launch, resume, stop
 from .showing import export, report, sheet
 
@@ -38,7 +38,7 @@ def cli() -> None:
 
 for verb in (
     *(plan, calibrate, launch, progress, resume, stop, logs, verify, explain),
-    *(report, export, sheet, adopt),
+    *(report, export, sheet, adopt, schema),
 ):
     cli.add_command(verb)
 

@@ -72,3 +72,16 @@ def plan(experiment: Path, overrides: tuple[str, ...], skip_invalid: bool, as_js
         for line in choice.left_out:
             say(f"left out: {line}")
         print_plan(planned, result, drift, costs)
+
+
+@click.command(short_help="Print the JSON Schema of the experiment file.")
+def schema() -> None:
+    """Print the JSON Schema of the experiment file, for editors to complete and check it.
+
+    \b
+    sweep schema > experiment.schema.json
+    # yaml-language-server: $schema=experiment.schema.json    (the experiment's first line)
+    """
+    from ..schema import experiment_schema
+
+    print_json(experiment_schema())

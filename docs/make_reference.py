@@ -1,0 +1,180 @@
+"""Writes what is made from the models: docs/experiment.schema.json and docs/experiment.md.
+
+python docs/make_reference.py
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic_core import PydanticUndefined
+
+from runner.backends import NAMES, Section, backend_class
+from runner.backends.fake import Fault
+from runner.experiment import Dataset, Experiment, Limits, Output, Placement, Retries
+from runner.schema import WRITTEN_BY_PLAN, experiment_schema
+
+DOCS = Path(__file__).resolve().parent
+SCHEMA, REFERENCE = DOCS / "experiment.schema.json", DOCS / "experiment.md"
+
+HEAD = """\
+# The experiment file
+
+Made from the models by `python docs/make_reference.py`; do not edit it by hand. The first line
+below has editors that speak to yaml-language-server complete and check the file; `sweep schema`
+prints the schema.
+
+    # yaml-language-server: $schema=../docs/experiment.schema.json
+    name: motion_transfer
+    backend: wan
+    model:
+      checkpoint: models/Wan2.1-T2V-14B
+    dataset:
+      videos: reference_videos
+      prompts: prompts/motion_transfer.json
+    seeds: [42, 142]
+    generation:
+      denoising_strength: 0.8
+    axes:
+      denoising_strength: [0.7, 0.8]
+    exclude:
+      - {category: camera_motion, seed: 142}
+
+Relative paths start at the folder that holds `experiments/`, else at the file's own folder. Any
+key can be set on the command line as well: `sweep plan FILE seeds=[1,2,3]
+generation.num_inference_steps=20`; the run keeps such overrides until `KEY=` takes one back.
+
+## The grid
+
+A job is one point of category × video × prompt × seed, and of the parameters under `axes`. Every
+field of `generation` may be an axis: `axes: {denoising_strength: [0.7, 0.8], cfg_scale: [3, 5]}`
+makes four videos of each category, video, prompt and seed.
+
+A job's id and the name of its video have only those parameters that an axis sets differently from
+`generation`:
+
+    camera_motion/ref_a/seed_42_prompt_0.mp4                              as in generation
+    camera_motion/ref_a/seed_42_prompt_0_denoising_strength=0.7.mp4       otherwise
+
+So videos, prompts, seeds, axes and values may be added to a sweep that is half done, or running:
+`sweep plan` it again, and what is there keeps its place. A short plain text stands in the name as
+it is; another text, a list, or more than 120 characters of parameters are there as `h` and the
+first 12 digits of a hash, and the sidecar has them in full.
+
+`include` and `exclude` cut the grid. Each is a list of rules; a rule names axes (category, video,
+prompt as a number, seed, parameters) with a value or a list of values, and fits where all that it
+names is so. What some rule of `include` fits is made, unless a rule of `exclude` fits it too. A
+rule that fits nothing is an error. What is taken out of a sweep is retired: its video stays, and is
+not counted.
+
+## A list of jobs
+
+`jobs: my_jobs.csv` takes the place of `seeds`, `axes` and `dataset.prompts`. It is a CSV or TSV
+file with a line of names, or JSONL, in UTF-8:
+
+    category,video,prompt,seed,denoising_strength
+    camera_motion,ref_a,"A red ball, slowly",42,0.7
+    camera_motion,ref_a,"A red ball, slowly",42,
+
+`category` may be left out where there is only one; any parameter may have a column, and an empty
+cell is `generation`'s value. Ids and paths are those of the same jobs in a grid; prompts of a
+video are numbered as they come.
+"""
+
+
+def reference() -> str:
+    """The whole of docs/experiment.md."""
+    return "\n".join([HEAD, *_sections()])
+
+
+def schema_text() -> str:
+    """The whole of docs/experiment.schema.json."""
+    return json.dumps(experiment_schema(), ensure_ascii=False, indent=2) + "\n"
+
+
+def _sections() -> Iterator[str]:
+    yield from _table("Keys", Experiment, "", WRITTEN_BY_PLAN)
+    for name, model in (
+        ("dataset", Dataset),
+        ("placement", Placement),
+        ("output", Output),
+        ("retries", Retries),
+        ("limits", Limits),
+    ):
+        yield from _table(f"`{name}`", model, f"{name}.")
+    for backend in sorted(NAMES, reverse=True):
+        cls = backend_class(backend)
+        yield from _table(f"`model` of backend {backend}", cls.settings_type, "model.")
+        title = f"`generation` of backend {backend}"
+        yield from _table(title, cls.generation_type, "generation.")
+    yield from _table("A fault of backend fake", Fault, "model.faults.")
+
+
+def _table(
+    title: str, model: type[Section], prefix: str, left_out: tuple[str, ...] = ()
+) -> Iterator[str]:
+    schema = model.model_json_schema()
+    required = schema.get("required", [])
+    yield f"## {title}\n"
+    yield "| key | type | default | meaning |"
+    yield "| --- | --- | --- | --- |"
+    for name, field in model.model_fields.items():
+        if name in left_out:
+            continue
+        default = field.get_default(call_default_factory=True)
+        is_section = isinstance(default, Section) or name in ("model", "generation", "dataset")
+        shown = "" if is_section else f"`{json.dumps(default, ensure_ascii=False, default=str)}`"
+        if name in required and not is_section:
+            shown = "needed"
+        assert is_section or shown == "needed" or default is not PydanticUndefined, name
+        kind = "section" if is_section else _kind(schema["properties"][name], schema)
+        meaning = (field.description or "").replace("|", "\\|")
+        yield f"| `{prefix}{name}` | {kind} | {shown} | {meaning} |"
+    yield ""
+
+
+KINDS = {
+    "string": "text",
+    "integer": "whole number",
+    "number": "number",
+    "boolean": "true or false",
+    "null": "nothing",
+}
+BOUNDS = {
+    "minimum": "from",
+    "exclusiveMinimum": "above",
+    "maximum": "to",
+    "exclusiveMaximum": "below",
+    "multipleOf": "a multiple of",
+}
+
+
+def _kind(schema: dict[str, Any], whole: dict[str, Any]) -> str:
+    """A JSON Schema as a person says it."""
+    if "$ref" in schema:
+        return _kind(whole["$defs"][schema["$ref"].rpartition("/")[2]], whole)
+    if "anyOf" in schema:
+        return " or ".join(_kind(one, whole) for one in schema["anyOf"])
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    if "const" in schema:
+        return f"`{schema['const']}`"
+    if schema.get("type") == "array":
+        return f"list of {_kind(schema.get('items', {}), whole)}"
+    if schema.get("type") == "object":
+        of = schema.get("additionalProperties")
+        return f"mapping to {_kind(of, whole)}" if isinstance(of, dict) else "mapping"
+    bounds = [f"{word} {schema[key]:g}" for key, word in BOUNDS.items() if key in schema]
+    return " ".join([KINDS.get(schema.get("type", ""), "any value"), *bounds])
+
+
+def main() -> None:
+    SCHEMA.write_text(schema_text(), encoding="utf-8")
+    REFERENCE.write_text(reference(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""The JSON Schema of the experiment file, made from the models, for editors to complete and check.
+
+Draft 2020-12 (https://json-schema.org/draft/2020-12). What a backend decides hangs on the value of
+`backend`: its `model`, its `generation`, and which parameters can be axes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .backends import NAMES, backend_class
+from .experiment import Experiment
+
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+WRITTEN_BY_PLAN = ("overrides",)
+OF_A_BACKEND = ("model", "generation", "axes")
+DEFAULT_BACKEND = "wan"
+
+
+def experiment_schema() -> dict[str, Any]:
+    """The schema as JSON."""
+    whole = Experiment.model_json_schema()
+    properties, definitions = whole["properties"], whole["$defs"]
+    for name in WRITTEN_BY_PLAN:
+        del properties[name]
+    for name in OF_A_BACKEND:
+        properties[name] = {"description": properties[name].get("description", "the backend's own")}
+    properties["backend"] |= {"enum": list(NAMES)}
+    properties["retries"] = {"anyOf": [properties["retries"], {"type": "integer", "minimum": 0}]}
+    rules = []
+    for name in NAMES:
+        is_backend: dict[str, Any] = {"properties": {"backend": {"const": name}}}
+        if name != DEFAULT_BACKEND:
+            is_backend["required"] = ["backend"]
+        rules.append({"if": is_backend, "then": {"properties": _own(name, definitions)}})
+    # Neither is read by way of the general models any more.
+    for unused in ("Section", "Generation"):
+        if unused != backend_class("fake").generation_type.__name__:
+            definitions.pop(unused, None)
+    return {
+        "$schema": DRAFT,
+        "title": "sweep experiment",
+        "description": "One sweep of generated videos: see docs/experiment.md.",
+        "type": "object",
+        "properties": properties,
+        "required": ["name", "dataset"],
+        "anyOf": [{"required": ["seeds"]}, {"required": ["jobs"]}],
+        "additionalProperties": False,
+        "allOf": rules,
+        "$defs": definitions,
+    }
+
+
+def _own(backend: str, definitions: dict[str, Any]) -> dict[str, Any]:
+    """The properties of one backend; what they refer to is added to the definitions."""
+    cls = backend_class(backend)
+    references = {}
+    for key, model in (("model", cls.settings_type), ("generation", cls.generation_type)):
+        schema = model.model_json_schema()
+        definitions.update(schema.pop("$defs", {}))
+        definitions[model.__name__] = schema
+        references[key] = {"$ref": f"#/$defs/{model.__name__}"}
+    name = cls.generation_type.__name__
+    axes = {
+        field: {
+            "type": "array",
+            "minItems": 1,
+            "items": {"$ref": f"#/$defs/{name}/properties/{field}"},
+        }
+        for field in cls.generation_type.model_fields
+    }
+    own: dict[str, Any] = {"type": "object", "properties": axes, "additionalProperties": False}
+    return {**references, "axes": own}

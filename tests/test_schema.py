@@ -1,0 +1,100 @@
+"""The schema and the reference of the experiment file are those of the models, and say the same."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import make_reference
+import pytest
+import yaml
+from conftest import Project
+
+from runner.experiment import load_experiment
+from runner.schema import experiment_schema
+
+ROOT = Path(__file__).resolve().parents[1]
+REMEDY = "run python docs/make_reference.py"
+
+
+def test_the_published_schema_and_reference_are_current() -> None:
+    assert make_reference.SCHEMA.read_text(encoding="utf-8") == make_reference.schema_text(), REMEDY
+    assert make_reference.REFERENCE.read_text(encoding="utf-8") == make_reference.reference(), (
+        REMEDY
+    )
+
+
+def test_every_key_has_a_meaning() -> None:
+    """No row of the reference is empty where a person looks for what a key does."""
+    for line in make_reference.reference().splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("| `") and cells[1] != "section":
+            assert all(cells), line
+
+
+def refusals(values: Any) -> list[str]:
+    validator = jsonschema.Draft202012Validator(experiment_schema())
+    return [error.json_path for error in validator.iter_errors(values)]
+
+
+def test_it_is_a_schema_and_every_tracked_experiment_fits() -> None:
+    jsonschema.Draft202012Validator.check_schema(experiment_schema())
+    for path in sorted((ROOT / "experiments").glob("*.yaml")):
+        assert refusals(yaml.safe_load(path.read_text(encoding="utf-8"))) == [], path
+
+
+CHANGES: list[tuple[str, Any, bool]] = [
+    ("seeds", [1, 2], True),
+    ("seeds", "many", False),
+    ("axes", {"cfg_scale": [3, 5.5]}, True),
+    ("axes", {"cfg_scale": []}, False),
+    ("axes", {"cfg_scale": ["much"]}, False),
+    ("axes", {"cfg_scal": [1]}, False),
+    ("axes", {"sigma_shift": [1]}, False),
+    ("exclude", [{"seed": 1, "video": ["-dash"]}], True),
+    ("exclude", {"seed": 1}, False),
+    ("retries", 2, True),
+    ("retries", {"failures": 2}, True),
+    ("model", {"seconds": -1}, False),
+    ("model", {"checkpoint": "tiny"}, False),
+    ("generation", {"widht": 1}, False),
+    ("placement", {"gpus": "auto"}, True),
+    ("placement", {"gpus": "all"}, False),
+    ("limits", {"max_failures": "5%"}, True),
+    ("sedes", [1], False),
+    ("name", "a.b", False),
+    ("backend", "wann", False),
+    ("jobs", "j.csv", True),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "is_right"), CHANGES)
+def test_schema_and_loader_agree(project: Project, key: str, value: Any, is_right: bool) -> None:
+    """What an editor marks is what plan refuses."""
+    values = yaml.safe_load(project.file.read_text(encoding="utf-8"))
+    values = {**copy.deepcopy(values), key: value}
+    if key == "jobs":
+        del values["seeds"], values["dataset"]["prompts"]
+    if key == "exclude" and is_right:
+        values["seeds"] = [1, 2]
+    assert (refusals(values) == []) is is_right
+    project.file.write_text(yaml.safe_dump(values, allow_unicode=True), encoding="utf-8")
+    if is_right:
+        load_experiment(project.file)
+    else:
+        assert project.call("plan", "experiments/x.yaml").status == 2
+
+
+def test_wan_has_its_own_keys_also_where_no_backend_is_named(project: Project) -> None:
+    values = yaml.safe_load(project.file.read_text(encoding="utf-8"))
+    del values["backend"]
+    values |= {"model": {"checkpoint": "tiny"}, "axes": {"sigma_shift": [3, 5]}}
+    assert refusals(values) == []
+    assert refusals({**values, "backend": "fake"}) != []
+
+
+def test_the_command_prints_it(project: Project) -> None:
+    assert json.loads(project.call("schema").out) == experiment_schema()
