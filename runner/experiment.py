@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,13 +16,13 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import ErrorDetails
 
 from .backends import Backend, Generation, Section, backend_class
 from .errors import UserError
 from .failures import Policy, failures_allowed
 from .grid import Setting, checked_axes, settings_of
 from .machine_file import Machine, read_machine
+from .mistakes import describe, shown
 from .overrides import apply_override, merged_overrides
 from .rules import Cut, check_rules
 from .run_folder import RESERVED, RunFolder
@@ -403,51 +402,6 @@ def read_planned_yaml(path: Path) -> dict[str, Any]:
     if "overrides" not in values:
         raise UserError(f"{path}: is damaged: cut short; {remedy}")
     return values
-
-
-def describe(error: ValidationError, schema: type[Section]) -> str:
-    """The first mistake with its key and remedy, and the keys of the others, in two lines."""
-    details = error.errors(include_url=False, include_context=False)
-    first = _describe_one(details[0], schema)
-    if len(details) == 1:
-        return first
-    others = ", ".join(dict.fromkeys(dotted(detail["loc"]) for detail in details[1:]))
-    return f"{first}\nalso wrong: {others}"
-
-
-def _describe_one(detail: ErrorDetails, schema: type[Section]) -> str:
-    loc, kind = detail["loc"], detail["type"]
-    key = dotted(loc)
-    if kind == "extra_forbidden":
-        # `overrides` is written by plan, not by a person.
-        valid = sorted(set(valid_keys(schema, loc[:-1])) - {"overrides"})
-        near = difflib.get_close_matches(str(loc[-1]), valid, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        return f"{key}: unknown key{hint} (valid: {', '.join(valid)})"
-    if kind == "missing":
-        return f"{key}: this key is missing"
-    if kind == "string_pattern_mismatch" and key == "name":
-        return f"name: {detail['input']!r} may have letters, digits, _ and - (1 to 100, no - first)"
-    message = detail["msg"].removeprefix("Value error, ")
-    return f"{key}: {shown(detail['input'])}: {message[:1].lower()}{message[1:]}"
-
-
-def valid_keys(schema: type[Section], loc: Sequence[int | str]) -> list[str]:
-    for name in loc:
-        inner = schema.model_fields[str(name)].annotation
-        if not isinstance(inner, type) or not issubclass(inner, Section):
-            return []
-        schema = inner
-    return list(schema.model_fields)
-
-
-def dotted(loc: Sequence[int | str]) -> str:
-    return ".".join(str(part) for part in loc) or "experiment"
-
-
-def shown(value: object) -> str:
-    text = "nothing" if value is None else repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -33,10 +33,8 @@ def experiment_schema() -> dict[str, Any]:
         if name != DEFAULT_BACKEND:
             is_backend["required"] = ["backend"]
         rules.append({"if": is_backend, "then": {"properties": _own(name, definitions)}})
-    # Neither is read by way of the general models any more.
-    for unused in ("Section", "Generation"):
-        if unused != backend_class("fake").generation_type.__name__:
-            definitions.pop(unused, None)
+    # Nothing refers to it any more.
+    definitions.pop("Section", None)
     return {
         "$schema": DRAFT,
         "title": "sweep experiment",

@@ -485,24 +485,24 @@ def test_a_parameter_axis_goes_on_rows_or_columns(browser: Browser, project: Pro
     opened = open_page(context, index(project).as_uri())
     page = opened.page
     heads = page.locator(".heads").first.locator(".columnhead b")
-    assert heads.all_inner_texts() == ["denoising_strength 0.7", "denoising_strength 0.8"]
+    expect(heads).to_have_text(["denoising_strength 0.7", "denoising_strength 0.8"])
     strength = r"denoising_strength%3D0\.7"
     assert re.search(strength, video_of(page, 0, 0))
     assert "denoising_strength" not in video_of(page, 0, 1)
     picker = page.get_by_label("cfg_scale", exact=True)
-    assert picker.locator("option").all_inner_texts() == ["cfg_scale 3", "cfg_scale 5"]
+    expect(picker.locator("option")).to_have_text(["cfg_scale 3", "cfg_scale 5"])
     assert "cfg_scale%3D3.0" in video_of(page, 0, 0)
     picker.select_option("1")
     assert "cfg_scale" not in video_of(page, 0, 0)
     page.get_by_label("rows", exact=True).select_option("cfg_scale")
     rows = page.locator("section.section").first.locator(".rowname b")
-    assert rows.all_inner_texts() == ["cfg_scale 3", "cfg_scale 5"]
+    expect(rows).to_have_text(["cfg_scale 3", "cfg_scale 5"])
     assert "cfg_scale%3D3.0_denoising_strength%3D0.7" in video_of(page, 0, 0)
     assert "%3D" not in video_of(page, 1, 1)
     page.get_by_label("columns", exact=True).select_option("seed")
     page.get_by_label("rows", exact=True).select_option("denoising_strength")
-    assert heads.all_inner_texts() == ["seed 1", "seed 2"]
-    assert rows.all_inner_texts() == ["denoising_strength 0.7", "denoising_strength 0.8"]
+    expect(heads).to_have_text(["seed 1", "seed 2"])
+    expect(rows).to_have_text(["denoising_strength 0.7", "denoising_strength 0.8"])
     page.locator(".rowname .play").first.click()
     wait_until_playing(page, 0.05, 3)
     assert opened.complaints == []

@@ -15,7 +15,7 @@ LAYERS = [
     {"errors", "plain_text", "job", "processes", "video", "gpus", "placement", "scenes"},
     {"run_folder", "failures"},
     {"attempts", "publish", "manifest", "pattern", "backends", "logs", "machine_file", "yaml_file"},
-    {"grid", "overrides", "rules"},
+    {"grid", "mistakes", "overrides", "rules"},
     {"experiment", "queue"},
     {"job_list", "schema"},
     {"dataset", "fingerprint"},
