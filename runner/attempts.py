@@ -17,6 +17,7 @@ class Attempt:
     """One try of a job by a worker, the job's `attempt`-th since it last began anew.
 
     Times are Unix seconds; `seconds` are per stage. `kind` is that of a failure, else None.
+    `from_step`: steps that earlier attempts had done for it, and from which it went on.
     """
 
     job: str
@@ -28,6 +29,7 @@ class Attempt:
     kind: FailureKind | None = None
     error: str | None = None
     seconds: dict[str, float] = field(default_factory=dict)
+    from_step: int = 0
 
 
 def record_attempt(path: Path, attempt: Attempt) -> None:

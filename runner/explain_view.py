@@ -67,6 +67,8 @@ def _try_lines(number: int, one: Try, *, with_log: bool) -> Iterator[str]:
     took = _took(record)
     what = f"{record.get('worker')}  {record.get('outcome')}{kind}{took}"
     yield printable(f"  {number}. {clock(record.get('started_at'))}  {what}")
+    if record.get("from_step"):
+        yield f"     went on after step {printable(str(record['from_step']))}"
     if record.get("error"):
         yield f"     {printable(str(record['error']))}"
     seconds = record.get("seconds")

@@ -50,28 +50,30 @@ class Answer:
     """What a kind of failure leads to.
 
     `is_final`: the job is not tried again. `restarts`: the worker ends, and its slot starts
-    another. `backs_off`: the job waits before it may be claimed again.
+    another. `backs_off`: the job waits before it may be claimed again. `keeps_work`: the next
+    attempt may go on from what this one leaves; where not, that may itself be what is wrong.
     """
 
     counted: Counted
     is_final: bool = False
     restarts: bool = False
     backs_off: bool = False
+    keeps_work: bool = False
 
 
 ANSWERS = {
     FailureKind.BAD_INPUT: Answer(Counted.FAILURE, is_final=True),
     # The job goes back once; then its GPU has fewer processes, and only a job that does not
     # fit by itself fails: see `queue.failing`.
-    FailureKind.OUT_OF_GPU_MEMORY: Answer(Counted.FAILURE, restarts=True),
-    FailureKind.OUT_OF_HOST_MEMORY: Answer(Counted.DEATH),
+    FailureKind.OUT_OF_GPU_MEMORY: Answer(Counted.FAILURE, restarts=True, keeps_work=True),
+    FailureKind.OUT_OF_HOST_MEMORY: Answer(Counted.DEATH, keeps_work=True),
     # The GPU is to blame as likely as the job: the larger limit.
     FailureKind.GPU_ERROR: Answer(Counted.DEATH, restarts=True, backs_off=True),
-    FailureKind.STUCK: Answer(Counted.FAILURE, restarts=True, backs_off=True),
-    FailureKind.TIMEOUT: Answer(Counted.FAILURE, restarts=True, backs_off=True),
-    FailureKind.DISK_FULL: Answer(Counted.NOT),
+    FailureKind.STUCK: Answer(Counted.FAILURE, restarts=True, backs_off=True, keeps_work=True),
+    FailureKind.TIMEOUT: Answer(Counted.FAILURE, restarts=True, backs_off=True, keeps_work=True),
+    FailureKind.DISK_FULL: Answer(Counted.NOT, keeps_work=True),
     FailureKind.BACKEND_BUG: Answer(Counted.FAILURE, backs_off=True),
-    FailureKind.WORKER_DIED: Answer(Counted.DEATH),
+    FailureKind.WORKER_DIED: Answer(Counted.DEATH, keeps_work=True),
 }
 
 
@@ -171,6 +173,11 @@ def kind_of(error: BaseException) -> FailureKind:
     if names & {"GpuError", "AcceleratorError"} or _GPU.search(text):
         return FailureKind.GPU_ERROR
     return FailureKind.BACKEND_BUG
+
+
+def keeps_work(error: BaseException | None) -> bool:
+    """Whether the next attempt may go on from what one that ended so has left."""
+    return error is not None and ANSWERS[kind_of(error)].keeps_work
 
 
 def is_disk_full(error: BaseException | None) -> bool:

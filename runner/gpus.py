@@ -67,6 +67,25 @@ def processor_name() -> str:
     return platform.processor() or platform.machine()
 
 
+def compute_capability() -> tuple[int, int] | None:
+    """The least CUDA compute capability of the GPUs that this process may use; None where there
+    is none, or NVML does not tell."""
+    import pynvml
+
+    numbers = [gpu.number for gpu in find_gpus()]
+    if not numbers:
+        return None
+    pynvml.nvmlInit()
+    try:
+        handles = [pynvml.nvmlDeviceGetHandleByIndex(number) for number in numbers]
+        found = [pynvml.nvmlDeviceGetCudaComputeCapability(handle) for handle in handles]
+    except pynvml.NVMLError:
+        return None
+    finally:
+        pynvml.nvmlShutdown()
+    return min((int(major), int(minor)) for major, minor in found)
+
+
 def gpu_problem(number: int) -> str | None:
     """What NVML says is wrong with a GPU: lost, or memory that can no longer be repaired.
 

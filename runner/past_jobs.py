@@ -69,5 +69,7 @@ def _is_of(record: Mapping[str, Any], subject: Subject) -> bool:
         and record.get("model_identity") == subject.identity
         and size == (subject.width, subject.height, subject.num_frames)
         and (parameters.get("cfg_scale") != 1.0) == subject.guided
+        # A video that went on from an earlier attempt's latents took less.
+        and not record.get("from_step")
         and "generate" in (record.get("seconds") or {})
     )

@@ -88,16 +88,16 @@ def test_the_original_sweep_is_680_jobs(tmp_path: Path) -> None:
     assert answer["sessions"] == 8
 
 
-@pytest.mark.parametrize(("vram", "fits"), [("resident", False), ("managed", True)])
+@pytest.mark.parametrize(("dtype", "fits"), [("float32", False), ("bfloat16", True)])
 def test_plan_says_whether_the_processes_fit_the_gpu(
-    project: Project, vram: str, fits: bool
+    project: Project, dtype: str, fits: bool
 ) -> None:
-    """Two resident copies with T5 do not fit 80 GB."""
+    """Two copies in float32 do not fit 80 GB, two in bfloat16 do."""
     for clip in (project.root / "videos").rglob("*.mp4"):
         write_clip(clip, frames=81)
     project.write(
         backend="wan",
-        model={"checkpoint": "absent", "identity": "Wan2.1-T2V-14B", "vram": vram},
+        model={"checkpoint": "absent", "identity": "Wan2.1-T2V-14B", "dtype": dtype},
         generation={},
     )
     finished = project.sweep("plan", "experiments/x.yaml", "--json")

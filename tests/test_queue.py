@@ -52,6 +52,17 @@ def states(queue: Queue) -> dict[str, JobState]:
     return {row.job.id: row.state for row in queue.rows()}
 
 
+def test_what_is_likely_next_is_what_is_claimed_next(queue: Queue) -> None:
+    """As long as nobody else claims; asking changes nothing."""
+    group: str | None = None
+    while (expected := queue.likely_next(Taste(group))) is not None:
+        assert queue.likely_next(Taste(group)) == expected
+        taken = claim(queue, Taste(group))
+        assert taken.job == expected
+        group = taken.job.group
+    assert queue.claim(SLOT, ProcessId.own(), Taste(group), 0) is None
+
+
 def test_a_worker_uses_up_each_group_and_ends(queue: Queue) -> None:
     """Each job is claimed once, group after group, and then there is nothing left."""
     group: str | None = None

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pytest
 from conftest import Project, wait_for
 
 from runner.attempts import read_attempts
@@ -95,6 +96,30 @@ def test_memory_that_someone_else_holds_is_waited_for(project: Project) -> None:
         "out_of_gpu_memory"
     ]
     assert sum(one["outcome"] == "done" for one in records) == 6
+
+
+@pytest.mark.parametrize(
+    ("kind", "goes_on"),
+    [("kill", True), ("out_of_gpu_memory", True), ("gpu_error", False), ("fail", False)],
+)
+def test_a_job_goes_on_from_what_an_attempt_left_unless_it_may_be_to_blame(
+    project: Project, kind: str, goes_on: bool
+) -> None:
+    """The attempt after says from which step; once done, nothing is left."""
+    fault = {"kind": kind, "video": "-dash", "times": 1}
+    project.write(
+        model={"seconds": 0.05, "faults": [fault], "keep_every": 1},
+        retries={"backoff_seconds": 0},
+    )
+    done = project.sweep("launch", str(project.file), "--on", "local", "--wait")
+    assert done.status == 0, done.err
+    records = read_attempts(project.run_folder.attempts)
+    (failed,) = {one["job"] for one in records if one["outcome"] != "done"}
+    steps = {one["job"]: one["from_step"] for one in records if one["outcome"] == "done"}
+    assert steps.pop(failed) == (3 if goes_on else 0)
+    assert set(steps.values()) == {0}
+    left = [path.name for path in (project.run_folder.path / "work").iterdir()]
+    assert left == ["locks"]
 
 
 def test_what_workers_hold_themselves_is_nobody_elses(project: Project) -> None:

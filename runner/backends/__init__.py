@@ -6,6 +6,7 @@ Working (`load`, `prepare`, `generate`, `finish`, `close`) happens in a worker, 
 
     load                      once per worker
       prepare                 once per group of jobs that share a reference video
+        look_ahead            once it is known which group comes next
         generate -> finish    once per job
     close                     once per worker
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -28,6 +29,13 @@ NAMES = ("fake", "wan")
 
 OnStep = Callable[[int, int], None]
 """Called with (steps done, steps in all) after every step; may raise to end the job."""
+
+
+class Interrupted(BaseException):
+    """Raised by `on_step`: the worker was asked to stop, and its job goes back unharmed.
+
+    Not an Exception, so that a backend that catches its own errors does not catch it.
+    """
 
 
 class Section(BaseModel):
@@ -58,12 +66,14 @@ class Generation(Section):
 class Group:
     """The costly input that a group of jobs shares: one reference clip.
 
-    `reference` is an absolute path. `parameters` are the group's, as in `Job.parameters`.
+    `reference` is an absolute path, `sha256` of what is in it ("" where nobody has looked).
+    `parameters` are the group's, as in `Job.parameters`.
     """
 
     key: str
     reference: Path
     parameters: dict[str, Any]
+    sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,12 +81,14 @@ class Machine:
     """Where a worker runs: `device` is "cuda" or "cpu"; a worker sees only its own GPU.
 
     `cache` is the run folder's cache: files by hash, shared by workers, safe to delete. `gpu`
-    is the slot's GPU number, which is not CUDA's.
+    is the slot's GPU number, which is not CUDA's. `jobs` gives the sweep's jobs as they are now
+    planned, so that a backend can prepare for more than the job in hand.
     """
 
     device: str
     cache: Path
     gpu: int = 0
+    jobs: Callable[[], Iterable[Job]] = tuple
 
 
 @dataclass(frozen=True)
@@ -155,9 +167,20 @@ class Backend(ABC, Generic[SettingsT]):
     def generate(self, job: Job, scratch: Path, on_step: OnStep) -> Any:
         """Do all that a job needs of the device; returns what `finish` needs: the pending video.
 
-        `scratch` is the job's own folder for files in the making. `on_step` is called after
-        every step; what it raises must pass through, with the backend fit for the next job.
+        `scratch` is the job's own folder for files in the making. It outlasts an attempt that
+        was killed or given back: what is in it may be of any earlier attempt, of a job with
+        another fingerprint too, and a backend goes on only from what it knows to be right.
+        `on_step` is called after every step; what it raises must pass through, with the
+        backend fit for the next job.
         """
+
+    def steps_kept(self, job: Job, scratch: Path) -> int:
+        """How many of a job's steps `generate` would find done in `scratch`."""
+        return 0
+
+    def look_ahead(self, group: Group) -> None:
+        """Begin what `prepare` of this group, likely the next, needs no device for: on another
+        thread, and so that nothing is lost where another group comes."""
 
     @abstractmethod
     def finish(self, pending: Any, path: Path, quality: float) -> None:

@@ -25,12 +25,16 @@ from pydantic import Field
 from ..errors import UserError
 from ..failures import BadInput, GpuError, OutOfGpuMemory
 from ..job import Job
-from ..run_folder import append_line
+from ..run_folder import append_line, write_atomically
 from ..video import write_video
 from . import Backend, Generation, Group, Machine, OnStep, Section
 
 FILL_LIMIT = 1 << 30
 """A disk larger than this is not filled: it may be a person's."""
+
+
+KEPT = "steps"
+"""The file in a job's scratch that says how many of its steps are done."""
 
 
 class Fault(Section):
@@ -68,6 +72,9 @@ class FakeSettings(Section):
     spread: float = Field(0.0, ge=0, le=1, description="durations differ by up to this share")
     load_seconds: float = Field(0.0, ge=0, description="how long loading the model takes")
     faults: list[Fault] = Field(default_factory=list, description="what goes wrong, and where")
+    keep_every: int = Field(
+        0, ge=0, description="steps after which a job's progress is kept for another attempt"
+    )
     slow_factor: float = Field(10.0, ge=1, description="how much longer a slow job takes")
 
 
@@ -102,15 +109,25 @@ class FakeBackend(Backend[FakeSettings]):
         if "slow" in kinds:
             seconds *= self.settings.slow_factor
         steps = int(job.parameters["num_inference_steps"])
-        for step in range(1, steps + 1):
-            until = start + seconds * step / steps
+        done = self.steps_kept(job, scratch)
+        for step in range(done + 1, steps + 1):
+            until = start + seconds * (step - done) / steps
             time.sleep(max(0.0, until - time.monotonic()))
+            if self.settings.keep_every and step % self.settings.keep_every == 0:
+                write_atomically(scratch / KEPT, f"{job.fingerprint} {step}".encode())
             on_step(step, steps)
             if step == (steps + 1) // 2:
                 for kind in kinds:
                     go_wrong(kind, job, scratch)
         hue = int(job.fingerprint[:4], 16) / 0xFFFF
         return Pending(hue, job.parameters, "truncate" in kinds)
+
+    def steps_kept(self, job: Job, scratch: Path) -> int:
+        try:
+            fingerprint, step = (scratch / KEPT).read_text().split()
+        except FileNotFoundError:
+            return 0
+        return int(step) if fingerprint == job.fingerprint else 0
 
     def finish(self, pending: Pending, path: Path, quality: float) -> None:
         write_video(

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from ..failures import FailureKind
 from ..job import AXES, Job, JobState, is_said
-from .claim_order import Taste
+from .claim_order import Taste, choose
 from .tables import claimable, job_of, jobs, read, shared_parameters, whole_jobs
 
 
@@ -74,6 +74,12 @@ class Questions:
                     )
                 ).scalar_one()
             )
+
+    def likely_next(self, taste: Taste) -> Job | None:
+        """What such a worker would claim now; nothing keeps another from claiming it first."""
+        with read(self._engine) as connection:
+            row = choose(connection, taste)
+            return None if row is None else job_of(row)
 
     def open_jobs(self, taste: Taste) -> tuple[int, int]:
         """How many jobs such a worker may claim now, and how many may come to be claimable:

@@ -16,9 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..backends import Backend, Group, Machine
+from ..backends import Backend, Group, Interrupted, Machine
 from ..errors import UserError
-from ..failures import ANSWERS, BadInput, FailureKind, is_disk_full, kind_of
+from ..failures import ANSWERS, BadInput, FailureKind, is_disk_full, keeps_work, kind_of
 from ..fingerprint import Recipe
 from ..job import Job, JobState
 from ..placement import Slot
@@ -34,7 +34,7 @@ from ..video import BrokenVideo
 from .endings import Endings
 from .finishing import Finisher
 from .heart import Heart
-from .making import Interrupted, LostClaim, Making, Patience
+from .making import LostClaim, Making, Patience
 from .surroundings import Surroundings, report
 
 log = logging.getLogger("sweep.worker")
@@ -313,6 +313,10 @@ class Worker:
             leftover.unlink(missing_ok=True)
         self._finisher.begin()
         self._prepare(making)
+        self._look_ahead(job)
+        making.from_step = self.backend.steps_kept(job, scratch)
+        if making.from_step:
+            log.info("%s: goes on after step %d", job.id, making.from_step)
         self._generating = making
         try:
             with making.stage("generate"):
@@ -329,20 +333,30 @@ class Worker:
             return
         self._prepared = None
         with making.stage("prepare"):
-            path = self.data / job.reference.path
+            group = self._group_of(job)
             try:
-                if sha256_file(path) != job.reference.sha256:
+                if sha256_file(group.reference) != job.reference.sha256:
                     raise BadInput(f"{job.reference.path} has changed; run `sweep plan` again")
-                self.backend.prepare(Group(job.group, path, job.parameters))
+                self.backend.prepare(group)
             except (FileNotFoundError, BrokenVideo) as error:
                 raise BadInput(f"{job.reference.path} cannot be read: {error}") from error
         self._prepared, self._group = wanted, job.group
+
+    def _group_of(self, job: Job) -> Group:
+        path = self.data / job.reference.path
+        return Group(job.group, path, job.parameters, job.reference.sha256)
+
+    def _look_ahead(self, job: Job) -> None:
+        """Tell the backend of the next group, where this job seems to be the last of its own."""
+        upcoming = self.queue.likely_next(Taste(job.group, self.taste.home, self.taste.static))
+        if upcoming is not None and upcoming.group != job.group:
+            self.backend.look_ahead(self._group_of(upcoming))
 
     def _end(self, making: Making, error: BaseException | None) -> None:
         """Record the end of an attempt, whatever it is: the sweep goes on."""
         claim = making.claim
         self._held.discard(making)
-        if not isinstance(error, LostClaim):
+        if not isinstance(error, (LostClaim, Interrupted)) and not keeps_work(error):
             # While the claim is still held: whoever has the job next has this folder too.
             shutil.rmtree(self.run_folder.scratch(making.job), ignore_errors=True)
         if error is None:

@@ -11,6 +11,8 @@ import argparse
 import logging
 import os
 import sys
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,8 @@ from ..backends import Machine
 from ..errors import UserError
 from ..experiment import load_experiment
 from ..fingerprint import Recipe
+from ..job import Job
+from ..manifest import read_manifest
 from ..placement import Slot
 from ..plan import largest_video
 from ..processes import Stop
@@ -64,6 +68,16 @@ class StepBar:
             self._bar = None
 
 
+def planned_jobs(run: RunFolder) -> Sequence[Job]:
+    """The jobs of the manifest as it stands; none where it cannot be read, for a worker lives by
+    the queue."""
+    try:
+        return read_manifest(run.manifest).jobs
+    except UserError as error:
+        log.warning("%s", error)
+        return ()
+
+
 def work(arguments: argparse.Namespace) -> None:
     # The thread that finishes videos may not keep the one that feeds the GPU waiting for long.
     sys.setswitchinterval(SWITCH_SECONDS)
@@ -92,7 +106,7 @@ def work(arguments: argparse.Namespace) -> None:
         run=run,
         queue=queue,
         backend=backend,
-        machine=Machine(arguments.device, run.cache, slot.gpu),
+        machine=Machine(arguments.device, run.cache, slot.gpu, jobs=partial(planned_jobs, run)),
         recipe=recipe,
         data=experiment.data,
         slot=slot,

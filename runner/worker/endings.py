@@ -88,6 +88,7 @@ class Endings:
             kind=kind,
             error=error,
             seconds=making.stages.seconds,
+            from_step=making.from_step,
         )
         self._insist(lambda: record_attempt(self._run.attempts, attempt))
 

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict
 from typing import Any
 
-from ..backends import Backend
+from ..backends import Backend, Interrupted
 from ..failures import is_disk_full
 from ..fingerprint import Recipe
 from ..processes import give_way
@@ -19,7 +19,7 @@ from ..publish import inputs_of, publish
 from ..queue import Queue
 from ..run_folder import RunFolder
 from ..video import check_video
-from .making import Interrupted, LostClaim, Making
+from .making import LostClaim, Making
 from .surroundings import Surroundings
 
 log = logging.getLogger("sweep.worker")
@@ -147,6 +147,7 @@ class Finisher:
             "video": video,
             "worker": claim.worker,
             "attempt": claim.attempt,
+            "from_step": making.from_step,
             "claimed_at": claim.claimed_at,
             "finished_at": time.time(),
             "seconds": making.stages.seconds,

@@ -12,13 +12,6 @@ from ..job import Job
 from ..queue import Claim
 
 
-class Interrupted(BaseException):
-    """The worker was asked to stop: its job goes back unharmed.
-
-    Not an Exception, so that a backend that catches its own errors does not catch it.
-    """
-
-
 class LostClaim(BaseException):
     """The claim is no longer the worker's own: nothing of the job may be published."""
 
@@ -53,12 +46,14 @@ class Patience:
 class Making:
     """One attempt of a job in the making.
 
-    `is_lost` once its claim is another's. `waits` while it waits for something outside, such as
+    `from_step` is the number of steps that earlier attempts had done for it. `is_lost` once its
+    claim is another's. `waits` while it waits for something outside, such as
     room on the disk, and may take as long as that takes.
     """
 
     claim: Claim
     stages: Stages = field(default_factory=Stages)
+    from_step: int = 0
     is_lost: bool = False
     waits: bool = False
     begun: float = field(default_factory=time.monotonic)

@@ -6,6 +6,7 @@ import logging
 import time
 from dataclasses import dataclass
 
+from ..backends import Interrupted
 from ..failures import is_disk_full
 from ..placement import Slot
 from ..processes import Stop, resident_gib
@@ -13,7 +14,6 @@ from ..queue import Queue
 from ..queue.worker_table import WorkerState
 from .disk_room import DiskRoom
 from .gpu_watch import GpuWatch
-from .making import Interrupted
 
 log = logging.getLogger("sweep.worker")
 

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import gc
 import importlib.util
 import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...errors import UserError
+from ...gpus import compute_capability
 from ...job import Job
 from ...machine_file import read_machine
-from .. import Backend, Generation, Group, Machine, OnStep, PeakMemory
+from .. import Backend, Generation, Group, Interrupted, Machine, OnStep, PeakMemory
 from . import tiny
-from .checkpoint import Checkpoint
+from .attention import chosen, require_kernel
+from .checkpoint import Checkpoint, content_of
 from .finding import find_checkpoint
 from .memory import denoising_flops, peak_memory, weights_of
 from .settings import WanGeneration, WanSettings
 
+if TYPE_CHECKING:
+    from .embeddings import PromptEmbeddings
+    from .kept_latents import KeptLatents
+    from .references import References
+
+FP8_CAPABILITY = (8, 9)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -41,9 +53,12 @@ class WanBackend(Backend[WanSettings]):
         super().__init__(settings, root)
         self._machine = read_machine(root)
         self._pipe: Any = None
+        self._prompts: PromptEmbeddings | None = None
+        self._references: References | None = None
         self._reference: Any = None
+        self._surroundings: dict[str, str] = {}
         self._tiled = settings.vae_tiling == "on"
-        self._cuda = False
+        self._device = ""
 
     def identity(self) -> dict[str, Any]:
         """The weights by digest or given name, and the settings that change pixels."""
@@ -51,6 +66,7 @@ class WanBackend(Backend[WanSettings]):
             "weights": self._weights_identity(),
             "dtype": self.settings.dtype,
             "vae_tiling": self.settings.vae_tiling,
+            **self.settings.speed(),
         }
 
     def model_files(self) -> list[dict[str, Any]]:
@@ -73,6 +89,7 @@ class WanBackend(Backend[WanSettings]):
             number_bytes=4 if self.settings.dtype == "float32" else 2,
             managed=self.settings.vram == "managed",
             limit=self.settings.vram_limit_gb,
+            fp8=self.settings.fp8,
         )
 
     def flops(self, generation: Generation) -> float | None:
@@ -90,6 +107,7 @@ class WanBackend(Backend[WanSettings]):
                 f"backend wan: not installed: {', '.join(absent)}; run `make setup`, "
                 "or pip install 'sweep-runner[wan]'"
             )
+        self._require_speed(device)
         self._folder.require("put the files there, or set model.checkpoint")
         if device == "cpu" and not explicit and self.full_size():
             raise UserError(
@@ -98,30 +116,43 @@ class WanBackend(Backend[WanSettings]):
             )
 
     def load(self, machine: Machine) -> None:
-        from .pipeline import load_pipeline
+        """The DiT and the VAE; before them, and freed again, the text encoder where the sweep
+        has prompts that are not embedded yet and no other worker is at it."""
+        from .denoise import encode_reference
+        from .embeddings import PromptEmbeddings
+        from .pipeline import speed_up, versions_on
+        from .references import References
 
-        self._cuda = machine.device == "cuda"
-        self._pipe = load_pipeline(
-            self._folder,
-            device=machine.device,
-            dtype=self.settings.dtype,
-            managed=self.settings.vram == "managed",
-            vram_limit=self.settings.vram_limit_gb,
+        self._device = machine.device
+        self._surroundings = versions_on(machine.device)
+        model = {"dtype": self.settings.dtype, **self._surroundings}
+        text_encoder = {"files": self._folder.text_encoder_contents(), **model}
+        vae = {"file": content_of(self._folder.vae), "tiling": self.settings.vae_tiling, **model}
+        self._prompts = PromptEmbeddings(
+            machine.cache / "prompts",
+            text_encoder,
+            self._open_text_encoder,
+            lambda: texts_of(machine.jobs()),
         )
+        all_there = self._prompts.make_known(wait=False)
+        self._pipe = self._load(["dit", "vae"])
+        speed_up(self._pipe, self.settings)
+        if not all_there:
+            # Another worker was at it, and should be done by now.
+            self._prompts.make_known(wait=True)
+        self._references = References(
+            machine.cache / "references",
+            vae,
+            lambda frames: encode_reference(self._pipe, frames, tiled=self._tiled),
+        )
+
+    def look_ahead(self, group: Group) -> None:
+        assert self._references is not None
+        self._references.look_ahead(group)
 
     def prepare(self, group: Group) -> None:
-        from ...video import read_clip
-        from .denoise import encode_reference
-
-        wanted = WanGeneration.model_validate(group.parameters)
-        frames = read_clip(
-            group.reference,
-            width=wanted.width,
-            height=wanted.height,
-            num_frames=wanted.num_frames,
-            fps=wanted.fps,
-        )
-        self._reference = encode_reference(self._pipe, frames, tiled=self._tiled)
+        assert self._references is not None
+        self._reference = self._references.of(group).to(self._pipe.device)
 
     def reconstruct(self, group: Group) -> Any:
         from .denoise import decode
@@ -129,13 +160,27 @@ class WanBackend(Backend[WanSettings]):
         self.prepare(group)
         return decode(self._pipe, self._reference, tiled=self._tiled)
 
-    def generate(self, job: Job, scratch: Path, on_step: OnStep) -> Pending:
-        from .denoise import Request, decode, denoise
+    def steps_kept(self, job: Job, scratch: Path) -> int:
+        held = self._kept(job, scratch).read()
+        return 0 if held is None else held[0]
 
+    def generate(self, job: Job, scratch: Path, on_step: OnStep) -> Pending:
+        from .denoise import decode
+
+        latents = self.latents(job, scratch, on_step)
+        # Here and not in `finish`: beside the next job's denoising, the decoding's many small
+        # transfers each wait for a whole step, and it lasts as long as that job.
+        frames = decode(self._pipe, latents, tiled=self._tiled)
+        return Pending(frames, job.parameters["fps"])
+
+    def latents(self, job: Job, scratch: Path, on_step: OnStep) -> Any:
+        """The job's finished latents, (1, 16, frames, height, width) in latent pixels; of the
+        prepared group. The rest is as in `generate`."""
+        from .denoise import Prompts, Request, denoise
+
+        assert self._prompts is not None
         wanted = WanGeneration.model_validate(job.parameters)
         request = Request(
-            prompt=job.prompt_text,
-            negative_prompt=wanted.negative_prompt,
             seed=job.seed,
             width=wanted.width,
             height=wanted.height,
@@ -145,10 +190,23 @@ class WanBackend(Backend[WanSettings]):
             denoising_strength=wanted.denoising_strength,
             sigma_shift=wanted.sigma_shift,
         )
-        latents = denoise(self._pipe, request, self._reference, on_step)
-        # Here and not in `finish`: beside the next job's denoising, the decoding's many small
-        # transfers each wait for a whole step, and it lasts as long as that job.
-        return Pending(decode(self._pipe, latents, tiled=self._tiled), wanted.fps)
+        positive, *negative = map(self._prompts.of, texts_of([job]))
+        kept = self._kept(job, scratch)
+        try:
+            with chosen(self.settings.attention):
+                return denoise(
+                    self._pipe,
+                    request,
+                    Prompts(positive, *(negative or [positive])),
+                    self._reference,
+                    on_step,
+                    tea_cache=self.settings.tea_cache,
+                    begun=kept.read(),
+                    keep=kept.offer,
+                )
+        except Interrupted:
+            kept.write()
+            raise
 
     def finish(self, pending: Pending, path: Path, quality: float) -> None:
         from ...video import write_video
@@ -159,7 +217,7 @@ class WanBackend(Backend[WanSettings]):
 
     def peak_gpu_memory_gib(self) -> float | None:
         """Peak of the memory that this process held on its GPU, used or kept for reuse."""
-        if not self._cuda:
+        if self._device != "cuda":
             return None
         import torch
 
@@ -168,7 +226,7 @@ class WanBackend(Backend[WanSettings]):
         return peak
 
     def gpu_memory_gib(self) -> float | None:
-        if not self._cuda:
+        if self._device != "cuda":
             return None
         import torch
 
@@ -176,14 +234,54 @@ class WanBackend(Backend[WanSettings]):
         return held
 
     def close(self) -> None:
-        self._pipe = self._reference = None
-        if self._cuda:
-            import gc
+        if self._references is not None:
+            self._references.close()
+        self._pipe = self._reference = self._references = self._prompts = None
+        free_memory(self._device)
 
-            import torch
+    def _require_speed(self, device: str) -> None:
+        """Raise `UserError` where this machine cannot do what the settings for speed ask for."""
+        has = compute_capability() if device == "cuda" else None
+        require_kernel(self.settings.attention, device, has)
+        if self.settings.fp8 and has is not None and has < FP8_CAPABILITY:
+            raise UserError(
+                "model.fp8: needs a GPU of compute capability 8.9 (Ada, Hopper or later), this "
+                f"one has {has[0]}.{has[1]}; set model.fp8: false"
+            )
 
-            gc.collect()
-            torch.cuda.empty_cache()
+    def _load(self, parts: Sequence[str]) -> Any:
+        from .pipeline import load_pipeline
+
+        return load_pipeline(
+            self._folder,
+            parts,
+            device=self._device,
+            dtype=self.settings.dtype,
+            managed=self.settings.vram == "managed",
+            vram_limit=self.settings.vram_limit_gb,
+        )
+
+    @contextlib.contextmanager
+    def _open_text_encoder(self) -> Iterator[Callable[[str], Any]]:
+        from .denoise import encode_prompt
+
+        if self._pipe is not None:
+            # With `vram: managed` that makes room.
+            self._pipe.load_models_to_device([])
+        pipe = self._load(["text_encoder"])
+        try:
+            yield functools.partial(encode_prompt, pipe)
+        finally:
+            del pipe
+            free_memory(self._device)
+
+    def _kept(self, job: Job, scratch: Path) -> KeptLatents:
+        from .kept_latents import KeptLatents
+
+        belongs = {"job": job.fingerprint, "recipe": str(self.recipe), **self._surroundings}
+        # Of a job without a fingerprint nobody can tell what is its own.
+        every = self.settings.keep_latents_every if job.fingerprint else 0
+        return KeptLatents(scratch, belongs, every)
 
     @property
     def _is_tiny(self) -> bool:
@@ -211,6 +309,25 @@ class WanBackend(Backend[WanSettings]):
                 f"{found}; correct one of model.identity and model.checkpoint"
             )
         return found
+
+
+def texts_of(jobs: Iterable[Job]) -> Iterator[str]:
+    """The texts that jobs need embedded: each one's prompt and, where there is guidance, its
+    negative prompt."""
+    defaults = WanGeneration()
+    for job in jobs:
+        yield job.prompt_text
+        if job.parameters.get("cfg_scale", defaults.cfg_scale) != 1.0:
+            yield job.parameters.get("negative_prompt", defaults.negative_prompt)
+
+
+def free_memory(device: str) -> None:
+    """Give back what models that are no longer used held on the device."""
+    gc.collect()
+    if device == "cuda":
+        import torch
+
+        torch.cuda.empty_cache()
 
 
 BACKEND = WanBackend

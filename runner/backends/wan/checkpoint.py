@@ -106,11 +106,18 @@ class Checkpoint:
             for path in self.files()
         ]
 
+    def text_encoder_contents(self) -> list[dict[str, Any]]:
+        """What decides a prompt's embedding: text encoder and tokenizer, as in `contents`."""
+        return [content_of(path) for path in (self.text_encoder, *self._tokenizer_files())]
+
     def files(self) -> Iterator[Path]:
         """Every file that is loaded."""
         yield from self.dit
         yield self.text_encoder
         yield self.vae
+        yield from self._tokenizer_files()
+
+    def _tokenizer_files(self) -> Iterator[Path]:
         for path in sorted(self.tokenizer.rglob("*")):
             # Download tools leave records of their own in dot folders.
             inside = path.relative_to(self.tokenizer).parts

@@ -12,7 +12,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
+
+from .frames import STRIDE, TILE, decode_frames
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,16 +24,17 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("sweep.wan")
 
-# diffsynth's own, in latent pixels.
-TILES = {"tile_size": (30, 52), "tile_stride": (15, 26)}
+
+class Keep(Protocol):
+    """Takes in where a video in the making could go on from."""
+
+    def __call__(self, step: int, latents: Any, *, is_last: bool) -> None: ...
 
 
 @dataclass(frozen=True)
 class Request:
-    """What decides a video, apart from the reference and the model."""
+    """What decides a video, apart from prompts, reference and model."""
 
-    prompt: str
-    negative_prompt: str
     seed: int
     width: int
     height: int
@@ -67,21 +70,53 @@ def encode_reference(pipe: Any, frames: Frames, *, tiled: bool) -> Any:
     with torch.no_grad(), stage("reference encode"):
         pipe.load_models_to_device(["vae"])
         video = pipe.preprocess_video([Image.fromarray(frame) for frame in frames])
-        latents = pipe.vae.encode(video, device=pipe.device, tiled=tiled, **TILES)
+        latents = pipe.vae.encode(
+            video, device=pipe.device, tiled=tiled, tile_size=TILE, tile_stride=STRIDE
+        )
         return latents.to(dtype=pipe.torch_dtype, device=pipe.device)
 
 
+@dataclass(frozen=True)
+class Prompts:
+    """Embeddings of a prompt and of its negative prompt, each (1, length, width) anywhere."""
+
+    positive: Any
+    negative: Any
+
+
+def encode_prompt(pipe: Any, text: str) -> Any:
+    """A text's embedding, (1, length, width), by the pipe's text encoder and on its device."""
+    import torch
+    from diffsynth.pipelines.wan_video import WanVideoUnit_PromptEmbedder
+
+    with torch.no_grad():
+        pipe.load_models_to_device(["text_encoder"])
+        return WanVideoUnit_PromptEmbedder().encode_prompt(pipe, text)
+
+
 def denoise(
-    pipe: Any, request: Request, reference: Any, on_step: Callable[[int, int], None]
+    pipe: Any,
+    request: Request,
+    prompts: Prompts,
+    reference: Any,
+    on_step: Callable[[int, int], None],
+    *,
+    tea_cache: float | None = None,
+    begun: tuple[int, Any] | None = None,
+    keep: Keep = lambda *_, **__: None,
 ) -> Any:
     """Latents of the finished video, of the reference's shape.
 
     Args:
-        pipe: a `WanVideoPipeline`.
+        pipe: a `WanVideoPipeline`; a text encoder it need not have.
         request: the job.
+        prompts: the job's, by the text encoder that belongs to the model.
         reference: what `encode_reference` gave; not changed.
         on_step: called with (steps done, steps in all) once a step's work is over; what it
             raises passes through, and the pipe can be used again.
+        tea_cache: TeaCache's threshold; None computes every step.
+        begun: steps done before, and the latents after them: only the others are done.
+        keep: handed what another call could take as `begun`, before `on_step`.
     """
     import torch
 
@@ -92,17 +127,27 @@ def denoise(
             denoising_strength=request.denoising_strength,
             shift=request.sigma_shift,
         )
-        with stage("prompt embedding"):
-            shared, positive, negative = _inputs(pipe, request)
-        shared["latents"] = scheduler.add_noise(
-            reference, shared["noise"], timestep=scheduler.timesteps[0]
-        )
+        shared, positive, negative = _inputs(pipe, request, prompts)
+        before, latents = begun or (0, None)
+        if latents is None:
+            noise = shared["noise"]
+            latents = scheduler.add_noise(reference, noise, timestep=scheduler.timesteps[0])
+        shared["latents"] = latents.to(pipe.device)
         with stage("denoise"):
             pipe.load_models_to_device(pipe.in_iteration_models)
             models = {name: getattr(pipe, name) for name in pipe.in_iteration_models}
             total = len(scheduler.timesteps)
-            for done, moment in enumerate(scheduler.timesteps, start=1):
+            caches = []
+            if tea_cache is not None:
+                from .tea_cache import ResumableTeaCache
+
+                for side in (positive, negative):
+                    cache = ResumableTeaCache(total, tea_cache, pipe.dit.dim, first=before)
+                    side["tea_cache"] = cache
+                    caches.append(cache)
+            for done, moment in enumerate(scheduler.timesteps[before:], start=before + 1):
                 timestep = moment.unsqueeze(0).to(dtype=pipe.torch_dtype, device=pipe.device)
+                taken = shared["latents"]
                 velocity = pipe.model_fn(**models, **shared, **positive, timestep=timestep)
                 if request.cfg_scale != 1.0:
                     without = pipe.model_fn(**models, **shared, **negative, timestep=timestep)
@@ -111,26 +156,32 @@ def denoise(
                 if pipe.device_type == "cuda":
                     # Else a step would count as done as soon as it is queued.
                     torch.cuda.synchronize()
+                if not caches or done == total:
+                    keep(done, shared["latents"], is_last=done == total)
+                elif caches[0].has_computed:
+                    keep(done - 1, taken, is_last=False)
                 on_step(done, total)
         return shared["latents"]
 
 
 def decode(pipe: Any, latents: Any, *, tiled: bool) -> Frames:
     """Frames of a video, uint8 (frames, height, width, 3), from its latents."""
-    import numpy as np
     import torch
 
     with torch.no_grad(), stage("decode"):
         pipe.load_models_to_device(["vae"])
-        video = pipe.vae.decode(latents, device=pipe.device, tiled=tiled, **TILES)
-        images = pipe.vae_output_to_video(video)
+        frames = decode_frames(pipe.vae, latents, device=pipe.device, tiled=tiled)
         pipe.load_models_to_device([])
-        return np.stack([np.asarray(image) for image in images])
+        return frames
 
 
-def _inputs(pipe: Any, request: Request) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+def _inputs(
+    pipe: Any, request: Request, prompts: Prompts
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """Noise and prompt embeddings, as the arguments of the pipe's model function: those that
     both sides of the guidance share, those with the prompt, those with the negative prompt."""
+    from diffsynth.pipelines.wan_video import WanVideoUnit_PromptEmbedder
+
     shared: dict[str, Any] = {
         # Without a video, diffsynth's units stop short of encoding and noising one.
         "input_video": None,
@@ -145,8 +196,9 @@ def _inputs(pipe: Any, request: Request) -> tuple[dict[str, Any], dict[str, Any]
         "cfg_merge": False,
         "sigma_shift": request.sigma_shift,
     }
-    positive: dict[str, Any] = {"prompt": request.prompt, "positive": True}
-    negative: dict[str, Any] = {"negative_prompt": request.negative_prompt, "positive": False}
+    positive: dict[str, Any] = {"positive": True, "context": prompts.positive.to(pipe.device)}
+    negative: dict[str, Any] = {"positive": False, "context": prompts.negative.to(pipe.device)}
     for unit in pipe.units:
-        shared, positive, negative = pipe.unit_runner(unit, pipe, shared, positive, negative)
+        if not isinstance(unit, WanVideoUnit_PromptEmbedder):
+            shared, positive, negative = pipe.unit_runner(unit, pipe, shared, positive, negative)
     return shared, positive, negative

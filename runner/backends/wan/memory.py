@@ -1,9 +1,9 @@
 """How much GPU memory a worker needs at its peak: weights plus the activations of one pass.
 
-Measured on an H200 with the 14B sizes at 832x480, 81 frames (32760 tokens), bfloat16: 44.4 GiB
-with every model resident, 33.8 GiB with `vram: managed` (docs/measurements.md), in memory that
-torch reserved. The activations of a pass are the difference to the weights then on the GPU;
-they grow with tokens, width and bytes per number.
+Measured on an H200 with the 14B sizes at 832x480, 81 frames (32760 tokens), bfloat16: 33.3 GiB
+with DiT and VAE resident, 44.4 with the text encoder beside them, 33.8 with `vram: managed`
+(docs/measurements.md), in memory that torch reserved. The activations of a pass are the difference
+to the weights then on the GPU; they grow with tokens, width and bytes per number.
 """
 
 from __future__ import annotations
@@ -81,6 +81,7 @@ def peak_memory(
     number_bytes: int,
     managed: bool,
     limit: float | None,
+    fp8: bool = False,
 ) -> PeakMemory:
     """Peak of one worker in GiB, and how it was come by.
 
@@ -90,6 +91,7 @@ def peak_memory(
         number_bytes: bytes of a weight and of an activation.
         managed: whether models leave the GPU while another one is at work.
         limit: GiB above which a managed worker keeps no further layers on the GPU.
+        fp8: whether the DiT's weights become eight-bit ones, once they are loaded.
     """
     scale = tokens(generation) / MEASURED_TOKENS * weights.width / MEASURED_WIDTH
     scale *= number_bytes / 2
@@ -104,9 +106,11 @@ def peak_memory(
             else ("an estimate: vram_limit_gb or the largest model, whichever is less")
         )
     else:
-        count = weights.dit + weights.text_encoder + weights.vae
-        gib = count * number_bytes / GIB + MEASURED_ACTIVATIONS * scale
-        how = "all weights"
+        # The text encoder comes and goes before DiT and VAE are loaded.
+        loading = max(weights.dit + weights.vae, weights.text_encoder) * number_bytes / GIB
+        held = (weights.dit * (1 if fp8 else number_bytes) + weights.vae * number_bytes) / GIB
+        gib = max(loading, held + MEASURED_ACTIVATIONS * scale)
+        how = "DiT and VAE"
     return PeakMemory(
         gib=round(gib, 1),
         source=f"{how} by {weights.source}, and activations scaled from a measurement on an H200",

@@ -14,12 +14,18 @@ ENVIRONMENT = {
 }
 """What diffsynth, huggingface_hub and transformers read, some of it at their import."""
 
+ALLOCATOR = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
+"""How torch takes GPU memory: encoding, denoising and decoding want blocks of different sizes, and
+what one has freed would otherwise not fit the next."""
+
 _declared: list[Any] = []
 
 
 def import_torch() -> Any:
     """Torch, imported such that diffsynth can be imported after it and reaches no network."""
     os.environ.update(ENVIRONMENT)
+    for name, value in ALLOCATOR.items():
+        os.environ.setdefault(name, value)
     import torch
 
     if torch.version.cuda is None:

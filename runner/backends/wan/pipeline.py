@@ -6,25 +6,39 @@ import contextlib
 import functools
 import io
 import logging
+from collections.abc import Sequence
+from importlib import metadata
 from typing import Any
 
 from tqdm import tqdm
 
 from ...errors import UserError
 from . import tiny
+from .attention import attend_with, use_kernel
 from .checkpoint import Checkpoint
 from .offline import import_torch
+from .settings import WanSettings
 
 logger = logging.getLogger("sweep.wan")
 
 
+PARTS = ("dit", "text_encoder", "vae")
+
+
 def load_pipeline(
-    checkpoint: Checkpoint, *, device: str, dtype: str, managed: bool, vram_limit: float | None
+    checkpoint: Checkpoint,
+    parts: Sequence[str] = PARTS,
+    *,
+    device: str,
+    dtype: str,
+    managed: bool,
+    vram_limit: float | None,
 ) -> Any:
-    """A `WanVideoPipeline` with the folder's DiT, text encoder, VAE and tokenizer.
+    """A `WanVideoPipeline` with models of the folder; a text encoder comes with its tokenizer.
 
     Args:
         checkpoint: the folder; every file is there.
+        parts: which of its models; the pipe's others are None.
         device: "cuda" or "cpu".
         dtype: "bfloat16" or "float32", for weights and arithmetic.
         managed: keep a model in host memory while another one is at work, and move its layers
@@ -47,7 +61,12 @@ def load_pipeline(
     if managed and device == "cpu":
         logger.info("vram: managed has nothing to manage on a CPU")
     placement = _managed(torch_dtype, device) if managed and device != "cpu" else {}
-    paths = ([str(p) for p in checkpoint.dit], str(checkpoint.text_encoder), str(checkpoint.vae))
+    files = {
+        "dit": [str(path) for path in checkpoint.dit],
+        "text_encoder": str(checkpoint.text_encoder),
+        "vae": str(checkpoint.vae),
+    }
+    tokenizer = ModelConfig(path=str(checkpoint.tokenizer)) if "text_encoder" in parts else None
     printed = io.StringIO()
     try:
         # diffsynth prints: advice on downloads, and a page for each file.
@@ -55,17 +74,39 @@ def load_pipeline(
             pipe = WanVideoPipeline.from_pretrained(
                 torch_dtype=torch_dtype,
                 device=device,
-                model_configs=[ModelConfig(path=path, **placement) for path in paths],
-                tokenizer_config=ModelConfig(path=str(checkpoint.tokenizer)),
+                model_configs=[ModelConfig(path=files[part], **placement) for part in parts],
+                tokenizer_config=tokenizer,
                 redirect_common_files=False,
                 vram_limit=vram_limit if placement else None,
             )
     finally:
         logger.debug("diffsynth: %s", printed.getvalue())
-    for part in ("dit", "text_encoder", "vae"):
+    for part in parts:
         if getattr(pipe, part) is None:
             raise UserError(f"model.checkpoint: {checkpoint.folder} holds no Wan {part}")
     return pipe
+
+
+def speed_up(pipe: Any, settings: WanSettings) -> None:
+    """Have a pipe's DiT compute as the settings for speed say; by default the plain way."""
+    # diffsynth copies them to the device for every forward, which then waits.
+    pipe.dit.freqs = tuple(part.to(pipe.device) for part in pipe.dit.freqs)
+    if settings.compile or settings.fp8:
+        from .fast_blocks import use_fast_blocks
+
+        attend = attend_with(settings.attention)
+        use_fast_blocks(pipe.dit, attend, compiled=settings.compile, fp8=settings.fp8)
+    else:
+        use_kernel(pipe.dit, settings.attention)
+
+
+def versions_on(device: str) -> dict[str, str]:
+    """What decides a number's last bits beside model and input: the device, by the GPU's name
+    where it is one, and the packages that compute."""
+    torch = import_torch()
+    name = torch.cuda.get_device_name() if device == "cuda" else device
+    packages = {package: metadata.version(package) for package in ("torch", "diffsynth")}
+    return {"device": name, **packages}
 
 
 def _managed(dtype: Any, device: str) -> dict[str, Any]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from .. import Generation, Section
+from .attention import Kernel
 
 
 class WanSettings(Section):
@@ -39,6 +40,30 @@ class WanSettings(Section):
     vae_tiling: Literal["on", "off"] = Field(
         "on", description="encode and decode in overlapping tiles: less memory, other pixels"
     )
+    compile: bool = Field(
+        False, description="run the blocks under torch.compile: faster, with other last bits"
+    )
+    attention: Kernel = Field(
+        "torch",
+        description="the attention kernel: torch leaves the choice to torch, cudnn and flash are "
+        "torch's own, flash_attention_4 comes with the extra `fast`; each has other last bits",
+    )
+    fp8: bool = Field(
+        False,
+        description="multiply eight-bit floats in the blocks' linear layers: faster, half the "
+        "memory, and another output",
+    )
+    tea_cache: float | None = Field(
+        None,
+        gt=0,
+        description="leave steps out up to such a change (0.05 to 0.3): faster, and another output",
+    )
+    keep_latents_every: int = Field(
+        5,
+        ge=0,
+        description="steps after which a video's latents are written to disk, to go on from "
+        "after a kill; 0 never; no pixel depends on it",
+    )
 
     @field_validator("vae_tiling", mode="before")
     @classmethod
@@ -47,10 +72,24 @@ class WanSettings(Section):
         return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
     @model_validator(mode="after")
-    def _limit_is_managed(self) -> WanSettings:
+    def _fit_together(self) -> WanSettings:
         if self.vram_limit_gb is not None and self.vram != "managed":
             raise ValueError("vram_limit_gb has a meaning only with vram: managed")
+        if self.vram == "managed" and (self.compile or self.fp8):
+            raise ValueError("compile and fp8 need vram: resident, for managed layers move")
+        if self.dtype == "float32" and (self.fp8 or self.attention != "torch"):
+            raise ValueError("fp8 and attention kernels other than torch need dtype: bfloat16")
         return self
+
+    def speed(self) -> dict[str, Any]:
+        """Those settings for speed that are not the plain path's: each changes the output, if
+        only in its last bits."""
+        names = ("compile", "attention", "fp8", "tea_cache")
+        return {
+            name: getattr(self, name)
+            for name in names
+            if getattr(self, name) != type(self).model_fields[name].default
+        }
 
 
 class WanGeneration(Generation):

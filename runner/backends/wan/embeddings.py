@@ -1,0 +1,131 @@
+"""Prompt embeddings, computed once per sweep and kept in the run folder's cache.
+
+The text encoder is loaded for as long as it has something to encode, all that the sweep is known
+to need in one go, and freed again: the denoising has the GPU to itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from ...job import sha256_of
+from ...run_folder import locked
+from .tensor_file import read_tensors, try_to_write
+
+logger = logging.getLogger("sweep.wan")
+
+AT_ONCE = 1000
+"""So many texts are encoded ahead with one loading of the text encoder."""
+
+Encode = Callable[[str], Any]
+"""Gives a text's embedding, (1, length, width)."""
+
+
+class PromptEmbeddings:
+    """The embeddings of one text encoder's texts.
+
+    Args:
+        folder: where they are kept; shared by all workers of a sweep.
+        encoder: what decides an embedding beside the text: the encoder's files by content, the
+            arithmetic's type, the device.
+        open_encoder: loads the text encoder, and frees it again.
+        known: the texts that this sweep is known to need.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        encoder: dict[str, Any],
+        open_encoder: Callable[[], AbstractContextManager[Encode]],
+        known: Callable[[], Iterable[str]],
+    ) -> None:
+        self._folder = folder
+        self._encoder = encoder
+        self._open_encoder = open_encoder
+        self._known = known
+
+    def make_known(self, *, wait: bool) -> bool:
+        """Make what is missing of the known texts, and let other workers have it.
+
+        Args:
+            wait: for a worker that is at it already; otherwise nothing is done beside one.
+
+        Returns:
+            Whether all known texts are there now, as far as they are made ahead.
+        """
+        if not self._missing():
+            return True
+        with locked(self._lock, wait=wait) as is_ours:
+            if is_ours:
+                self._make(self._missing())
+        return is_ours
+
+    def of(self, text: str) -> Any:
+        """The embedding of a text, on the CPU: (1, length, width). Made where it is missing, and
+        known texts with it."""
+        found = self._read(text)
+        if found is None:
+            with locked(self._lock):
+                # Another worker may just have made it.
+                found = self._read(text)
+                if found is None:
+                    others = [other for other in self._missing() if other != text]
+                    found = self._make([text, *others])
+        return found
+
+    def path(self, text: str) -> Path:
+        """Where a text's embedding is kept."""
+        return self._folder / f"{sha256_of({**self._encoder, 'text': text})}.safetensors"
+
+    @property
+    def _lock(self) -> Path:
+        return self._folder / "lock"
+
+    def _missing(self) -> list[str]:
+        known = (text for text in dict.fromkeys(self._known()) if not self.path(text).exists())
+        return list(islice(known, AT_ONCE))
+
+    def _make(self, texts: list[str]) -> Any:
+        """Encode and keep texts; returns the first one's embedding."""
+        if not texts:
+            return None
+        start = time.monotonic()
+        first = None
+        with self._open_encoder() as encode:
+            for number, text in enumerate(texts):
+                embedding = encode(text).cpu()
+                first = embedding if first is None else first
+                # Rows past the text's end are zero: not worth their room on the disk.
+                rows = _rows(embedding)
+                tensors = {"rows": embedding[:, :rows]}
+                facts = {"length": str(embedding.shape[1])}
+                if not try_to_write(self.path(text), tensors, facts):
+                    texts = texts[: number + 1]
+                    break
+        logger.info("%d prompt embeddings made in %.1f s", len(texts), time.monotonic() - start)
+        return first
+
+    def _read(self, text: str) -> Any:
+        import torch
+
+        held = read_tensors(self.path(text))
+        if held is None:
+            return None
+        rows, length = held[0]["rows"], int(held[1]["length"])
+        embedding = torch.zeros((1, length, rows.shape[2]), dtype=rows.dtype)
+        embedding[:, : rows.shape[1]] = rows
+        return embedding
+
+
+def _rows(embedding: Any) -> int:
+    """How many rows there are up to the last that is not zero in every bit."""
+    import torch
+
+    used = embedding[0].contiguous().view(torch.uint8).any(dim=1).nonzero()
+    return int(used[-1]) + 1 if len(used) else 0

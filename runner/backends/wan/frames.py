@@ -1,0 +1,63 @@
+"""From latents to frames: the VAE's decoding with its tiles blended where they were decoded.
+
+diffsynth adds the tiles up in host memory and turns pixels into bytes there, frame by frame, while
+the GPU waits. The same operations on the same numbers give the same bytes on the GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    Frames = npt.NDArray[np.uint8]
+
+TILE = (30, 52)
+STRIDE = (15, 26)
+"""diffsynth's own, in latent pixels: height and width."""
+
+
+def decode_frames(vae: Any, latents: Any, *, device: Any, tiled: bool) -> Frames:
+    """Frames, uint8 (frames, height, width, 3), of latents (1, 16, ...) in the VAE's dtype."""
+    if tiled:
+        video = _decode_tiled(vae, latents.to(device))
+    else:
+        video = vae.decode(latents, device=device, tiled=False)
+    # diffsynth's steps, each rounded to the dtype.
+    pixels = ((video[0] + 1) * 127.5).clip(0, 255)
+    frames: Frames = pixels.permute(1, 2, 3, 0).byte().contiguous().cpu().numpy()
+    return frames
+
+
+def _decode_tiled(vae: Any, latents: Any) -> Any:
+    """A video, (1, 3, frames, height, width) from -1 to 1, decoded in overlapping tiles."""
+    import torch
+
+    factor = vae.upsampling_factor
+    length, height, width = latents.shape[2:]
+    shape = (4 * length - 3, height * factor, width * factor)
+    options = {"dtype": latents.dtype, "device": latents.device}
+    values, weights = torch.zeros((1, 3, *shape), **options), torch.zeros((1, 1, *shape), **options)
+    borders = tuple((TILE[axis] - STRIDE[axis]) * factor for axis in (0, 1))
+    for top in _starts(height, 0):
+        for left in _starts(width, 1):
+            bottom, right = top + TILE[0], left + TILE[1]
+            tile = vae.model.decode(latents[..., top:bottom, left:right], vae.scale)
+            ends = (top == 0, bottom >= height, left == 0, right >= width)
+            mask = vae.build_mask(tile, is_bound=ends, border_width=borders).to(**options)
+            rows = slice(top * factor, top * factor + tile.shape[3])
+            columns = slice(left * factor, left * factor + tile.shape[4])
+            values[..., rows, columns] += tile * mask
+            weights[..., rows, columns] += mask
+    return (values / weights).clamp_(-1, 1)
+
+
+def _starts(size: int, axis: int) -> Iterator[int]:
+    """Where tiles begin along an axis: every stride, as long as the one before did not reach
+    the end."""
+    for start in range(0, size, STRIDE[axis]):
+        if start < STRIDE[axis] or start - STRIDE[axis] + TILE[axis] < size:
+            yield start

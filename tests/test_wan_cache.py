@@ -1,0 +1,180 @@
+"""What the Wan backend keeps in the run folder's cache, through the real models."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from wan_jobs import PROMPT, group_of, job_of, load, moving_square, silent
+
+from runner.backends.wan import WanBackend
+from runner.backends.wan.embeddings import PromptEmbeddings
+from runner.backends.wan.tensor_file import read_facts, read_tensors, write_tensors
+from runner.job import Job
+from runner.run_folder import locked
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("modelscope")
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Job:
+    return job_of(moving_square(tmp_path / "square.mp4", 6))
+
+
+def latents_of(backend: WanBackend, job: Job, scratch: Path) -> Any:
+    backend.prepare(group_of(job))
+    return backend.latents(job, scratch, silent).cpu()
+
+
+def made(cache: Path) -> set[Path]:
+    """The files of the cache, without locks."""
+    return {path for path in cache.rglob("*.safetensors") if path.is_file()}
+
+
+def test_cached_equals_uncached_bit_for_bit(job: Job, tmp_path: Path) -> None:
+    """Embeddings and reference latents from the cache give the latents of those just made."""
+    uncached = latents_of(load(DEVICE, tmp_path / "one"), job, tmp_path)
+    files = made(tmp_path / "one")
+    assert {path.parent.name for path in files} == {"prompts", "references"}
+    assert len(files) == 3, "a prompt, its negative prompt, a reference"
+    cached = latents_of(load(DEVICE, tmp_path / "one"), job, tmp_path)
+    assert made(tmp_path / "one") == files
+    assert torch.equal(cached, uncached)
+
+
+def test_the_text_encoder_is_not_loaded_where_all_embeddings_are_there(
+    job: Job, tmp_path: Path
+) -> None:
+    """It may even be gone from the disk by the time of denoising: nothing reads it."""
+    cache = tmp_path / "cache"
+    others = [replace(job, prompt_text=text) for text in ("a dog", "a red ball")]
+    jobs = [job, *others]
+    first = load(DEVICE, cache, jobs)
+    assert len(made(cache)) == 4
+    assert first._pipe.text_encoder is None
+    expected = latents_of(first, others[1], tmp_path)
+
+    class Guarded(WanBackend):
+        def _open_text_encoder(self) -> Any:
+            raise AssertionError("the text encoder was loaded")
+
+    second = Guarded(first.settings, tmp_path)
+    from runner.backends import Machine
+
+    second.load(Machine(DEVICE, cache, jobs=lambda: jobs))
+    assert torch.equal(latents_of(second, others[1], tmp_path), expected)
+
+
+@pytest.mark.parametrize("damage", ["cut short", "a byte changed", "emptied"])
+def test_a_damaged_file_is_made_again(job: Job, tmp_path: Path, damage: str) -> None:
+    cache = tmp_path / "cache"
+    expected = latents_of(load(DEVICE, cache, [job]), job, tmp_path)
+    good = {path: path.read_bytes() for path in made(cache)}
+    for path, content in good.items():
+        if damage == "cut short":
+            path.write_bytes(content[:-100])
+        elif damage == "emptied":
+            path.write_bytes(b"")
+        else:
+            path.write_bytes(content[:-100] + bytes([content[-100] ^ 1]) + content[-99:])
+    assert torch.equal(latents_of(load(DEVICE, cache, [job]), job, tmp_path), expected)
+    assert made(cache) == set(good)
+    assert all(read_tensors(path) is not None for path in good)
+
+
+def test_another_dtype_has_its_own_files(job: Job, tmp_path: Path) -> None:
+    latents_of(load(DEVICE, tmp_path, [job]), job, tmp_path)
+    latents_of(load(DEVICE, tmp_path, [job], dtype="float32"), job, tmp_path)
+    assert len(made(tmp_path)) == 6
+
+
+def test_a_clip_read_ahead_gives_the_same_latents(job: Job, tmp_path: Path) -> None:
+    """Also where another file has taken its place meanwhile, and where another group comes."""
+    clip = Path(job.reference.path)
+    other = job_of(moving_square(tmp_path / "other.mp4", 2))
+    expected = latents_of(load(DEVICE, tmp_path / "a"), other, tmp_path)
+    backend = load(DEVICE, tmp_path / "b")
+    backend.look_ahead(group_of(job))
+    assert torch.equal(latents_of(backend, other, tmp_path), expected)
+
+    backend = load(DEVICE, tmp_path / "c")
+    backend.look_ahead(group_of(other))
+    assert torch.equal(latents_of(backend, other, tmp_path), expected)
+
+    backend = load(DEVICE, tmp_path / "d")
+    backend.look_ahead(group_of(job))
+    backend._references._pool.shutdown(wait=True)  # type: ignore[union-attr]
+    clip.unlink()
+    moved = replace(other, reference=replace(other.reference, path=str(clip)))
+    Path(other.reference.path).rename(clip)
+    assert torch.equal(latents_of(backend, moved, tmp_path), expected)
+
+
+class Encoder:
+    """Counts what it encodes; one word is one row."""
+
+    def __init__(self) -> None:
+        self.openings = 0
+        self.texts: list[str] = []
+
+    @contextmanager
+    def open(self) -> Iterator[Any]:
+        self.openings += 1
+        yield self.encode
+
+    def encode(self, text: str) -> Any:
+        self.texts.append(text)
+        embedding = torch.zeros((1, 8, 4), dtype=torch.bfloat16)
+        embedding[0, : len(text.split())] = -len(text)
+        return embedding
+
+
+def test_workers_share_the_work_of_encoding(tmp_path: Path) -> None:
+    """Beside one that is at it, another does something else, or waits and finds all there."""
+    encoder, known = Encoder(), ["a", "b c", "a", "一 二 三"]
+    workers = [
+        PromptEmbeddings(tmp_path, {"encoder": 1}, encoder.open, lambda: known) for _ in range(4)
+    ]
+    with locked(tmp_path / "lock"):
+        assert not workers[0].make_known(wait=False)
+    threads = [
+        threading.Thread(target=worker.make_known, kwargs={"wait": True}) for worker in workers
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert encoder.openings == 1
+    assert encoder.texts == ["a", "b c", "一 二 三"]
+    assert torch.equal(workers[3].of("b c"), encoder.encode("b c"))
+
+
+def test_a_prompt_that_was_added_later_is_made_with_the_others(tmp_path: Path) -> None:
+    """One loading of the text encoder serves for all that are missing by then."""
+    encoder, known = Encoder(), [PROMPT]
+    worker = PromptEmbeddings(tmp_path, {}, encoder.open, lambda: known)
+    assert worker.make_known(wait=False)
+    known += ["new", "", "newer"]
+    assert torch.equal(worker.of("newer")[0, :, 0], torch.tensor([-5.0] + 7 * [-0.0]))
+    assert torch.equal(worker.of(""), torch.zeros((1, 8, 4), dtype=torch.bfloat16))
+    assert encoder.openings == 2
+    assert worker.of("new").dtype == torch.bfloat16
+
+
+def test_tensors_come_back_as_they_were(tmp_path: Path) -> None:
+    tensors = {"一": torch.randn(3, 5).bfloat16(), "b": torch.arange(4)}
+    write_tensors(tmp_path / "深" / "x", tensors, {"step": "3", "名": "值"})
+    assert read_facts(tmp_path / "深" / "x").items() >= {"step": "3", "名": "值"}.items()
+    found = read_tensors(tmp_path / "深" / "x")
+    assert found is not None
+    assert all(torch.equal(found[0][name], tensors[name]) for name in tensors)
+    assert found[1] == {"step": "3", "名": "值"}
+    assert read_tensors(tmp_path / "absent") is None

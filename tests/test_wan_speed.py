@@ -1,0 +1,222 @@
+"""The settings for speed: what each computes, what it needs, and that none is on by itself."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+from wan_jobs import group_of, job_of, load, moving_square, silent
+
+from runner.backends import Interrupted
+from runner.backends.wan import WanBackend
+from runner.backends.wan.attention import attend_with, require_kernel
+from runner.backends.wan.settings import WanSettings
+from runner.errors import UserError
+from runner.job import Job
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("modelscope")
+
+from runner.backends.wan import fast_blocks  # noqa: E402 - needs torch
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+STEPS = 6
+
+
+@pytest.fixture(scope="module")
+def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
+    clip = moving_square(tmp_path_factory.mktemp("clips") / "square.mp4", 6)
+    return job_of(clip, fingerprint="f" * 64, num_inference_steps=STEPS)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def backend_of(cache: Path, job: Job, **changes: Any) -> WanBackend:
+    backend = load(DEVICE, cache, [job], **changes)
+    backend.prepare(group_of(job))
+    return backend
+
+
+def latents_of(cache: Path, job: Job, scratch: Path, **changes: Any) -> Any:
+    backend = backend_of(cache, job, keep_latents_every=0, **changes)
+    return backend.latents(job, scratch, silent).double().cpu()
+
+
+def distance(one: Any, other: Any) -> float:
+    """Relative, in the 2-norm."""
+    return float((one - other).norm() / other.norm())
+
+
+@pytest.fixture(scope="module")
+def plain(cache: Path, job: Job) -> Any:
+    return latents_of(cache, job, cache)
+
+
+def test_blocks_as_one_function_compute_what_diffsynth_computes(
+    cache: Path, job: Job, tmp_path: Path
+) -> None:
+    """In float32, where rounding hides nothing, the latents agree to five digits."""
+    exact = latents_of(cache, job, tmp_path, dtype="float32")
+    backend = backend_of(cache, job, keep_latents_every=0, dtype="float32")
+    attend = attend_with("torch")
+    fast_blocks.use_fast_blocks(backend._pipe.dit, attend, compiled=False, fp8=False)
+    ours = backend.latents(job, tmp_path, silent).double().cpu()
+    assert 0 < distance(ours, exact) < 1e-5
+
+
+def test_a_block_is_one_graph(cache: Path, job: Job, tmp_path: Path) -> None:
+    """torch.compile follows it without a break, and one graph serves all blocks."""
+    dit = backend_of(cache, job)._pipe.dit
+    fast_blocks.use_fast_blocks(dit, attend_with("torch"), compiled=False, fp8=False)
+    graphs: list[Any] = []
+
+    def count(graph: Any, _inputs: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    torch._dynamo.reset()
+    run = torch.compile(dit.blocks[0]._run, backend=count, fullgraph=True, dynamic=False)
+    x = torch.randn(1, 12, dit.dim, dtype=torch.bfloat16, device=DEVICE)
+    rest = (
+        torch.randn(1, 5, dit.dim, dtype=torch.bfloat16, device=DEVICE),
+        torch.randn(1, 6, dit.dim, dtype=torch.bfloat16, device=DEVICE),
+        torch.randn(12, 1, dit.dim // 16, dtype=torch.float32, device=DEVICE),
+        torch.randn(12, 1, dit.dim // 16, dtype=torch.float32, device=DEVICE),
+    )
+    with torch.no_grad():
+        for block in dit.blocks:
+            out = run(block._weights, block._sizes, x, *rest)
+            assert torch.equal(out, block._run(block._weights, block._sizes, x, *rest))
+    assert len(graphs) == 1
+
+
+@pytest.mark.skipif(DEVICE == "cpu" and not shutil.which("g++"), reason="needs a compiler")
+def test_compiled_is_no_further_from_float32_than_plain(
+    cache: Path, job: Job, plain: Any, tmp_path: Path
+) -> None:
+    """Compiled blocks round less often. They are not the plain path's bits."""
+    exact = latents_of(cache, job, tmp_path, dtype="float32")
+    compiled = latents_of(cache, job, tmp_path, compile=True)
+    assert distance(compiled, plain) > 0
+    assert distance(compiled, exact) < 1.1 * distance(plain, exact)
+
+
+def test_fp8_is_another_output_but_a_close_one(
+    cache: Path, job: Job, plain: Any, tmp_path: Path
+) -> None:
+    """Much nearer than that of another seed."""
+    found = distance(latents_of(cache, job, tmp_path, fp8=True), plain)
+    other = latents_of(cache, replace(job, seed=43), tmp_path)
+    assert 0 < found < distance(other, plain) / 2
+
+
+def test_an_fp8_layer_is_the_layer_but_for_rounding() -> None:
+    """Rows of very different size keep their digits, for each has its scale."""
+    torch.manual_seed(0)
+    size = 10.0 ** torch.linspace(-6, 3, 64)
+    x = (torch.randn(1, 64, 256) * size[:, None]).bfloat16().to(DEVICE)
+    weight = torch.randn(128, 256).bfloat16().to(DEVICE) / 16
+    bias = torch.randn(128).bfloat16().to(DEVICE)
+    rows, scale = fast_blocks.to_float8(weight)
+    part = fast_blocks.Linear(rows, None, scale.t().contiguous())
+    found = fast_blocks.linear(part, x).double()[0]
+    exact = (x.double() @ weight.double().t())[0]
+    assert float(((found - exact).norm(dim=1) / exact.norm(dim=1)).max()) < 0.05
+    zero = fast_blocks.linear(part._replace(bias=bias), torch.zeros_like(x))
+    assert torch.equal(zero[0], bias.expand(64, -1))
+
+
+def forwards(backend: WanBackend, job: Job, scratch: Path, on_step: Any) -> tuple[int, Any]:
+    """How often the blocks were run for a job, and its latents, None where it was ended."""
+    calls = 0
+
+    def count(*_: Any) -> None:
+        nonlocal calls
+        calls += 1
+
+    hook = backend._pipe.dit.blocks[0].register_forward_hook(count)
+    try:
+        latents = backend.latents(job, scratch, on_step)
+    except Interrupted:
+        latents = None
+    finally:
+        hook.remove()
+    return calls, latents
+
+
+def test_tea_cache_leaves_steps_out(cache: Path, job: Job, plain: Any, tmp_path: Path) -> None:
+    """Never the first and the last; with a threshold that nothing reaches, all others."""
+    backend = backend_of(cache, job, keep_latents_every=0, tea_cache=1e9)
+    calls, latents = forwards(backend, job, tmp_path, silent)
+    assert calls == 4
+    assert distance(latents.double().cpu(), plain) > 0
+
+
+@pytest.mark.parametrize(("threshold", "every"), [(0.05, 1), (0.2, 2), (1e9, 1)])
+def test_tea_cache_goes_on_with_the_same_bytes(
+    cache: Path, job: Job, threshold: float, every: int, tmp_path: Path
+) -> None:
+    """Wherever it is interrupted: what it carries is made again from the latents on disk."""
+    backend = backend_of(cache, job, keep_latents_every=every, tea_cache=threshold)
+    scratch = tmp_path / "whole"
+    whole = backend.latents(job, scratch, silent)
+    for step in range(1, STEPS):
+
+        def end(done: int, _total: int, step: int = step) -> None:
+            if done == step:
+                raise Interrupted
+
+        scratch = tmp_path / str(step)
+        assert forwards(backend, job, scratch, end)[1] is None
+        assert backend.steps_kept(job, scratch) < step
+        assert torch.equal(backend.latents(job, scratch, silent), whole)
+
+
+def test_no_setting_for_speed_is_on_by_itself(tmp_path: Path) -> None:
+    """And one that is on belongs to what decides the output; finished sweeps stay as they are."""
+    identity = WanBackend(WanSettings(), tmp_path).identity()
+    assert set(identity) == {"weights", "dtype", "vae_tiling"}
+    changed: list[dict[str, Any]] = [
+        {"compile": True},
+        {"attention": "cudnn"},
+        {"fp8": True},
+        {"tea_cache": 0.1},
+    ]
+    for change in changed:
+        assert WanBackend(WanSettings(**change), tmp_path).identity() == {**identity, **change}
+    assert WanBackend(WanSettings(keep_latents_every=7), tmp_path).identity() == identity
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"compile": True, "vram": "managed"}, "vram: resident"),
+        ({"fp8": True, "vram": "managed"}, "vram: resident"),
+        ({"fp8": True, "dtype": "float32"}, "dtype: bfloat16"),
+        ({"attention": "flash", "dtype": "float32"}, "dtype: bfloat16"),
+        ({"attention": "flash_attention_2"}, "flash_attention_4"),
+        ({"tea_cache": 0}, "greater than 0"),
+        ({"keep_latents_every": -1}, "greater than or equal to 0"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        WanSettings(**settings)
+
+
+def test_a_missing_kernel_is_said_before_anything_starts(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="attention: cudnn needs a GPU"):
+        WanBackend(WanSettings(attention="cudnn"), tmp_path).check_launch("cpu", explicit=False)
+    with pytest.raises(UserError, match=r"compute capability 9\.0, this one has 8\.9"):
+        require_kernel("flash_attention_4", "cuda", (8, 9))
+    with pytest.raises(UserError, match=r"pip install 'sweep-runner\[fast\]'"):
+        require_kernel("flash_attention_4", "cuda", (9, 0))
+    require_kernel("torch", "cpu", None)
+    require_kernel("cudnn", "cuda", None)

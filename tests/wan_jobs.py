@@ -1,0 +1,72 @@
+"""What the tests of the Wan backend share: a moving clip, a job of it, a loaded backend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from runner.backends import Group, Machine
+from runner.backends.wan import WanBackend
+from runner.backends.wan.settings import WanSettings
+from runner.job import Job, Reference
+from runner.run_folder import sha256_file
+from runner.video import write_video
+
+Frames = npt.NDArray[np.uint8]
+
+GENERATION: dict[str, Any] = {
+    "width": 112,
+    "height": 64,
+    "num_frames": 9,
+    "fps": 8,
+    "num_inference_steps": 3,
+    "negative_prompt": "blurry",
+}
+PROMPT = "一只猫在夕阳下奔跑, a cat runs 🙂"
+
+
+def moving_square(path: Path, speed: int) -> Path:
+    """A clip of a square that moves `speed` pixels a frame over a coloured ground."""
+    rows, columns = np.mgrid[:64, :112]
+    frames = np.zeros((9, 64, 112, 3), np.uint8)
+    for number, frame in enumerate(frames):
+        frame[..., 0], frame[..., 1] = columns * 2, rows * 3
+        left = 10 + speed * number
+        frame[20:40, left : left + 20] = (250, 250, 40)
+    write_video(path, frames, fps=8, quality=9)
+    return path
+
+
+def job_of(clip: Path, *, fingerprint: str = "", prompt: str = PROMPT, **parameters: Any) -> Job:
+    """A job of a clip; without a fingerprint none of its latents are kept."""
+    return Job(
+        id="0" * 16,
+        category="c",
+        video="square",
+        prompt=0,
+        seed=42,
+        prompt_text=prompt,
+        reference=Reference(str(clip), sha256_file(clip)),
+        parameters={**GENERATION, **parameters},
+        fingerprint=fingerprint,
+        output="c/square/seed_42_prompt_0.mp4",
+    )
+
+
+def group_of(job: Job) -> Group:
+    return Group(job.group, Path(job.reference.path), job.parameters, job.reference.sha256)
+
+
+def load(device: str, cache: Path, jobs: Iterable[Job] = (), **settings: Any) -> WanBackend:
+    """A backend loaded for these jobs, none of them prepared."""
+    backend = WanBackend(WanSettings(**settings), cache)
+    backend.load(Machine(device, cache, jobs=lambda: jobs))
+    return backend
+
+
+def silent(_done: int, _total: int) -> None:
+    """For `on_step`."""
