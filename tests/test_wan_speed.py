@@ -211,6 +211,15 @@ def test_what_does_not_fit_together_is_refused(settings: dict[str, Any], message
         WanSettings(**settings)
 
 
+def test_a_missing_compiler_is_said_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match=r"compile: needs one of g\+\+"):
+        WanBackend(WanSettings(compile=True), tmp_path).check_launch("cpu", explicit=False)
+    WanBackend(WanSettings(), tmp_path).check_launch("cpu", explicit=False)
+
+
 def test_a_missing_kernel_is_said_before_anything_starts(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="attention: cudnn needs a GPU"):
         WanBackend(WanSettings(attention="cudnn"), tmp_path).check_launch("cpu", explicit=False)

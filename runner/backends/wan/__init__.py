@@ -7,6 +7,7 @@ import functools
 import gc
 import importlib.util
 import re
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from .references import References
 
 FP8_CAPABILITY = (8, 9)
+COMPILERS = ("g++", "clang++", "gcc", "clang", "cc")
+"""What torch.compile builds its programs with."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -247,6 +250,11 @@ class WanBackend(Backend[WanSettings]):
             raise UserError(
                 "model.fp8: needs a GPU of compute capability 8.9 (Ada, Hopper or later), this "
                 f"one has {has[0]}.{has[1]}; set model.fp8: false"
+            )
+        if self.settings.compile and not any(map(shutil.which, COMPILERS)):
+            raise UserError(
+                f"model.compile: needs one of {', '.join(COMPILERS)} to build with, and none is "
+                "installed; install one, or set model.compile: false"
             )
 
     def _load(self, parts: Sequence[str]) -> Any:
