@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 from random_checkpoint import random_numbers
 
+from runner.backends.model_file import BLOCK, BLOCKS, content_of
 from runner.backends.wan import WanBackend, tiny
-from runner.backends.wan.checkpoint import BLOCK, BLOCKS, Checkpoint, content_of
+from runner.backends.wan.checkpoint import Checkpoint
 from runner.backends.wan.made_up import write_checkpoint
 from runner.backends.wan.memory import Weights, weights_of
 from runner.backends.wan.settings import WanSettings

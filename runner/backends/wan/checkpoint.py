@@ -12,7 +12,6 @@ Weights may be `.safetensors` or `.pth`; where both are there, `.safetensors` is
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import re
@@ -23,6 +22,7 @@ from typing import Any
 
 from ...errors import UserError
 from ...job import sha256_of
+from ..model_file import content_of, header_bytes
 
 DIT = "diffusion_pytorch_model"
 TEXT_ENCODER = "models_t5_umt5-xxl-enc-bf16"
@@ -30,8 +30,6 @@ VAE = "Wan2.1_VAE"
 TOKENIZER = "google/umt5-xxl"
 
 SUFFIXES = (".safetensors", ".pth")
-BLOCK = 64 * 1024
-BLOCKS = 64
 FULL_SIZE = 4 * 1024**3
 _SHARD = re.compile(r"-\d{5}-of-(\d{5})$")
 
@@ -150,43 +148,13 @@ class Checkpoint:
         return sorted(expected - present)
 
 
-def content_of(path: Path) -> dict[str, Any]:
-    """A file's size, sha256 of its header, and sha256 of blocks sampled at fixed places.
-
-    The first and the last block are among them; a file of up to 4 MiB is read whole.
-    """
-    size = path.stat().st_size
-    sampled = hashlib.sha256()
-    with path.open("rb") as file:
-        header = file.read(8 + _header_bytes(path)) if path.suffix == ".safetensors" else b""
-        header = header or file.read(BLOCK)
-        whole = size <= BLOCK * BLOCKS
-        starts = [0] if whole else [i * (size - BLOCK) // (BLOCKS - 1) for i in range(BLOCKS)]
-        for start in starts:
-            file.seek(start)
-            sampled.update(file.read(size if whole else BLOCK))
-    return {
-        "size": size,
-        "header": hashlib.sha256(header).hexdigest(),
-        "blocks": sampled.hexdigest(),
-    }
-
-
-def _header_bytes(path: Path) -> int:
-    # https://huggingface.co/docs/safetensors: eight little-endian bytes give the length of a
-    # JSON header. A length that cannot be true is left for the loader to refuse.
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-    return length if length <= path.stat().st_size else 0
-
-
 def tensors_in(path: Path) -> dict[str, list[int]]:
     """The shape of every tensor in a `.safetensors` file, from its header alone.
 
     Raises:
         UserError: the header cannot be read, or the file is longer or shorter than it says.
     """
-    length = _header_bytes(path)
+    length = header_bytes(path)
     try:
         with path.open("rb") as file:
             file.seek(8)

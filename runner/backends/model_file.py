@@ -1,0 +1,40 @@
+"""A model file's content in brief: enough to tell it from every other, quick on 40 GB."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+BLOCK = 64 * 1024
+BLOCKS = 64
+
+
+def content_of(path: Path) -> dict[str, Any]:
+    """A file's size, sha256 of its header, and sha256 of blocks sampled at fixed places.
+
+    The first and the last block are among them; a file of up to 4 MiB is read whole.
+    """
+    size = path.stat().st_size
+    sampled = hashlib.sha256()
+    with path.open("rb") as file:
+        header = file.read(8 + header_bytes(path)) if path.suffix == ".safetensors" else b""
+        header = header or file.read(BLOCK)
+        whole = size <= BLOCK * BLOCKS
+        starts = [0] if whole else [i * (size - BLOCK) // (BLOCKS - 1) for i in range(BLOCKS)]
+        for start in starts:
+            file.seek(start)
+            sampled.update(file.read(size if whole else BLOCK))
+    return {
+        "size": size,
+        "header": hashlib.sha256(header).hexdigest(),
+        "blocks": sampled.hexdigest(),
+    }
+
+
+def header_bytes(path: Path) -> int:
+    # https://huggingface.co/docs/safetensors: eight little-endian bytes give the length of a
+    # JSON header. A length that cannot be true is left for the loader to refuse.
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    return length if length <= path.stat().st_size else 0
