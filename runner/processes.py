@@ -17,6 +17,8 @@ from types import FrameType
 
 PR_SET_PDEATHSIG = 1
 POLL_SECONDS = 0.05
+SESSION_PASSES = 10
+"""A process may start another while its session is being killed; not for ever."""
 NICENESS = 10
 
 
@@ -70,6 +72,12 @@ class ProcessId:
 
 def _start_ticks(pid: int) -> int | None:
     """Field 22 of proc_pid_stat(5), or None for a process that has ended."""
+    fields = _stat_fields(pid)
+    return None if fields is None or fields[0] in (b"Z", b"X") else int(fields[19])
+
+
+def _stat_fields(pid: int) -> list[bytes] | None:
+    """The fields of proc_pid_stat(5) from the third on, or None where there is no such process."""
     try:
         # Not by a file object: each claim asks this of every other worker.
         descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
@@ -80,9 +88,28 @@ def _start_ticks(pid: int) -> int | None:
     except OSError:
         return None
     # The program's name stands in parentheses and may hold any character, these included.
-    fields = text.rpartition(b")")[2].split()
-    state, ticks = fields[0], fields[19]
-    return None if state in (b"Z", b"X") else int(ticks)
+    return text.rpartition(b")")[2].split()
+
+
+def kill_session(leader: int) -> None:
+    """Kill every process of the session that a process has begun, whatever group it is in."""
+    for _ in range(SESSION_PASSES):
+        members = session_members(leader)
+        if not members:
+            return
+        for pid in members:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def session_members(leader: int) -> list[int]:
+    """The living processes of a session: field 6 of proc_pid_stat(5)."""
+    found = []
+    for pid in (int(folder.name) for folder in Path("/proc").iterdir() if folder.name.isdigit()):
+        fields = _stat_fields(pid)
+        if fields is not None and int(fields[3]) == leader and fields[0] not in (b"Z", b"X"):
+            found.append(pid)
+    return found
 
 
 def die_with_parent(parent: int) -> None:

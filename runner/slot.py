@@ -31,7 +31,7 @@ from .errors import UserError
 from .failures import is_disk_full
 from .gpus import find_gpus
 from .placement import Slot
-from .processes import ProcessId, Stop, die_with_parent
+from .processes import ProcessId, Stop, die_with_parent, kill_session
 from .run_folder import RunFolder
 
 GRACE_SECONDS = 30.0
@@ -176,7 +176,7 @@ class Supervisor:
     def _kill(self) -> None:
         if self._worker is not None and self._worker.poll() is None:
             self.log.say(f"the worker did not end within {GRACE_SECONDS:.0f} s; killing it")
-            kill_group(self._worker.pid)
+            kill_all(self._worker.pid)
 
     def run(self, lock: int) -> int:
         """Run workers one after the other; returns the exit status of the slot."""
@@ -221,7 +221,7 @@ class Supervisor:
         copying.start()
         status = self._wait(worker)
         # Whatever the worker started goes with it; it would also keep the log's pipe open.
-        kill_group(worker.pid)
+        kill_all(worker.pid)
         copying.join()
         worker.stdout.close()
         if status < 0:
@@ -242,7 +242,7 @@ class Supervisor:
                     beat, since = pulse.stat().st_mtime_ns, time.monotonic()
             if time.monotonic() - since > self.silent_seconds:
                 self.log.say(f"the worker was silent for {self.silent_seconds:.0f} s; killing it")
-                kill_group(worker.pid)
+                kill_all(worker.pid)
 
     def _jobs_done(self) -> int:
         """How many jobs this slot has finished so far, over all its workers."""
@@ -255,9 +255,11 @@ class Supervisor:
             return 0
 
 
-def kill_group(pid: int) -> None:
+def kill_all(pid: int) -> None:
+    """Kill a worker and all that it started: its group at once, then the rest of its session."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
+    kill_session(pid)
 
 
 @contextlib.contextmanager
