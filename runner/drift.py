@@ -21,8 +21,10 @@ SHOWN = 60
 """Characters of a value in a line."""
 LEAD_IN = 12
 """Characters before the first difference that are shown of two long texts."""
-HIDDEN = frozenset({"weights"})
+HIDDEN = frozenset({"weights", "file", "files"})
 """Of the model's identity: hashes that say less to a person than the files do."""
+NAMES = {"weights": "checkpoint"}
+"""Of those hashes: the experiment's key, where it is another."""
 
 
 @dataclass(frozen=True)
@@ -138,16 +140,16 @@ def _model(
     differing = files_that_differ(former, files) if isinstance(former, list) and files else []
     if differing:
         return found + differing
-    return found + [
-        Change(
-            "model.checkpoint",
-            change.before,
-            change.after,
-            f"other weights ({_brief(change.before)} -> {_brief(change.after)})",
-        )
-        for change in changes
-        if change not in found
-    ]
+    return found + [_other_content(change) for change in changes if change not in found]
+
+
+def _other_content(change: Change) -> Change:
+    """A change of files of which nobody can say which of them it was."""
+    key = change.input.removeprefix("model.")
+    key = NAMES.get(key, key)
+    what = "weights" if key == "checkpoint" else "content"
+    note = f"other {what} ({_brief(change.before)} -> {_brief(change.after)})"
+    return Change(f"model.{key}", change.before, change.after, note)
 
 
 def files_that_differ(
@@ -167,7 +169,8 @@ def files_that_differ(
             note = f"{name} has other content ({'of the same size' if same else sizes})"
         else:
             note = f"{name} {'is new' if old is None else 'is no longer there'}"
-        found.append(Change("model.checkpoint", old and dict(old), new and dict(new), note))
+        key = str((new or old or {}).get("key", "checkpoint"))
+        found.append(Change(f"model.{key}", old and dict(old), new and dict(new), note))
     return found
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any
@@ -149,6 +149,24 @@ class GpuError(Exception):
     """For backends without torch."""
 
 
+class ChildDied(Exception):
+    """A process in which a backend works has died."""
+
+
+class ForeignError(Exception):
+    """An exception of another interpreter.
+
+    Args:
+        names: of its class and of those it inherits from, in their order.
+        errno: of an OSError.
+    """
+
+    def __init__(self, names: Sequence[str], text: str, errno: int | None = None) -> None:
+        super().__init__(text)
+        self.names = tuple(names)
+        self.errno = errno
+
+
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _GPU_MEMORY = re.compile(r"CUDA out of memory|CUBLAS_STATUS_ALLOC_FAILED|cudaErrorMemoryAllocation")
 _GPU = re.compile(
@@ -159,14 +177,16 @@ _GPU = re.compile(
 
 def kind_of(error: BaseException) -> FailureKind:
     """The kind of failure that an exception stands for."""
-    if isinstance(error, (BadInput, UserError)):
+    names = set(names_of(error))
+    if isinstance(error, UserError) or "BadInput" in names:
         return FailureKind.BAD_INPUT
     if is_disk_full(error):
         return FailureKind.DISK_FULL
-    names = {cls.__name__ for cls in type(error).__mro__}
+    if isinstance(error, ChildDied):
+        return FailureKind.WORKER_DIED
     text = str(error)
     # MemoryError is Python's own: the host's, in a worker that still lives.
-    if isinstance(error, MemoryError) or "DefaultCPUAllocator: can't allocate" in text:
+    if "MemoryError" in names or "DefaultCPUAllocator: can't allocate" in text:
         return FailureKind.OUT_OF_HOST_MEMORY
     if names & {"OutOfGpuMemory", "OutOfMemoryError"} or _GPU_MEMORY.search(text):
         return FailureKind.OUT_OF_GPU_MEMORY
@@ -180,10 +200,22 @@ def keeps_work(error: BaseException | None) -> bool:
     return error is not None and ANSWERS[kind_of(error)].keeps_work
 
 
+def names_of(error: BaseException) -> tuple[str, ...]:
+    """The names of an exception's class and of those that it inherits from."""
+    if isinstance(error, ForeignError):
+        return error.names
+    return tuple(cls.__name__ for cls in type(error).__mro__)
+
+
+def told(error: BaseException) -> str:
+    """An exception in a record: its class and what it says."""
+    return f"{names_of(error)[0]}: {error}".strip()
+
+
 def is_disk_full(error: BaseException | None) -> bool:
     """Whether an error, or one that caused it, says that the disk or a quota is full."""
     while error is not None:
-        if isinstance(error, OSError) and error.errno in _FULL:
+        if isinstance(error, (OSError, ForeignError)) and error.errno in _FULL:
             return True
         if "database or disk is full" in str(error):
             return True

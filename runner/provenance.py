@@ -36,7 +36,7 @@ def provenance(
     return {
         **inputs_in_common(experiment, recipe),
         "model_files": backend.model_files(),
-        "versions": versions(),
+        "versions": {**versions(), **backend.versions()},
         "host": socket.gethostname(),
         "device": gpu.name if gpu else processor_name(),
         "gpu": gpu and {"number": gpu.number, "uuid": gpu.uuid, "memory_gib": gpu.memory_gib},

@@ -25,10 +25,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..errors import UserError
 from ..job import Job
 
-NAMES = ("fake", "wan")
+NAMES = ("fake", "script", "wan")
 
 OnStep = Callable[[int, int], None]
-"""Called with (steps done, steps in all) after every step; may raise to end the job."""
+"""Called with (steps done, steps in all) after every step; may raise to end the job.
+
+Called with (0, 0) it only asks whether the job shall end, and is no sign of life: for a backend
+that waits for another process."""
 
 
 class Interrupted(BaseException):
@@ -138,6 +141,10 @@ class Backend(ABC, Generic[SettingsT]):
         or none on this machine. It takes about as long as `identity`."""
         return []
 
+    def versions(self) -> dict[str, str]:
+        """Versions of what touches a video outside this interpreter, for its record."""
+        return {}
+
     def peak_memory(self, generation: Generation) -> PeakMemory | None:
         """Peak GPU memory of one worker, or None where it is not known or none is used."""
         return None
@@ -193,6 +200,11 @@ class Backend(ABC, Generic[SettingsT]):
     def reconstruct(self, group: Group) -> Any:
         """A group's reference after encoding and decoding, uint8 RGB frames of its parameters'
         size: the best that a video can look. None where a backend encodes nothing."""
+        return None
+
+    def is_broken(self) -> str | None:
+        """Why this backend can do no further job, or None: then the worker fails, and its slot
+        starts another."""
         return None
 
     def peak_gpu_memory_gib(self) -> float | None:

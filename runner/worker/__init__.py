@@ -18,7 +18,7 @@ from typing import Any
 
 from ..backends import Backend, Group, Interrupted, Machine
 from ..errors import UserError
-from ..failures import ANSWERS, BadInput, FailureKind, is_disk_full, keeps_work, kind_of
+from ..failures import ANSWERS, BadInput, FailureKind, is_disk_full, keeps_work, kind_of, told
 from ..fingerprint import Recipe
 from ..job import Job, JobState
 from ..placement import Slot
@@ -54,6 +54,10 @@ class Restart(Exception):
 
 class Outdated(Restart):
     """The sweep was planned anew with other settings than this worker has loaded."""
+
+
+class Broken(Exception):
+    """The backend can do no further job."""
 
 
 class LoadFailed(Exception):
@@ -138,6 +142,7 @@ class Worker:
         Raises:
             Restart: a new worker would know how to go on.
             LoadFailed: the model could not be loaded.
+            Broken: the backend broke at a job.
         """
         if self._has_ended():
             # Before a large model is loaded in vain.
@@ -168,7 +173,7 @@ class Worker:
         except Exception as error:
             if kind_of(error) is FailureKind.OUT_OF_GPU_MEMORY:
                 return self._cannot_load(error)
-            raise LoadFailed(f"{type(error).__name__}: {error}") from error
+            raise LoadFailed(told(error)) from error
         log.info("model loaded in %.1f s on %s", time.monotonic() - start, self.machine.device)
         self._report_memory()
         return True
@@ -248,7 +253,12 @@ class Worker:
 
         Raises:
             Restart: a new worker shall go on.
+            Broken: this one can do no further job.
         """
+        broken = self.backend.is_broken()
+        if broken is not None:
+            self._finisher.settle()
+            raise Broken(broken)
         restart = self._restart or self.surroundings.recycle(self._jobs_done)
         if restart is not None:
             self._finisher.settle()
@@ -376,7 +386,10 @@ class Worker:
     def _answer(self, making: Making, error: BaseException) -> None:
         """Do what the failure's kind asks for."""
         kind = kind_of(error)
-        message = f"{type(error).__name__}: {error}".strip()
+        message = told(error)
+        if kind is FailureKind.BACKEND_BUG and self.surroundings.is_full():
+            # An encoder whose disk is full says so in its own words.
+            kind = FailureKind.DISK_FULL
         log.error("%s: %s", making.job.id, kind.value, exc_info=error)
         if kind is FailureKind.DISK_FULL:
             self.surroundings.refuse()
@@ -408,11 +421,14 @@ class Worker:
     def _on_step(self, step: int, steps: int) -> None:
         making = self._generating
         assert making is not None
-        making.step()
+        if steps:
+            making.step()
         if self.stop.is_asked:
             raise Interrupted
         if making.is_lost:
             raise LostClaim
+        if not steps:
+            return
         self.show_step(making.claim, step, steps)
         now = time.monotonic()
         if now >= self._next_report:

@@ -34,7 +34,7 @@ from ..queue import Claim, Queue
 from ..queue.claim_order import Taste
 from ..run_folder import RunFolder, locked
 from ..slot import LOAD_FAILED, RESTART
-from . import LoadFailed, Outdated, Restart, Worker
+from . import Broken, LoadFailed, Outdated, Restart, Worker
 from .disk_room import DiskRoom
 from .gpu_watch import GpuWatch
 from .making import Patience
@@ -157,6 +157,9 @@ def main() -> int:
         except LoadFailed:
             log.exception("the model could not be loaded")
             return LOAD_FAILED
+        except Broken as error:
+            log.error("this worker can do no further job: %s", error)  # noqa: TRY400
+            return 1
         except UserError as error:
             log.error("%s", error)  # noqa: TRY400 - a person's mistake needs no traceback
             return 2
