@@ -332,7 +332,7 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     try:
         refuse_two_sources(experiment)
         for kind in ("include", "exclude"):
-            names = list(type(experiment.generation).model_fields)
+            names = experiment.generation.parameter_names()
             check_rules(kind, getattr(experiment, kind), names)
         axes = checked_axes(experiment.generation, experiment.axes)
         experiment = experiment.model_copy(update={"axes": axes})

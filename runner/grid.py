@@ -40,11 +40,11 @@ def checked_axes(generation: Generation, axes: Mapping[str, Sequence[Any]]) -> d
         UserError: a parameter that there is not, a value that the schema refuses, or the same
             value twice.
     """
-    schema = type(generation)
+    names = generation.parameter_names()
     checked: dict[str, list[Any]] = {}
     for name, values in axes.items():
-        if name not in schema.model_fields:
-            raise UserError(unknown_parameter(f"axes.{name}", name, list(schema.model_fields)))
+        if name not in names:
+            raise UserError(unknown_parameter(f"axes.{name}", name, names))
         if name in AXES:
             raise UserError(f"axes.{name}: every grid has that axis; a parameter is called so too")
         if not values:

@@ -44,7 +44,7 @@ def read_job_list(experiment: Experiment) -> list[ListedJob]:
     """
     assert experiment.jobs is not None
     path = experiment.data / experiment.jobs
-    names = list(type(experiment.generation).model_fields)
+    names = experiment.generation.parameter_names()
     settings: dict[str, Setting] = {}
     found: list[ListedJob] = []
     problems: list[str] = []

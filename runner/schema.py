@@ -67,5 +67,12 @@ def _own(backend: str, definitions: dict[str, Any]) -> dict[str, Any]:
         }
         for field in cls.generation_type.model_fields
     }
-    own: dict[str, Any] = {"type": "object", "properties": axes, "additionalProperties": False}
+    takes_any = takes_own_keys(definitions[name])
+    others = {"type": "array", "minItems": 1} if takes_any else False
+    own: dict[str, Any] = {"type": "object", "properties": axes, "additionalProperties": others}
     return {**references, "axes": own}
+
+
+def takes_own_keys(generation: dict[str, Any]) -> bool:
+    """Whether a backend's `generation` takes keys of a person's own."""
+    return generation.get("additionalProperties", True) is not False

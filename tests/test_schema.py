@@ -96,5 +96,22 @@ def test_wan_has_its_own_keys_also_where_no_backend_is_named(project: Project) -
     assert refusals({**values, "backend": "fake"}) != []
 
 
+def test_a_script_has_parameters_of_its_own_and_axes_of_them(project: Project) -> None:
+    """Which of them there are only the experiment says."""
+    (project.root / "m.py").write_text("def load(s): pass\ndef generate(j, p): pass\n")
+    values = yaml.safe_load(project.file.read_text(encoding="utf-8"))
+    values |= {"backend": "script", "model": {"file": "m.py"}, "axes": {"guidance": [1, "强"]}}
+    values["generation"]["guidance"] = 1
+    assert refusals(values) == []
+    assert refusals({**values, "axes": {"guidance": []}}) != []
+    assert refusals({**values, "generation": {"guidance": [1]}}) != []
+    project.file.write_text(yaml.safe_dump(values, allow_unicode=True), encoding="utf-8")
+    own = [setting.parameters["guidance"] for setting in load_experiment(project.file).settings]
+    assert own == [1, "强"]
+    values["axes"] = {"guidence": [1]}
+    project.file.write_text(yaml.safe_dump(values, allow_unicode=True), encoding="utf-8")
+    assert "did you mean guidance?" in project.call("plan", "experiments/x.yaml").err
+
+
 def test_the_command_prints_it(project: Project) -> None:
     assert json.loads(project.call("schema").out) == experiment_schema()

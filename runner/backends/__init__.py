@@ -64,6 +64,10 @@ class Generation(Section):
     )
     negative_prompt: str = Field("", description="what guidance leads away from")
 
+    def parameter_names(self) -> list[str]:
+        """Every key there is, a person's own included, where a backend takes such."""
+        return [*type(self).model_fields, *(self.model_extra or {})]
+
 
 @dataclass(frozen=True)
 class Group:

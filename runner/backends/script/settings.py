@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from .. import Generation, Section
 
@@ -43,6 +43,13 @@ def json_scalar(value: object) -> object:
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError("must be a finite number")
     return value
+
+
+Scalar = Annotated[
+    Any,
+    BeforeValidator(json_scalar),
+    WithJsonSchema({"type": ["number", "string", "boolean", "null"]}),
+]
 
 
 class ScriptSettings(Section):
@@ -97,7 +104,7 @@ class ScriptGeneration(Generation):
     """
 
     model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, Annotated[Any, BeforeValidator(json_scalar)]]
+    __pydantic_extra__: dict[str, Scalar]
 
     @model_validator(mode="after")
     def _no_slips(self) -> ScriptGeneration:
