@@ -8,7 +8,7 @@ from typing import Any
 
 from .errors import UserError
 from .experiment import Experiment
-from .fingerprint import Recipe
+from .fingerprint import Recipe, files_of_job
 from .job import Job, canonical_json
 from .publish import read_sidecar
 from .run_folder import RunFolder
@@ -101,7 +101,7 @@ def changes_of(sidecar: Mapping[str, Any], job: Job, now: Now) -> list[Change]:
         ):
             if key in sidecar and sidecar[key] != present:
                 found.append(Change(name, sidecar[key], present))
-        found += _model(sidecar, recipe, now.model_files)
+        found += _model(sidecar, job, recipe, now.model_files)
     if found or sidecar.get("fingerprint") == job.fingerprint:
         return found
     if recipe is None:
@@ -130,13 +130,15 @@ def _section(name: str, before: Any, after: Mapping[str, Any]) -> list[Change]:
 
 
 def _model(
-    sidecar: Mapping[str, Any], recipe: Recipe, files: Sequence[Mapping[str, Any]]
+    sidecar: Mapping[str, Any], job: Job, recipe: Recipe, files: Sequence[Mapping[str, Any]]
 ) -> list[Change]:
-    changes = _section("model", sidecar.get("model_identity"), recipe.model)
+    model = recipe.model_of(job.parameters)
+    changes = _section("model", sidecar.get("model_identity"), model)
     found = [change for change in changes if change.input.removeprefix("model.") not in HIDDEN]
     if len(found) == len(changes):
         return found
     former = sidecar.get("model_files")
+    files = files_of_job(files, job.parameters)
     differing = files_that_differ(former, files) if isinstance(former, list) and files else []
     if differing:
         return found + differing

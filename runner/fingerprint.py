@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .backends import backend_class
 from .experiment import Experiment
 from .job import Job, sha256_of_each
 
@@ -40,6 +41,10 @@ class Recipe:
         """
         return next(self.fingerprints(prompt_text, reference_sha256, [seed], parameters))
 
+    def model_of(self, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What of the model decides the jobs of these parameters."""
+        return backend_class(self.backend).deciding(self.model, parameters)
+
     def fingerprint_of(self, job: Job) -> str:
         """What a job's fingerprint would be were it planned now."""
         return self.fingerprint(job.prompt_text, job.reference.sha256, job.seed, job.parameters)
@@ -55,10 +60,19 @@ class Recipe:
         common = {
             "backend": self.backend,
             "recipe": self.recipe,
-            "model": dict(self.model),
+            "model": dict(self.model_of(parameters)),
             "parameters": dict(parameters),
             "prompt": prompt_text,
             "reference": reference_sha256,
             "quality": self.quality,
         }
         return sha256_of_each(common, "seed", seeds)
+
+
+def files_of_job(
+    files: Sequence[Mapping[str, Any]], parameters: Mapping[str, Any]
+) -> list[Mapping[str, Any]]:
+    """Those of a backend's `model_files` that a job of these parameters is made with: one of
+    several methods' files say whose they are."""
+    own = (None, parameters.get("method"))
+    return [record for record in files if record.get("method") in own]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .at_end import EndCommands
+from .backends import backend_class
 from .errors import UserError
 from .experiment import Experiment, load_experiment
 from .gpus import Wish, choose_gpus, find_gpus
@@ -207,8 +208,11 @@ def attend(launch: Launch, queue: Queue, unattended: Unattended) -> None:
         (unattended.at_end or EndCommands()).keep(launch.run)
 
 
-def prioritise(run: RunFolder, queue: Queue, axis: str) -> None:
+def prioritise(run: RunFolder, queue: Queue, axis: str | None) -> None:
     """Have jobs claimed in the order of the experiment's values of an axis.
+
+    With None in the order that was asked for before; where there is none, in that of the axis at
+    whose change a worker loads another model.
 
     Raises:
         UserError: it has no such axis.
@@ -220,6 +224,10 @@ def prioritise(run: RunFolder, queue: Queue, axis: str) -> None:
         "seed": seeds,
         **experiment.axes,
     }
+    if axis is None:
+        axis = backend_class(experiment.backend).costly_axis
+        if axis not in experiment.axes or queue.priority_axis() is not None:
+            return
     if axis not in orders:
         raise UserError(f"--priority {axis}: must be one of {', '.join(orders)}")
     queue.prioritise(axis, orders[axis])

@@ -601,7 +601,7 @@ def test_ones_own_parameters_are_any_scalars_but_no_slips() -> None:
     dumped = wanted.model_dump(mode="json")
     assert (dumped["guidance"], dumped["模式"], dumped["x"]) == (1, "快", None)
     assert type(dumped["guidance"]) is int
-    assert set(dumped) == {*Generation.model_fields, "guidance", "模式", "x"}
+    assert set(dumped) == {*Generation.model_fields, "method", "guidance", "模式", "x"}
     import datetime
 
     bad: list[tuple[dict[str, Any], str]] = [
@@ -624,6 +624,37 @@ def test_settings_that_mean_two_things_are_refused() -> None:
     ):
         with pytest.raises(ValidationError, match=message):
             ScriptSettings.model_validate({"file": "x.py", **values})
+
+
+def test_a_script_or_several_are_named_and_never_both() -> None:
+    for values, message in (
+        ({}, "file, the script, is missing"),
+        ({"methods": {"a": {}}}, "file, the script, is missing"),
+        ({"methods": {"a": {"file": "a.py"}}, "file": "b.py"}, "file: belongs into each"),
+        ({"methods": {"a": {"file": "a.py"}}, "settings": {"b": 1}}, "settings: belongs into"),
+    ):
+        with pytest.raises(ValidationError, match=message):
+            ScriptSettings.model_validate(values)
+
+
+def test_a_job_is_decided_by_its_own_method_alone(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.py").write_text(WITH_LOAD + "def generate(job, path): pass\n")
+    methods = {name: {"file": f"{name}.py", "settings": {"n": name}} for name in ("a", "b")}
+    backend = ScriptBackend(ScriptSettings.model_validate({"methods": methods}), tmp_path)
+    whole = backend.identity()
+    assert backend.deciding(whole, {"method": "a"})["settings"] == {"n": "a"}
+    with pytest.raises(
+        UserError, match=r"generation\.method: None is none of model\.methods \(a, b"
+    ):
+        backend.deciding(whole, {"method": None})
+    alone = ScriptBackend(ScriptSettings.model_validate(methods["a"]), tmp_path)
+    assert alone.deciding(alone.identity(), {}) == backend.deciding(whole, {"method": "a"})
+    with pytest.raises(UserError, match=r"there are no model\.methods"):
+        alone.deciding(alone.identity(), {"method": "a"})
+    (tmp_path / "b.py").unlink()
+    with pytest.raises(UserError, match=r"model\.methods\.b\.file: no such script"):
+        backend.identity()
 
 
 def test_every_setting_is_described() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import imageio_ffmpeg
 import pytest
+import yaml
 from conftest import Project, wait_for
 from test_script_backend import interpreters, is_running
 
@@ -184,6 +185,35 @@ def test_a_killed_worker_takes_its_script_with_it(project: Project) -> None:
     wait_for(lambda: project.progress()["done"] >= 1)
     died = [one["kind"] for one in read_attempts(project.run_folder.attempts) if one["kind"]]
     assert died == ["worker_died"]
+
+
+def test_several_methods_share_a_grid(project: Project) -> None:
+    """A worker loads each of them once, one after the other; and what changes in one makes
+    nothing of the other stale."""
+    write(project)
+    model = {"interpreter": "env 环境/bin/python", "settings": {}}
+    for name in ("ours", "baseline"):
+        text = f"{METHOD}\nopen('{name}', 'a').write('loaded ')\n"
+        (project.root / f"{name}.py").write_text(text, encoding="utf-8")
+    methods = {name: {**model, "file": f"{name}.py"} for name in ("ours", "baseline")}
+    values = yaml.safe_load(project.file.read_text(encoding="utf-8"))
+    values |= {"model": {"methods": methods}, "axes": {"method": ["ours", "baseline"]}}
+    project.file.write_text(yaml.safe_dump(values, allow_unicode=True), encoding="utf-8")
+    finished = project.sweep(*LAUNCH)
+    assert finished.status == 0, finished.err + log(project)
+    assert project.progress()["done"] == 12
+    for name in methods:
+        assert (project.root / name).read_text() == "loaded "
+        assert len(list(project.run_folder.path.glob(f"*/*/*_method={name}.mp4"))) == 6
+    sidecar = json.loads(next(project.run_folder.path.glob("*/*/*=ours.json")).read_text())
+    assert [one["file"] for one in sidecar["model_files"]] == ["ours.py"]
+
+    with (project.root / "ours.py").open("a") as script:
+        script.write("# more\n")
+    stale = json.loads(project.call("plan", "experiments/x.yaml", "--json").out)["stale"]
+    (change,) = stale["changes"]
+    assert (stale["videos"], change["input"]) == (6, "model.methods.ours.file")
+    assert "ours.py has other content" in change["line"]
 
 
 def test_the_example_runs_and_follows_its_reference(project: Project) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -121,6 +121,9 @@ class Backend(ABC, Generic[SettingsT]):
     generation_type: ClassVar[type[Generation]] = Generation
     recipe: ClassVar[int]
     """Part of every fingerprint; raised when this backend's preparation or output changes."""
+    costly_axis: ClassVar[str | None] = None
+    """The parameter at whose change a worker loads another model: its values are made one after
+    the other."""
     imports: ClassVar[tuple[str, ...]] = ()
     """Top-level packages that a worker of this backend needs beyond the core's."""
 
@@ -138,6 +141,20 @@ class Backend(ABC, Generic[SettingsT]):
         Raises:
             UserError: the model is not on this machine and its identity is not given.
         """
+
+    @classmethod
+    def deciding(
+        cls,
+        identity: Mapping[str, Any],
+        parameters: Mapping[str, Any],  # noqa: ARG003 - for backends with several models
+    ) -> Mapping[str, Any]:
+        """What of `identity()` decides a job of these parameters: all of it, unless a backend
+        has several models.
+
+        Raises:
+            UserError: the parameters ask for a model that there is not.
+        """
+        return identity
 
     def model_files(self) -> list[dict[str, Any]]:
         """The files behind `identity()["weights"]`, for the record of a video and to say which

@@ -145,8 +145,7 @@ def start_workers(folder: RunFolder, part: Part, how: How, *, retry: Sequence[Jo
             chosen.check(launch.commands)
             print_commands(name, launch.commands, as_json=how.as_json)
             return
-        if how.priority is not None:
-            prioritise(folder, queue, how.priority)
+        prioritise(folder, queue, how.priority)
         missing = (
             start(launch, queue, chosen, how.unattended, retry=retry) if launch.claimable else []
         )

@@ -195,6 +195,11 @@ class Queue(Questions):
                 recount(connection)
         return len(ids)
 
+    def priority_axis(self) -> str | None:
+        """The axis by which jobs come one before another, if they do."""
+        with read(self._engine) as connection:
+            return _priorities(connection)[0]
+
     def prioritise(self, axis: str | None, order: Sequence[Any] = ()) -> None:
         """Have the jobs of the first value claimed before those of the second, and so on.
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..backends import Backend, Interrupted
 from ..failures import is_disk_full
-from ..fingerprint import Recipe
+from ..fingerprint import Recipe, files_of_job
 from ..processes import give_way
 from ..provenance import peak_host_memory_gib
 from ..publish import inputs_of, publish
@@ -155,4 +155,6 @@ class Finisher:
             "peak_gpu_memory_gib": None if peak is None else round(peak, 2),
             "peak_host_memory_gib": peak_host_memory_gib(),
             **self._record,
+            "model_identity": dict(self._recipe.model_of(job.parameters)),
+            "model_files": files_of_job(self._record.get("model_files", ()), job.parameters),
         }

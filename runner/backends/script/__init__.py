@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,8 @@ from ...failures import FailureKind, ForeignError, kind_of
 from ...job import Job
 from .. import Backend, Generation, Group, Machine, OnStep, PeakMemory
 from .child import Child
-from .interpreter import ask, find_interpreter
 from .settings import ScriptGeneration, ScriptSettings
-from .source import Source, contents, digest
+from .source import Script
 
 VIDEO = "video.mp4"
 
@@ -42,84 +42,81 @@ class ScriptBackend(Backend[ScriptSettings]):
 
     settings_type = ScriptSettings
     generation_type = ScriptGeneration
+    costly_axis = "method"
     recipe = 1
 
     def __init__(self, settings: ScriptSettings, root: Path) -> None:
         super().__init__(settings, root)
+        self._device = "cpu"
         self._child: Child | None = None
+        self._method: str | None = None
+        self._group: Group | None = None
         self._gpu_gib: float | None = None
         self._peak_gib: float | None = None
 
     def identity(self) -> dict[str, Any]:
-        """The script and its files by content, and its settings."""
-        source = self._source()
-        source.check()
-        return {
-            "file": source.sha256,
-            "files": {name: digest(path) for name, path in self._files().items()},
-            "settings": self.settings.settings,
-        }
+        """The script and its files by content, and its settings; of each method, where there are
+        several."""
+        own = {script.name: script.identity() for script in self._scripts()}
+        return {"methods": own} if self.settings.methods else own[None]
+
+    @classmethod
+    def deciding(
+        cls, identity: Mapping[str, Any], parameters: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        """What `identity` has of the job's own method."""
+        name, methods = parameters.get("method"), identity.get("methods")
+        if methods is None:
+            if name is not None:
+                raise UserError(f"generation.method: {name!r}: there are no model.methods")
+            return identity
+        if name not in methods:
+            raise UserError(
+                f"generation.method: {name!r} is none of model.methods ({', '.join(methods)}); "
+                f"make it one of them, or an axis: `axes: {{method: [{', '.join(methods)}]}}`"
+            )
+        own: Mapping[str, Any] = methods[name]
+        return own
 
     def model_files(self) -> list[dict[str, Any]]:
         """The script, by its name, and every file of `model.files`, by its path under its name
-        there; `key` is the experiment's."""
-        script = self._path(self.settings.file)
-        if not script.is_file():
-            return []
-        records = [{**record, "key": "file", "file": script.name} for record in contents(script)]
-        for name, path in self._files().items():
-            for record in contents(path):
-                inside = f"{name}/{record['file']}" if record["file"] else name
-                records.append({**record, "key": f"files.{name}", "file": inside})
-        return records
+        there; `key` is the experiment's, and `method` whose it is, where there are several."""
+        return [record for script in self._scripts() for record in script.model_files()]
 
     def versions(self) -> dict[str, str]:
-        """Of the script's Python and of the packages there that touch a video."""
-        told_there = ask(self._interpreter(), self._path(self.settings.file))
-        return {f"script.{name}": version for name, version in told_there.versions.items()}
+        """Of each script's Python and of the packages there that touch a video."""
+        return {
+            f"script.{'' if script.name is None else f'{script.name}.'}{package}": version
+            for script in self._scripts()
+            for package, version in script.ask().versions.items()
+        }
 
     def peak_memory(self, generation: Generation) -> PeakMemory | None:
-        if self.settings.peak_memory_gb is None:
-            return None
-        return PeakMemory(self.settings.peak_memory_gb, "model.peak_memory_gb")
+        """What the experiment says; of several methods the costliest's."""
+        given = [script.method.peak_memory_gb for script in self._scripts()]
+        known = [gib for gib in given if gib is not None]
+        return PeakMemory(max(known), "model.peak_memory_gb") if known else None
 
     def check_launch(self, device: str, *, explicit: bool) -> None:
-        """Raise `UserError` where the script, its files or its interpreter are not as needed."""
-        self.identity()
-        script = self._path(self.settings.file)
-        told_there = ask(self._interpreter(), script)
-        if told_there.problem is not None:
-            raise UserError(
-                f"model.file: {script}: Python {told_there.versions['python']} of "
-                f"model.interpreter cannot read it: {told_there.problem}"
-            )
+        """Raise `UserError` where a script, its files or its interpreter are not as needed."""
+        for script in self._scripts():
+            script.check()
 
     def load(self, machine: Machine) -> None:
-        source = self._source()
-        files = {name: str(path) for name, path in self._files().items()}
-        settings = {**self.settings.settings, **files, "device": machine.device}
-        self._child = Child(
-            self._interpreter(),
-            source.path,
-            source.sha256,
-            self.root,
-            self.settings.environment,
-        )
-        try:
-            self._note(self._child.call("load", settings=settings))
-        except BaseException as error:
-            # Its memory is free again before another worker tries.
-            self._child.end()
-            if isinstance(error, ForeignError) and kind_of(error) is FailureKind.BAD_INPUT:
-                raise UserError(f"model.file: {source.path}: load(settings): {error}") from error
-            raise
+        """Load the script; of several, each at its first job."""
+        self._device = machine.device
+        if not self.settings.methods:
+            self._load(None)
 
     def prepare(self, group: Group) -> None:
-        category, _, video = group.key.partition("/")
-        told_group = {"category": category, "video": video, "reference": str(group.reference)}
-        self._call("prepare", group={**told_group, "parameters": group.parameters})
+        self._switch(group.parameters)
+        self._group = None
+        self._prepare(group)
+        self._group = group
 
     def generate(self, job: Job, scratch: Path, on_step: OnStep) -> Pending:
+        if self._switch(job.parameters) and self._group is not None:
+            self._prepare(replace(self._group, parameters=job.parameters))
         path = (scratch / VIDEO).absolute()
         # What an earlier attempt left there is not this one's.
         path.unlink(missing_ok=True)
@@ -177,27 +174,47 @@ class ScriptBackend(Backend[ScriptSettings]):
                 self._child.end()
             raise
 
+    def _prepare(self, group: Group) -> None:
+        category, _, video = group.key.partition("/")
+        told = {"category": category, "video": video, "reference": str(group.reference)}
+        self._call("prepare", group={**told, "parameters": group.parameters})
+
+    def _switch(self, parameters: Mapping[str, Any]) -> bool:
+        """Have the process be of the job's method; whether it is another one than before."""
+        wanted = parameters.get("method")
+        if self._child is not None and (not self.settings.methods or wanted == self._method):
+            return False
+        if self._child is not None:
+            # Two models side by side may not fit the GPU.
+            self._child.close()
+        self._load(wanted)
+        return True
+
+    def _load(self, name: str | None) -> None:
+        """Start the process of a method, and have the script load its model."""
+        script = next(script for script in self._scripts() if script.name == name)
+        self._gpu_gib = None
+        self._child, self._method = script.start(), name
+        try:
+            self._note(self._child.call("load", settings=script.load_settings(self._device)))
+        except BaseException as error:
+            # Its memory is free again before another worker tries.
+            self._child.end()
+            if isinstance(error, ForeignError) and kind_of(error) is FailureKind.BAD_INPUT:
+                raise UserError(f"{script.key}file: load(settings): {error}") from error
+            raise
+
     def _note(self, told_memory: dict[str, Any]) -> None:
         """Keep what the script's process says of its GPU memory."""
         self._gpu_gib = told_memory.get("gpu_gib", self._gpu_gib)
         peaks = [self._peak_gib, told_memory.get("peak_gpu_gib")]
         self._peak_gib = max((peak for peak in peaks if peak is not None), default=None)
 
-    def _source(self) -> Source:
-        return Source.read(self._path(self.settings.file))
-
-    def _path(self, written: str) -> Path:
-        return (self.root / Path(written).expanduser()).absolute()
-
-    def _files(self) -> dict[str, Path]:
-        paths = {name: self._path(written) for name, written in self.settings.files.items()}
-        for name, path in paths.items():
-            if not path.exists():
-                raise UserError(f"model.files.{name}: no such file or folder: {path}")
-        return paths
-
-    def _interpreter(self) -> Path:
-        return find_interpreter(self.settings.interpreter, self.root)
+    def _scripts(self) -> list[Script]:
+        """The script, or one for each method."""
+        if not self.settings.methods:
+            return [Script(self.settings, self.root)]
+        return [Script(own, self.root, name) for name, own in self.settings.methods.items()]
 
 
 BACKEND = ScriptBackend

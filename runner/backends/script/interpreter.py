@@ -38,10 +38,13 @@ class Answer:
     problem: str | None
 
 
-def find_interpreter(written: str | None, root: Path) -> Path:
+def find_interpreter(written: str | None, root: Path, key: str) -> Path:
     """The interpreter of `model.interpreter`.
 
     Links are not followed: a virtual environment is known by the link's own place.
+
+    Args:
+        key: the experiment's, for an error.
 
     Raises:
         UserError: there is no such program.
@@ -51,44 +54,42 @@ def find_interpreter(written: str | None, root: Path) -> Path:
     if os.sep in written:
         path = (root / Path(written).expanduser()).absolute()
         if not os.access(path, os.X_OK) or path.is_dir():
-            raise UserError(f"model.interpreter: {path} is no program that can be run")
+            raise UserError(f"{key}: {path} is no program that can be run")
         return path
     found = shutil.which(written)
     if found is None:
         raise UserError(
-            f"model.interpreter: no command is called {written!r}; give the path of a Python, "
+            f"{key}: no command is called {written!r}; give the path of a Python, "
             "such as /home/me/envs/mine/bin/python"
         )
     return Path(found).absolute()
 
 
-def ask(interpreter: Path, script: Path) -> Answer:
+def ask(interpreter: Path, script: Path, key: str) -> Answer:
     """Have an interpreter describe itself, and try to read a script (not to run it).
 
     Raises:
         UserError: it is no Python, too old, or does not answer.
     """
-    match = re.search(r"version (\d+)\.(\d+)\.(\d+)$", _said_by(interpreter, ["-c", VERSION]))
+    match = re.search(r"version (\d+)\.(\d+)\.(\d+)$", _said_by(interpreter, ["-c", VERSION], key))
     if match is None:
-        raise UserError(f"model.interpreter: {interpreter} does not answer as a Python does")
+        raise UserError(f"{key}: {interpreter} does not answer as a Python does")
     version = tuple(map(int, match.groups()))
     if version < OLDEST:
         raise UserError(
-            f"model.interpreter: {interpreter} is Python {'.'.join(match.groups())}; it must be "
+            f"{key}: {interpreter} is Python {'.'.join(match.groups())}; it must be "
             f"{OLDEST[0]}.{OLDEST[1]} or newer"
         )
-    said = _said_by(interpreter, [str(SERVER), "--describe", str(script), *PACKAGES])
+    said = _said_by(interpreter, [str(SERVER), "--describe", str(script), *PACKAGES], key)
     try:
         # An environment may print something of its own when it starts.
         answer = json.loads(said.splitlines()[-1])
         return Answer(answer["versions"], answer["problem"])
     except (ValueError, LookupError, TypeError):
-        raise UserError(
-            f"model.interpreter: {interpreter} does not answer as a Python does"
-        ) from None
+        raise UserError(f"{key}: {interpreter} does not answer as a Python does") from None
 
 
-def _said_by(interpreter: Path, arguments: Sequence[str]) -> str:
+def _said_by(interpreter: Path, arguments: Sequence[str], key: str) -> str:
     """What it prints on its standard output."""
     try:
         done = subprocess.run(
@@ -101,11 +102,11 @@ def _said_by(interpreter: Path, arguments: Sequence[str]) -> str:
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         why = "" if isinstance(error, subprocess.TimeoutExpired) else f": {error.strerror}"
-        raise UserError(f"model.interpreter: {interpreter} does not answer{why}") from None
+        raise UserError(f"{key}: {interpreter} does not answer{why}") from None
     if done.returncode:
         lines = done.stderr.decode("utf-8", "replace").strip().splitlines()
         raise UserError(
-            f"model.interpreter: {interpreter} ended with status {done.returncode}"
+            f"{key}: {interpreter} ended with status {done.returncode}"
             + (f": {lines[-1]}" if lines else "")
         )
     return done.stdout.decode("utf-8", "replace").strip()

@@ -52,13 +52,13 @@ Scalar = Annotated[
 ]
 
 
-class ScriptSettings(Section):
-    """The `model` section of an experiment with a script of one's own."""
+class Method(Section):
+    """A script, and what it is given."""
 
     file: str = Field(
-        min_length=1,
+        "",
         description="the script: defines load(settings) and generate(job, path), and where "
-        "they are of use prepare(group) and close()",
+        "they are of use prepare(group) and close(); needed unless `methods` is given",
     )
     interpreter: str | None = Field(
         None,
@@ -84,7 +84,8 @@ class ScriptSettings(Section):
     )
 
     @model_validator(mode="after")
-    def _names(self) -> ScriptSettings:
+    def _names(self) -> Method:
+        self.refuse_incomplete()
         for name in self.files:
             if name in self.settings:
                 raise ValueError(f"{name} is in both settings and files; rename one")
@@ -95,6 +96,28 @@ class ScriptSettings(Section):
                 raise ValueError(f"environment: {name!r} cannot be the name of a variable")
         return self
 
+    def refuse_incomplete(self) -> None:
+        """Raise ValueError where no script is named."""
+        if not self.file:
+            raise ValueError("file, the script, is missing")
+
+
+class ScriptSettings(Method):
+    """The `model` section of an experiment with a script of one's own, or with several."""
+
+    methods: dict[str, Method] = Field(
+        default_factory=dict,
+        description="name -> the keys above: several scripts in one grid, chosen by "
+        "`generation.method` or `axes: {method: [...]}`",
+    )
+
+    def refuse_incomplete(self) -> None:
+        if not self.methods:
+            super().refuse_incomplete()
+        for name, field in Method.model_fields.items():
+            if self.methods and getattr(self, name) != field.get_default(call_default_factory=True):
+                raise ValueError(f"{name}: belongs into each of `methods`, where these are given")
+
 
 class ScriptGeneration(Generation):
     """The `generation` section: the keys that every backend has, and any of one's own.
@@ -102,6 +125,10 @@ class ScriptGeneration(Generation):
     One's own keys reach the script in `job.parameters`; their values are numbers, texts, true,
     false or null.
     """
+
+    method: str | None = Field(
+        None, description="which of `model.methods` makes a video, where there are several"
+    )
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Scalar]

@@ -12,6 +12,9 @@ from typing import Any
 from ...errors import UserError
 from ...job import sha256_of
 from ..model_file import content_of
+from .child import Child
+from .interpreter import Answer, ask, find_interpreter
+from .settings import Method
 
 NEEDED = {"load": ("settings",), "generate": ("job", "path")}
 OPTIONAL = {"prepare": ("group",), "close": ()}
@@ -25,20 +28,24 @@ class Source:
 
     path: Path
     content: bytes
+    key: str
 
     @classmethod
-    def read(cls, path: Path) -> Source:
+    def read(cls, path: Path, key: str = "model.file") -> Source:
         """Read a script.
+
+        Args:
+            key: the experiment's, for an error.
 
         Raises:
             UserError: it is not there, or cannot be read.
         """
         try:
-            return cls(path, path.read_bytes())
+            return cls(path, path.read_bytes(), key)
         except FileNotFoundError:
-            raise UserError(f"model.file: no such script: {path}") from None
+            raise UserError(f"{key}: no such script: {path}") from None
         except OSError as error:
-            raise UserError(f"model.file: {path}: cannot be read: {error.strerror}") from None
+            raise UserError(f"{key}: {path}: cannot be read: {error.strerror}") from None
 
     @property
     def sha256(self) -> str:
@@ -51,19 +58,19 @@ class Source:
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             where = f" (line {error.lineno})" if isinstance(error, SyntaxError) else ""
             what = error.msg if isinstance(error, SyntaxError) else str(error)
-            raise UserError(f"model.file: {self.path}: is not Python: {what}{where}") from None
+            raise UserError(f"{self.key}: {self.path}: is not Python: {what}{where}") from None
         found = dict(_defined(tree.body))
         for name, given in NEEDED.items():
             if name not in found and "*" not in found:
                 call = f"{name}({', '.join(given)})"
-                raise UserError(f"model.file: {self.path}: defines no function {call}; add it")
+                raise UserError(f"{self.key}: {self.path}: defines no function {call}; add it")
         for name, given in FUNCTIONS.items():
             function = found.get(name)
             if isinstance(function, ast.AsyncFunctionDef):
-                raise UserError(f"model.file: {self.path}: {name} must be a plain def, not async")
+                raise UserError(f"{self.key}: {self.path}: {name} must be a plain def, not async")
             if isinstance(function, ast.FunctionDef) and not takes(function.args, len(given)):
                 raise UserError(
-                    f"model.file: {self.path}:{function.lineno}: {name} is called as "
+                    f"{self.key}: {self.path}:{function.lineno}: {name} is called as "
                     f"{name}({', '.join(given)}), which it does not take"
                 )
 
@@ -117,3 +124,96 @@ def _counts(path: Path) -> bool:
 def digest(path: Path) -> str:
     """Hex digest of a file's or a folder's contents, the same wherever it lies."""
     return sha256_of({record.pop("file"): record for record in contents(path)})
+
+
+@dataclass(frozen=True)
+class Script:
+    """A method as the experiment describes it, and what is on this machine of it.
+
+    Args:
+        name: of several methods; None for the only one.
+    """
+
+    method: Method
+    root: Path
+    name: str | None = None
+
+    @property
+    def key(self) -> str:
+        """What the experiment's keys of it begin with."""
+        return "model." if self.name is None else f"model.methods.{self.name}."
+
+    @property
+    def path(self) -> Path:
+        return self._path(self.method.file)
+
+    def source(self) -> Source:
+        return Source.read(self.path, f"{self.key}file")
+
+    def files(self) -> dict[str, Path]:
+        """The files by their names.
+
+        Raises:
+            UserError: one of them is not there.
+        """
+        paths = {name: self._path(written) for name, written in self.method.files.items()}
+        for name, path in paths.items():
+            if not path.exists():
+                raise UserError(f"{self.key}files.{name}: no such file or folder: {path}")
+        return paths
+
+    def identity(self) -> dict[str, Any]:
+        """What of it decides a video."""
+        source = self.source()
+        source.check()
+        return {
+            "file": source.sha256,
+            "files": {name: digest(path) for name, path in self.files().items()},
+            "settings": self.method.settings,
+        }
+
+    def model_files(self) -> list[dict[str, Any]]:
+        """Its records for `Backend.model_files`; [] where it is not on this machine."""
+        if not self.path.is_file():
+            return []
+        place = self.key.removeprefix("model.")
+        whose = {} if self.name is None else {"method": self.name}
+        (record,) = contents(self.path)
+        records = [{**record, "key": f"{place}file", "file": self.path.name, **whose}]
+        for name, path in self.files().items():
+            for record in contents(path):
+                inside = f"{name}/{record['file']}" if record["file"] else name
+                records.append({**record, "key": f"{place}files.{name}", "file": inside, **whose})
+        return records
+
+    def check(self) -> None:
+        """Raise `UserError` where this machine cannot run it."""
+        self.identity()
+        answer = self.ask()
+        if answer.problem is not None:
+            raise UserError(
+                f"{self.key}file: {self.path}: Python {answer.versions['python']} of "
+                f"{self.key}interpreter cannot read it: {answer.problem}"
+            )
+
+    def ask(self) -> Answer:
+        """What its interpreter says of itself and of it."""
+        return ask(self._interpreter(), self.path, f"{self.key}interpreter")
+
+    def start(self) -> Child:
+        """Its process, with nothing loaded yet."""
+        source = self.source()
+        return Child(
+            self._interpreter(), source.path, source.sha256, self.root, self.method.environment
+        )
+
+    def load_settings(self, device: str) -> dict[str, Any]:
+        """What its `load` is given."""
+        files = {name: str(path) for name, path in self.files().items()}
+        return {**self.method.settings, **files, "device": device}
+
+    def _interpreter(self) -> Path:
+        return find_interpreter(self.method.interpreter, self.root, f"{self.key}interpreter")
+
+    def _path(self, written: str) -> Path:
+        return (self.root / Path(written).expanduser()).absolute()

@@ -18,9 +18,10 @@ from ...gpus import compute_capability
 from ...job import Job
 from ...machine_file import read_machine
 from .. import Backend, Generation, Group, Interrupted, Machine, OnStep, PeakMemory
+from ..model_file import content_of
 from . import tiny
 from .attention import chosen, require_kernel
-from .checkpoint import Checkpoint, content_of
+from .checkpoint import Checkpoint
 from .finding import find_checkpoint
 from .memory import denoising_flops, peak_memory, weights_of
 from .settings import WanGeneration, WanSettings
