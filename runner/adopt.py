@@ -12,12 +12,12 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from .dataset import nfc, shown
 from .errors import UserError
 from .experiment import Experiment
 from .fingerprint import Recipe
 from .job import Job, JobState
 from .pattern import Pattern
+from .prompts import nfc, shown
 from .provenance import inputs_in_common
 from .publish import files_of, inputs_of, publish, state_on_disk
 from .queue import Queue

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
-import os
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,6 +13,8 @@ from .errors import UserError
 from .experiment import Experiment, check_category
 from .grid import Setting
 from .job_list import ListedJob, read_job_list
+from .matching import match
+from .prompts import Prompts, nfc, read_prompts, shown
 from .run_folder import sha256_file
 from .video import BrokenVideo, VideoInfo, frames_available, probe
 
@@ -94,33 +93,30 @@ class Wanted:
 
 def clips_with_prompts(experiment: Experiment, folder: Path, problems: list[str]) -> list[Wanted]:
     """The clips of a grid with their prompts; what does not match is added to the problems."""
-    prompts = read_prompts(experiment)
-    found: list[Wanted] = []
-    for category in find_categories(experiment, folder):
-        files = find_videos(folder / category)
-        own = prompts.pop(nfc(category), {})
-        for file in files:
-            is_left_out = not experiment.cut.given(point(category, file)).may_keep
-            if nfc(file.stem) not in own and not is_left_out:
-                problems.append(
-                    f"{category}/{file.name}: has no prompts; add the key {file.stem!r} under "
-                    f"{category!r} in {' or '.join(experiment.dataset.prompt_files)}"
-                )
-            else:
-                found.append(Wanted(category, file, own.get(nfc(file.stem), ())))
-        stems = {nfc(file.stem) for file in files}
-        for name in own:
-            if name not in stems:
-                problems.append(
-                    f"{category}/{name}: has prompts but no video in {shown(folder / category)}"
-                )
-        prompts[nfc(category)] = own
-    if experiment.dataset.categories is None:
-        known = {nfc(one.category) for one in found}
-        for category in prompts:
-            if category not in known and not (folder / category).is_dir():
-                problems.append(f"{category}: has prompts but no folder in {shown(folder)}")
-    return found
+    files = find_clips(experiment, folder)
+    found = match(
+        files,
+        read_own_prompts(experiment),
+        folder=shown(folder),
+        source=" or ".join(experiment.dataset.prompt_files),
+        is_subset=experiment.dataset.categories is not None,
+        elsewhere=stems_elsewhere(folder, files),
+    )
+
+    def is_cut(category: str, file: Path) -> bool:
+        return not experiment.cut.given(point(category, file)).may_keep
+
+    problems += [
+        str(one)
+        for one in found.leftovers
+        if one.clip is None or one.category is None or not is_cut(one.category, one.clip)
+    ]
+    return [
+        Wanted(category, file, found.prompts.get(file, ()))
+        for category, own in files.items()
+        for file in own
+        if file in found.prompts or is_cut(category, file)
+    ]
 
 
 def listed_clips(experiment: Experiment, folder: Path) -> list[Wanted]:
@@ -129,12 +125,12 @@ def listed_clips(experiment: Experiment, folder: Path) -> list[Wanted]:
     Raises:
         UserError: lines that name no clip; each with its place.
     """
-    categories = find_categories(experiment, folder)
-    of_category = {nfc(category): category for category in categories}
     files = {
-        category: {nfc(file.stem): file for file in find_videos(folder / category)}
-        for category in categories
+        category: {nfc(file.stem): file for file in own}
+        for category, own in find_clips(experiment, folder).items()
     }
+    categories = list(files)
+    of_category = {nfc(category): category for category in categories}
     found: dict[Path, tuple[str, list[ListedJob]]] = {}
     problems = []
     for job in read_job_list(experiment):
@@ -152,7 +148,7 @@ def listed_clips(experiment: Experiment, folder: Path) -> list[Wanted]:
             hint = f"; did you mean {near[0]}?" if near else ""
             problems.append(
                 f"{job.place}: video: no clip is called {job.video!r} in "
-                f"{shown(folder / category)}{hint}"
+                f"{shown(category_folder(folder, category))}{hint}"
             )
             continue
         found.setdefault(file, (category, []))[1].append(job)
@@ -172,7 +168,7 @@ def read_clip_facts(experiment: Experiment, wanted: Wanted) -> tuple[Clip | None
     """The clip in that file, None where nothing can be made of it; and what is wrong with it."""
     category, file = wanted.category, wanted.file
     settings = settings_wanted(experiment, wanted)
-    path = f"{experiment.dataset.videos.rstrip('/')}/{category}/{file.name}"
+    path = path_of(experiment, file)
     if not settings:
         clip = Clip(category, file.stem, path, "", NOT_READ, wanted.prompts, wanted.listed)
         return clip, []
@@ -222,21 +218,54 @@ def lacks(experiment: Experiment, info: VideoInfo, settings: Sequence[Setting]) 
         )
 
 
+def path_of(experiment: Experiment, file: Path) -> str:
+    """A clip's path as the experiment writes paths."""
+    inside = file.relative_to(experiment.data / experiment.dataset.videos).as_posix()
+    return f"{experiment.dataset.videos.rstrip('/')}/{inside}"
+
+
+def read_own_prompts(experiment: Experiment) -> Prompts:
+    """The prompts that an experiment names."""
+    paths = [experiment.data / name for name in experiment.dataset.prompt_files]
+    for path in paths:
+        if not path.exists():
+            raise UserError(
+                f"{experiment.file}: dataset.prompts: no such file: {shown(path)} "
+                f"(relative paths start at {shown(experiment.data)})"
+            )
+    return read_prompts(paths)
+
+
+def find_clips(experiment: Experiment, folder: Path) -> dict[str, list[Path]]:
+    """The clips of every category of an experiment, in its order."""
+    return {
+        category: find_videos(category_folder(folder, category))
+        for category in find_categories(experiment, folder)
+    }
+
+
 def find_categories(experiment: Experiment, folder: Path) -> list[str]:
+    """The categories of an experiment: the folders of `<videos>/<category>/<video>.mp4`, or
+    where the clips lie in `<videos>` itself, one: as `dataset.categories` calls it, else as the
+    folder is called.
+
+    Raises:
+        UserError: there is no such folder, or a name that no category can have.
+    """
     if not folder.is_dir():
         raise UserError(
             f"{experiment.file}: dataset.videos: no such folder: {shown(folder)} "
             f"(relative paths start at {shown(experiment.data)})"
         )
-    there = sorted(
-        path.name
-        for path in folder.iterdir()
-        if path.is_dir() and not path.name.startswith((".", "__"))
-    )
-    chosen = experiment.dataset.categories
-    if chosen is None:
-        chosen = there
-    missing = [name for name in chosen if not (folder / name).is_dir()]
+    flat = is_flat(folder)
+    there = [folder.resolve().name] if flat else subfolders(folder)
+    chosen = there if experiment.dataset.categories is None else experiment.dataset.categories
+    if flat and len(chosen) > 1:
+        raise UserError(
+            f"{experiment.file}: dataset.categories: the clips lie in {shown(folder)} itself, as "
+            f"one category; name one instead of {', '.join(chosen)}, or sort them into folders"
+        )
+    missing = [name for name in chosen if not (flat or (folder / name).is_dir())]
     if missing:
         raise UserError(
             f"{experiment.file}: dataset.categories: no folder {missing[0]!r} in {shown(folder)} "
@@ -244,8 +273,8 @@ def find_categories(experiment: Experiment, folder: Path) -> list[str]:
         )
     if not chosen:
         raise UserError(
-            f"{experiment.file}: dataset.videos: {shown(folder)} has no category folders; "
-            "clips belong in <videos>/<category>/<video>.mp4"
+            f"{experiment.file}: dataset.videos: {shown(folder)} has neither clips nor category "
+            "folders; clips belong in <videos>/<category>/<video>.mp4"
         )
     for name in chosen:
         try:
@@ -255,13 +284,43 @@ def find_categories(experiment: Experiment, folder: Path) -> list[str]:
     return list(chosen)
 
 
+def subfolders(folder: Path) -> list[str]:
+    """The names of the folders that are categories, sorted."""
+    return sorted(
+        path.name
+        for path in folder.iterdir()
+        if path.is_dir() and not path.name.startswith((".", "__"))
+    )
+
+
+def is_flat(folder: Path) -> bool:
+    """Whether clips lie in a folder itself, and in none of its own folders."""
+    return has_clips(folder) and not any(has_clips(folder / name) for name in subfolders(folder))
+
+
+def has_clips(folder: Path) -> bool:
+    return any(is_clip(path) for path in folder.iterdir())
+
+
+def category_folder(folder: Path, category: str) -> Path:
+    """Where the clips of a category lie."""
+    return folder if is_flat(folder) else folder / category
+
+
+def stems_elsewhere(folder: Path, clips: Mapping[str, object]) -> frozenset[str]:
+    """The NFC stems of clips in categories that an experiment leaves out."""
+    others = set(subfolders(folder)) - set(clips)
+    files = (path for name in others for path in (folder / name).iterdir())
+    return frozenset(nfc(path.stem) for path in files if is_clip(path))
+
+
+def is_clip(path: Path) -> bool:
+    return path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".")
+
+
 def find_videos(folder: Path) -> list[Path]:
     """The clips of one category, by name."""
-    files = sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".")
-    )
+    files = sorted(path for path in folder.iterdir() if is_clip(path))
     if not files:
         raise UserError(
             f"{shown(folder)}: this category is empty; put clips (.mp4 or .mov) there, or leave it "
@@ -280,87 +339,3 @@ def find_videos(folder: Path) -> list[Path]:
                 "the clip, so rename one"
             )
     return files
-
-
-def read_prompts(experiment: Experiment) -> dict[str, dict[str, tuple[str, ...]]]:
-    """All prompts of all files as {category: {video: prompts}}, names in Unicode's NFC form.
-
-    A file system may spell a name in another Unicode form than the JSON beside it.
-    """
-    merged: dict[str, dict[str, tuple[str, ...]]] = {}
-    for name in experiment.dataset.prompt_files:
-        for category, videos in read_prompt_file(experiment, name).items():
-            own = merged.setdefault(nfc(category), {})
-            for video, prompts in videos.items():
-                key = nfc(video)
-                own[key] = own.get(key, ()) + prompts
-                repeated = [text for text in own[key] if own[key].count(text) > 1]
-                if repeated:
-                    raise UserError(
-                        f"{name}: {category}/{video}: the prompt {repeated[0]!r} is there twice; "
-                        "for another take of it, add a seed"
-                    )
-    return merged
-
-
-def read_prompt_file(experiment: Experiment, name: str) -> dict[str, dict[str, tuple[str, ...]]]:
-    path = experiment.data / name
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise UserError(
-            f"{experiment.file}: dataset.prompts: no such file: {shown(path)} "
-            f"(relative paths start at {shown(experiment.data)})"
-        ) from None
-    except UnicodeDecodeError:
-        raise UserError(f"{shown(path)}: is not UTF-8 text") from None
-    except OSError as error:
-        raise UserError(f"{shown(path)}: cannot be read: {error.strerror}") from None
-    try:
-        values = json.loads(text, object_pairs_hook=unique_keys)
-    except json.JSONDecodeError as error:
-        raise UserError(
-            f"{shown(path)}:{error.lineno}:{error.colno}: not valid JSON: {error.msg}"
-        ) from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{shown(path)}: {error}") from None
-    if not isinstance(values, dict):
-        raise UserError(f"{shown(path)}: must be {{category: {{video: [prompt, ...]}}}}")
-    for category, videos in values.items():
-        if not isinstance(videos, dict):
-            raise UserError(f"{shown(path)}: {category}: must be {{video: [prompt, ...]}}")
-        for video, prompts in videos.items():
-            if not isinstance(prompts, list) or not all(
-                isinstance(prompt, str) and prompt.strip() and is_utf8(prompt) for prompt in prompts
-            ):
-                raise UserError(f"{shown(path)}: {category}/{video}: must be a list of prompts")
-            videos[video] = tuple(prompts)
-    return {
-        category: {video: prompts for video, prompts in videos.items() if prompts}
-        for category, videos in values.items()
-    }
-
-
-def unique_keys(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in values:
-            raise ValueError(f"the key {key!r} is there twice")
-        values[key] = value
-    return values
-
-
-def is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def nfc(name: str) -> str:
-    return unicodedata.normalize("NFC", name)
-
-
-def shown(path: Path) -> str:
-    return os.fsencode(path).decode("utf-8", "backslashreplace")

@@ -25,17 +25,18 @@ from .machine_file import Machine, read_machine
 from .mistakes import describe, shown
 from .overrides import apply_override, merged_overrides
 from .rules import Cut, check_rules
-from .run_folder import RESERVED, RunFolder
+from .run_folder import NAME, RESERVED, RunFolder
 from .yaml_file import read_yaml
 
 
 class Dataset(Section):
-    videos: str = Field(description="folder of <category>/<video>.mp4")
+    videos: str = Field(description="folder of <category>/<video>.mp4, or of <video>.mp4")
     prompts: str | list[str] | None = Field(
         None,
-        description="JSON of {category: {video: [prompt, ...]}}; needed unless `jobs` is given",
+        description="JSON or YAML of {category: {video: [prompt, ...]}}, CSV, TSV, or text files; "
+        "needed unless `jobs` is given",
     )
-    categories: list[str] | None = Field(None, description="a subset, and its order")
+    categories: list[str] | None = Field(None, description="a subset, or a name for flat clips")
 
     @field_validator("prompts", mode="before")
     @classmethod
@@ -137,9 +138,7 @@ class Experiment(Section):
     `root`.
     """
 
-    name: str = Field(
-        pattern=r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,99}$", description="run folder and tmux prefix"
-    )
+    name: str = Field(pattern=NAME, description="run folder and tmux prefix")
     backend: str = Field("wan", description="what turns a job into a video")
     model: Section
     dataset: Dataset

@@ -25,6 +25,9 @@ RESERVED = frozenset(
 )
 """Names in the run folder itself, which no category can have."""
 
+NAME = r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,99}$"
+"""What a run folder may be called: tmux sessions bear its name, and take no dots or colons."""
+
 
 @dataclass(frozen=True)
 class RunFolder:
