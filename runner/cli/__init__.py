@@ -18,6 +18,7 @@ from .checking import explain, verify
 from .planning import plan, schema
 from .running import launch, resume, stop
 from .showing import export, report, sheet
+from .starting import init
 
 
 class Verbs(click.Group):
@@ -37,7 +38,7 @@ def cli() -> None:
 
 
 for verb in (
-    *(plan, calibrate, launch, progress, resume, stop, logs, verify, explain),
+    *(init, plan, calibrate, launch, progress, resume, stop, logs, verify, explain),
     *(report, export, sheet, adopt, schema),
 ):
     cli.add_command(verb)

@@ -1,0 +1,121 @@
+"""`sweep init`: an experiment file from a folder of clips."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import UserError
+from ..plain_text import printable
+from ..terminal import plural, print_json, say
+from .options import json_option
+
+if TYPE_CHECKING:
+    from ..proposal import Proposal
+
+
+@click.command()
+@click.argument("name")
+@click.option("--videos", type=click.Path(path_type=Path), help="Folder of clips.")
+@click.option(
+    "--prompts",
+    type=click.Path(path_type=Path),
+    help="JSON, YAML, CSV, TSV, .txt, or a folder of <video>.txt; by default what lies beside.",
+)
+@click.option(
+    "--config", type=click.Path(path_type=Path), help="Another script's settings (JSON, YAML)."
+)
+@click.option("--checkpoint", metavar="FOLDER", help="The model's files, or tiny to try it out.")
+@click.option("--force", is_flag=True, help="Replace a file of that name.")
+@json_option
+def init(
+    name: str,
+    videos: Path | None,
+    prompts: Path | None,
+    config: Path | None,
+    checkpoint: str | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Write experiments/NAME.yaml for a folder of clips and their prompts.
+
+    Size, frame count and rate are such that every clip can serve them. What does not match is
+    listed with the nearest name, and the exit status is 1.
+
+    \b
+    sweep init my --videos clips --prompts prompts.csv
+    sweep init my --videos Final_Dataset --config config.json
+    sweep init try --videos clips --prompts prompts.csv --checkpoint tiny
+    """
+    from ..experiment import load_experiment
+    from ..machine_file import read_machine
+    from ..proposal import Wish, propose
+    from ..proposal.former_config import read_config
+    from ..proposal.text import experiment_text
+    from ..run_folder import NAME, write_atomically
+
+    if not re.fullmatch(NAME, name):
+        raise UserError(f"{name!r}: a name has letters, digits, _ and - (1 to 100, no - first)")
+    root = project_here(Path.cwd())
+    file = root / "experiments" / f"{name}.yaml"
+    if file.exists() and not force:
+        raise UserError(f"{file}: is there already; choose another name, or --force replaces it")
+    former = None if config is None else read_config(config)
+    proposal = propose(Wish(root, read_machine(root), videos, prompts, checkpoint, former))
+    write_atomically(file, experiment_text(name, proposal, file).encode())
+    load_experiment(file)
+    if as_json:
+        print_json(answer(file, proposal))
+    else:
+        print_proposal(file, proposal)
+    if proposal.problems:
+        sys.exit(1)
+
+
+def project_here(folder: Path) -> Path:
+    """The project root for who stands in a folder: the nearest that holds `experiments/`, else
+    that folder."""
+    for place in (folder, *folder.parents):
+        if (place / "experiments").is_dir():
+            return place
+    return folder
+
+
+def answer(file: Path, proposal: Proposal) -> dict[str, Any]:
+    return {
+        "experiment": str(file),
+        "clips": proposal.clips,
+        "categories": dict(proposal.categories),
+        "prompts": proposal.prompts,
+        "videos": proposal.videos,
+        "values": dict(proposal.values),
+        "problems": list(proposal.problems),
+        "remarks": list(proposal.remarks),
+    }
+
+
+def print_proposal(file: Path, proposal: Proposal) -> None:
+    """What was found, what does not fit, what to do next."""
+    values, here = proposal.values, Path.cwd()
+    name = file.relative_to(here) if file.is_relative_to(here) else file
+    for remark in proposal.remarks:
+        say(printable(remark))
+    for problem in proposal.problems:
+        say(printable(f"does not fit: {problem}"))
+    clips = ", ".join(f"{count} in {category}" for category, count in proposal.categories.items())
+    click.echo(printable(f"clips: {plural(proposal.clips, 'clip')}: {clips}"))
+    click.echo(printable(f"prompts: {values['dataset.prompts']}"))
+    click.echo(
+        f"{values['generation.width']}x{values['generation.height']}, "
+        f"{values['generation.num_frames']} frames at {values['generation.fps']:g} per second"
+    )
+    seeds = plural(len(values["seeds"]), "seed")
+    click.echo(f"{name}: {plural(proposal.prompts, 'prompt')} x {seeds}: {proposal.videos} videos")
+    if proposal.problems:
+        say(f"{plural(len(proposal.problems), 'thing')} to mend; `sweep plan {name}` checks again")
+    else:
+        click.echo(f"next: sweep plan {name}")
