@@ -106,6 +106,17 @@ class PeakMemory:
     source: str
 
 
+@dataclass(frozen=True)
+class FileState:
+    """A model file as it lies there: `size` in bytes; `problem` and `remedy` where it cannot be
+    loaded as it is."""
+
+    file: str
+    size: int = 0
+    problem: str | None = None
+    remedy: str = ""
+
+
 SettingsT = TypeVar("SettingsT", bound=Section)
 
 
@@ -126,6 +137,8 @@ class Backend(ABC, Generic[SettingsT]):
     the other."""
     imports: ClassVar[tuple[str, ...]] = ()
     """Top-level packages that a worker of this backend needs beyond the core's."""
+    prompt_tokens: ClassVar[int | None] = None
+    """So many tokens of a prompt are read, the end mark among them; None where all are."""
 
     def __init__(self, settings: SettingsT, root: Path) -> None:
         self.settings = settings
@@ -165,6 +178,15 @@ class Backend(ABC, Generic[SettingsT]):
     def versions(self) -> dict[str, str]:
         """Versions of what touches a video outside this interpreter, for its record."""
         return {}
+
+    def look_at_files(self) -> list[FileState]:
+        """Every file that a worker loads: whether it is there and its header can be read,
+        without loading it. [] where there are none."""
+        return []
+
+    def tokenizer_file(self) -> Path | None:
+        """The text encoder's `tokenizer.json`, or None where it is not here."""
+        return None
 
     def peak_memory(self, generation: Generation) -> PeakMemory | None:
         """Peak GPU memory of one worker, or None where it is not known or none is used."""

@@ -15,6 +15,7 @@ from .adopting import adopt
 from .asking import logs, progress
 from .calibrating import calibrate
 from .checking import explain, verify
+from .examining import doctor
 from .planning import plan, schema
 from .running import launch, resume, stop
 from .showing import export, report, sheet
@@ -38,7 +39,7 @@ def cli() -> None:
 
 
 for verb in (
-    *(init, plan, calibrate, launch, progress, resume, stop, logs, verify, explain),
+    *(init, plan, calibrate, launch, progress, resume, stop, logs, verify, explain, doctor),
     *(report, export, sheet, adopt, schema),
 ):
     cli.add_command(verb)

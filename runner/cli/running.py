@@ -141,6 +141,8 @@ def start_workers(folder: RunFolder, part: Part, how: How, *, retry: Sequence[Jo
         launch = plan_launch(folder, queue, part, how.narrowing, retry=retry)
         for line in launch.left_out:
             say(f"left out: {line}")
+        if launch.commands:
+            warn(folder, launch.claimable)
         if how.dry_run:
             chosen.check(launch.commands)
             print_commands(name, launch.commands, as_json=how.as_json)
@@ -170,6 +172,15 @@ def start_workers(folder: RunFolder, part: Part, how: How, *, retry: Sequence[Jo
         print_json({**snapshot.to_json(), "started": names})
     if how.waits or not (started or running):
         exit_at_end(folder, snapshot)
+
+
+def warn(folder: RunFolder, jobs: int) -> None:
+    """Say what may cost the night that this launch is left alone for."""
+    from ..doctor import guard
+    from ..experiment import load_experiment
+
+    for finding in guard(load_experiment(folder.experiment), jobs):
+        say(f"warning: {finding.name}: {finding.what}; {finding.remedy}")
 
 
 def print_commands(name: str, commands: Sequence[SlotCommand], *, as_json: bool) -> None:

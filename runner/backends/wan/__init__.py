@@ -17,7 +17,7 @@ from ...errors import UserError
 from ...gpus import compute_capability
 from ...job import Job
 from ...machine_file import read_machine
-from .. import Backend, Generation, Group, Interrupted, Machine, OnStep, PeakMemory
+from .. import Backend, FileState, Generation, Group, Interrupted, Machine, OnStep, PeakMemory
 from ..model_file import content_of
 from . import tiny
 from .attention import chosen, require_kernel
@@ -52,6 +52,7 @@ class WanBackend(Backend[WanSettings]):
     generation_type = WanGeneration
     recipe = 1
     imports = ("torch", "diffsynth")
+    prompt_tokens = 512
 
     def __init__(self, settings: WanSettings, root: Path) -> None:
         super().__init__(settings, root)
@@ -78,6 +79,13 @@ class WanBackend(Backend[WanSettings]):
         if not self._folder.folder.is_dir() or self._folder.missing():
             return []
         return self._folder.contents()
+
+    def look_at_files(self) -> list[FileState]:
+        return self._folder.states()
+
+    def tokenizer_file(self) -> Path | None:
+        file = self._folder.tokenizer / "tokenizer.json"
+        return file if file.is_file() else None
 
     def full_size(self) -> bool:
         """Whether the checkpoint is too large to be of use on a CPU."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import Any
 
 from ...errors import UserError
 from ...job import sha256_of
+from .. import FileState
 from ..model_file import content_of, header_bytes
 
 DIT = "diffusion_pytorch_model"
@@ -84,6 +86,21 @@ class Checkpoint:
         for path in (*self.dit, self.text_encoder, self.vae):
             if path.suffix == ".safetensors":
                 tensors_in(path)
+
+    def states(self) -> list[FileState]:
+        """Every file that must be there, and whether its header says that it is whole."""
+        remedy = "copy it here, or set model.checkpoint"
+        try:
+            absent = self.missing()
+        except UserError as error:
+            return [FileState(str(self.folder), problem=str(error), remedy="copy it again")]
+        found = [FileState(name, problem="is missing", remedy=remedy) for name in absent]
+        for path in (*self.dit, self.text_encoder, self.vae):
+            if path.is_file():
+                name, size = path.relative_to(self.folder).as_posix(), path.stat().st_size
+                problem = header_problem(path)
+                found.append(FileState(name, size, problem, "copy it again" if problem else ""))
+        return found
 
     def full_size(self) -> bool:
         """Whether the DiT is too large to be of use on a CPU."""
@@ -172,6 +189,24 @@ def tensors_in(path: Path) -> dict[str, list[int]]:
             f"{8 + length + end}; copy it again"
         )
     return shapes
+
+
+def header_problem(path: Path) -> str | None:
+    """What the header of a weights file says is wrong with it.
+
+    A `.pth` is a zip whose table of contents stands at its end: a file cut short has none
+    (https://pytorch.org/docs/stable/notes/serialization.html).
+    """
+    try:
+        if path.suffix == ".safetensors":
+            tensors_in(path)
+        elif not zipfile.is_zipfile(path):
+            return "is no file that torch saved, or was cut short"
+    except UserError as error:
+        return str(error).partition(str(path))[2].partition(";")[0].strip()
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return None
 
 
 def parameters_in(path: Path) -> int:

@@ -1,0 +1,120 @@
+"""What a report of a fault needs, as one zip, with secrets left out."""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from ..logs import last_lines
+from ..progress import take_snapshot
+from ..provenance import versions
+from ..run_folder import RunFolder
+from ..runs import open_queue
+from .finding import Finding
+
+MANIFEST_LINES = 20
+LOG_LINES = 200
+HIDDEN = "***"
+
+_SECRETS = [
+    # scheme://user:password@host, and keys in a query
+    (re.compile(r"(?<=://)[^/\s@\"']+@"), f"{HIDDEN}@"),
+    (
+        re.compile(r"(?<=[?&])([\w.-]*(?:key|token|sig\w*|secret|auth)[\w.-]*=)[^&\s\"']+", re.I),
+        rf"\1{HIDDEN}",
+    ),
+    (re.compile(r"\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}", re.I), rf"\1 {HIDDEN}"),
+    # NAME_TOKEN=..., "password": "..."
+    (
+        re.compile(
+            r"(?<![A-Za-z])((?:\w*_)?(?:token|secret|password|passwd|pwd|api_?key|access_?key|"
+            r"secret_?key|credentials?|authorization)[\"']?\s*[:=]\s*)(?:\"[^\"]*\"|'[^']*'|[^\s,;}]+)",
+            re.I,
+        ),
+        rf"\1{HIDDEN}",
+    ),
+    # what such things look like by themselves
+    (
+        re.compile(
+            r"\b(?:hf_|gh[pousr]_|github_pat_|glpat-|sk-|xox[abpr]-|AKIA|ASIA|AIza)[\w-]{12,}"
+        ),
+        HIDDEN,
+    ),
+    (re.compile(r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"), HIDDEN),
+    (
+        re.compile(
+            r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.S
+        ),
+        HIDDEN,
+    ),
+]
+_HOMES = re.compile(r"(?<![\w/])/(?:home|Users)/[^/\s\"':]+|(?<![\w/])/root(?=/|\b)")
+
+
+def masked(text: str, home: str | None = None) -> str:
+    """Text without passwords, keys, credentials in addresses, and the names of home folders."""
+    for pattern, instead in _SECRETS:
+        text = pattern.sub(instead, text)
+    if home and len(home) > 1:
+        text = text.replace(home, "~")
+    return _HOMES.sub("~", text)
+
+
+def write_bundle(
+    target: Path, experiment: Path | None, run: RunFolder | None, findings: Iterable[Finding]
+) -> list[str]:
+    """Write the zip; returns the names of what is in it. No environment variable is."""
+    home = str(Path.home())
+    names = []
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in contents(experiment, run, findings):
+            archive.writestr(name, masked(text, home).encode("utf-8", "backslashreplace"))
+            names.append(name)
+    return names
+
+
+def contents(
+    experiment: Path | None, run: RunFolder | None, findings: Iterable[Finding]
+) -> Iterator[tuple[str, str]]:
+    """Names and texts of what goes in, not yet masked."""
+    yield "doctor.json", as_json([finding.to_json() for finding in findings])
+    yield "versions.json", as_json(versions())
+    if experiment is not None and experiment.is_file():
+        yield "experiment.yaml", experiment.read_text(encoding="utf-8", errors="backslashreplace")
+    if run is None or not run.path.is_dir():
+        return
+    for name, path in (("run/experiment.yaml", run.experiment), ("run/at_end.json", run.at_end)):
+        if path.is_file() and path != experiment:
+            yield name, path.read_text(encoding="utf-8", errors="backslashreplace")
+    if run.manifest.is_file():
+        with run.manifest.open(encoding="utf-8", errors="backslashreplace") as lines:
+            yield "run/manifest_head.jsonl", "".join(islice(lines, MANIFEST_LINES))
+    if run.queue.exists() and run.manifest.exists():
+        yield "run/queue.json", as_json(queue_state(run))
+    if run.attempts.is_file():
+        yield "run/attempts_tail.jsonl", "\n".join(last_lines(run.attempts, LOG_LINES)) + "\n"
+    if run.logs.is_dir():
+        for log in sorted(run.logs.glob("*.log")):
+            yield f"run/logs/{log.name}", "\n".join(last_lines(log, LOG_LINES)) + "\n"
+
+
+def queue_state(run: RunFolder) -> Any:
+    """Where the sweep stands, or why that cannot be told: it is the fault, maybe."""
+    try:
+        queue = open_queue(run)
+        try:
+            return take_snapshot(run.name, queue).to_json()
+        finally:
+            queue.close()
+    except Exception as error:
+        # A damaged queue is what a report may be about.
+        return {"problem": f"{type(error).__name__}: {error}"}
+
+
+def as_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=2) + "\n"

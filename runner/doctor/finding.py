@@ -1,0 +1,58 @@
+"""What a check has found: plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+MOST_ALIKE = 12
+"""So many findings of one kind are listed; a person mends these first."""
+
+
+class Verdict(Enum):
+    """RIGHT; WARNING, which may cost time or quality; WRONG, with which a sweep fails."""
+
+    RIGHT = "right"
+    WARNING = "warning"
+    WRONG = "wrong"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the answer. `remedy` is empty where there is nothing to do."""
+
+    name: str
+    verdict: Verdict
+    what: str
+    remedy: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "verdict": self.verdict.value,
+            "what": self.what,
+            "remedy": self.remedy,
+        }
+
+
+def right(name: str, what: str) -> Finding:
+    return Finding(name, Verdict.RIGHT, what)
+
+
+def warning(name: str, what: str, remedy: str) -> Finding:
+    return Finding(name, Verdict.WARNING, what, remedy)
+
+
+def wrong(name: str, what: str, remedy: str) -> Finding:
+    return Finding(name, Verdict.WRONG, what, remedy)
+
+
+def shortened(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """The first of them, and how many more there are."""
+    everything = list(findings)
+    yield from everything[:MOST_ALIKE]
+    if rest := everything[MOST_ALIKE:]:
+        worst = Verdict.WRONG if any(f.verdict is Verdict.WRONG for f in rest) else Verdict.WARNING
+        yield Finding(rest[0].name, worst, f"and {len(rest)} more", "the same again")
