@@ -15,6 +15,7 @@ from .adopting import adopt
 from .asking import logs, progress
 from .calibrating import calibrate
 from .checking import explain, verify
+from .completing import completion
 from .examining import doctor
 from .planning import plan, schema
 from .running import launch, resume, stop
@@ -28,6 +29,22 @@ class Verbs(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
 
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """An example of each command: the first one of its own help."""
+        with formatter.section("Examples"):
+            for command in self.commands.values():
+                for example in examples_of(command)[:1]:
+                    # One line each, for copying.
+                    formatter.write(f"{'':>{formatter.current_indent}}{example}\n")
+
+
+def examples_of(command: click.Command) -> list[str]:
+    """The command lines in a command's help."""
+    lines = (command.help or "").splitlines()
+    return [
+        line.strip() for line in lines if f"{line.strip()} ".startswith(f"sweep {command.name} ")
+    ]
+
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="sweep-runner", message="sweep %(version)s")
@@ -40,7 +57,7 @@ def cli() -> None:
 
 for verb in (
     *(init, plan, calibrate, launch, progress, resume, stop, logs, verify, explain, doctor),
-    *(report, export, sheet, adopt, schema),
+    *(report, export, sheet, adopt, schema, completion),
 ):
     cli.add_command(verb)
 

@@ -9,11 +9,12 @@ import click
 
 from ..plain_text import printable
 from ..terminal import plural, print_json
+from .completing import complete_run
 from .options import json_option
 
 
 @click.command(short_help="Take in videos that another script made.")
-@click.argument("run")
+@click.argument("run", shell_complete=complete_run)
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option(
     "--pattern",

@@ -5,15 +5,21 @@ from __future__ import annotations
 import click
 
 from ..terminal import exit_with_failures, print_json, say, show_until_end
+from .completing import complete_run, complete_worker
 from .options import json_option
 
 
 @click.command()
-@click.argument("run")
+@click.argument("run", shell_complete=complete_run)
 @click.option("--watch", is_flag=True, help="Refresh in place until the sweep ends.")
 @json_option
 def progress(run: str, watch: bool, as_json: bool) -> None:
-    """Show where a sweep stands."""
+    """Show where a sweep stands.
+
+    \b
+    sweep progress quickstart
+    sweep progress quickstart --watch
+    """
     from ..progress import take_snapshot
     from ..runs import find_run, live_slots, open_queue, take_back
 
@@ -37,14 +43,19 @@ def progress(run: str, watch: bool, as_json: bool) -> None:
     exit_with_failures(folder, snapshot)
 
 
-@click.command()
-@click.argument("run")
-@click.argument("worker", required=False)
+@click.command(short_help="Show or follow workers' logs.")
+@click.argument("run", shell_complete=complete_run)
+@click.argument("worker", required=False, shell_complete=complete_worker)
 @click.option("-f", "--follow", is_flag=True, help="Go on as lines are written.")
 @click.option("-n", "--lines", default=20, show_default=True, type=click.IntRange(min=0))
 @json_option
 def logs(run: str, worker: str | None, follow: bool, lines: int, as_json: bool) -> None:
-    """Show or follow workers' logs, such as `sweep logs quickstart gpu0_process0 -f`."""
+    """Show or follow workers' logs.
+
+    \b
+    sweep logs quickstart
+    sweep logs quickstart gpu0_process0 --follow
+    """
     from ..logs import choose_logs, follow_logs, last_lines
     from ..runs import find_run
 

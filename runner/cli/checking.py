@@ -7,17 +7,21 @@ import sys
 import click
 
 from ..terminal import print_json
+from .completing import complete_run
 from .options import json_option
 
 
-@click.command()
-@click.argument("run")
+@click.command(short_help="Check every finished video.")
+@click.argument("run", shell_complete=complete_run)
 @json_option
 def verify(run: str, as_json: bool) -> None:
     """Check every finished video: size, sha256, and a strict decoding of every frame.
 
     Of a stale video it says which of its inputs have changed. What is found broken is moved to
     superseded/, so that `sweep resume` makes it again.
+
+    \b
+    sweep verify quickstart
     """
     from tqdm import tqdm
 
@@ -71,7 +75,7 @@ def verify(run: str, as_json: bool) -> None:
 
 
 @click.command(short_help="Tell one job's whole story.")
-@click.argument("words", nargs=-1, required=True, metavar="[RUN] JOB")
+@click.argument("words", nargs=-1, required=True, metavar="[RUN] JOB", shell_complete=complete_run)
 @json_option
 def explain(words: tuple[str, ...], as_json: bool) -> None:
     """Tell one job's story: inputs, why it is in its state, attempts with log lines, what next.

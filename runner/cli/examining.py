@@ -13,14 +13,17 @@ import click
 
 from ..errors import UserError
 from ..terminal import plural, print_json, say
+from .completing import complete_run
 from .options import json_option
 
 if TYPE_CHECKING:
     from ..doctor.finding import Finding
 
 
-@click.command()
-@click.argument("experiment", required=False, metavar="[EXPERIMENT|RUN]")
+@click.command(short_help="Say what is wrong here, and how to mend it.")
+@click.argument(
+    "experiment", required=False, metavar="[EXPERIMENT|RUN]", shell_complete=complete_run
+)
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--bundle", is_flag=True, help="Pack what a bug report needs, without secrets.")
 @json_option

@@ -15,6 +15,7 @@ import click
 
 from ..errors import UserError
 from ..job import AXES
+from .completing import complete_part
 
 if TYPE_CHECKING:
     from ..launch import Narrowing, Part, Unattended
@@ -24,7 +25,11 @@ skip_option = click.option(
     "--skip-invalid", is_flag=True, help="Leave out clips that cannot be used, and say which."
 )
 only_option = click.option(
-    "--only", multiple=True, metavar="AXIS=VALUE", help="Run only these jobs."
+    "--only",
+    multiple=True,
+    metavar="AXIS=VALUE",
+    help="Run only these jobs.",
+    shell_complete=complete_part,
 )
 
 

@@ -10,6 +10,7 @@ import click
 
 from ..errors import UserError
 from ..terminal import exit_at_end, plural, print_json, say, show_until_end
+from .completing import complete_run
 from .options import (
     How,
     json_option,
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from ..run_folder import RunFolder
 
 
-@click.command()
-@click.argument("run")
+@click.command(short_help="Start workers, or go on with a sweep.")
+@click.argument("run", shell_complete=complete_run)
 @click.argument("words", nargs=-1, metavar="[KEY=VALUE]...")
 @only_option
 @click.option("--sample", type=click.IntRange(min=1), help="Run so many jobs per category.")
@@ -72,8 +73,8 @@ def launch(
     start_workers(folder, part, how, retry=[])
 
 
-@click.command()
-@click.argument("run")
+@click.command(short_help="Go on, and try again what has failed.")
+@click.argument("run", shell_complete=complete_run)
 @only_option
 @click.argument("words", nargs=-1, metavar="[AXIS=VALUE]...")
 @click.option("--stale", is_flag=True, help="Also remake videos whose inputs have changed.")
@@ -85,7 +86,12 @@ def resume(
     stale: bool,
     how: How,
 ) -> None:
-    """Go on with a sweep as it was planned: what is done stays, what failed is tried again."""
+    """Go on with a sweep as it was planned: what is done stays, what failed is tried again.
+
+    \b
+    sweep resume quickstart
+    sweep resume quickstart --stale
+    """
     from ..job import JobState
     from ..runs import find_run
 
@@ -98,14 +104,20 @@ def resume(
     start_workers(find_run(run), part, how, retry=retry)
 
 
-@click.command()
-@click.argument("run")
+@click.command(short_help="Stop workers, after their jobs or at once.")
+@click.argument("run", shell_complete=complete_run)
 @click.option("--now", is_flag=True, help="Give jobs back instead of finishing them.")
 @click.option("--gpus", metavar="0,1", help="Only the workers of these GPUs; the rest go on.")
 @click.option("--wait", "waits", is_flag=True, help="Stay until every worker has ended.")
 @json_option
 def stop(run: str, now: bool, gpus: str | None, waits: bool, as_json: bool) -> None:
-    """Stop a sweep's workers, after their jobs or at once."""
+    """Stop a sweep's workers, after their jobs or at once.
+
+    \b
+    sweep stop quickstart
+    sweep stop quickstart --now
+    sweep stop quickstart --gpus 3
+    """
     from ..runs import find_run
     from ..stop import stop_workers, wait_until_ended
 

@@ -11,6 +11,7 @@ import click
 
 from ..errors import UserError
 from ..terminal import plural, print_json, say
+from .completing import complete_run
 from .options import json_option, values_by_axis
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
     from ..run_folder import RunFolder
 
 
-@click.command()
-@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@click.command(short_help="Write a page that compares the videos.")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", shell_complete=complete_run)
 @click.option("--title", help="What the page is called; by default the sweep's name.")
 @click.option(
     "--preview", type=click.IntRange(min=32), metavar="WIDTH", help="Small videos for the page."
@@ -97,13 +98,18 @@ def serve(
         server.serve_forever()
 
 
-@click.command()
-@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+@click.command(short_help="Write one row per job, as CSV or JSON.")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", shell_complete=complete_run)
 @click.option("--csv", "as_csv", is_flag=True, help="Comma-separated values (the default).")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Into this file.")
 @json_option
 def export(runs: tuple[str, ...], as_csv: bool, out: Path | None, as_json: bool) -> None:
-    """Write one row per job: its axes, its state, its paths and its measures."""
+    """Write one row per job: its axes, its state, its paths and its measures.
+
+    \b
+    sweep export quickstart --csv --out quickstart.csv
+    sweep export quickstart --json
+    """
     import io
 
     from ..report.table import table, write_csv
@@ -137,8 +143,8 @@ def _bar(total: int, unit: str) -> Callable[[], object]:
     return tqdm(total=total, unit=unit, disable=None, leave=False).update
 
 
-@click.command()
-@click.argument("run")
+@click.command(short_help="Write a contact sheet per reference video.")
+@click.argument("run", shell_complete=complete_run)
 @click.option(
     "--only", multiple=True, metavar="AXIS=VALUE", help="Only these, such as seed=42; repeatable."
 )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..proposal import Proposal
 
 
-@click.command()
+@click.command(short_help="Write an experiment file for a folder of clips.")
 @click.argument("name")
 @click.option("--videos", type=click.Path(path_type=Path), help="Folder of clips.")
 @click.option(
