@@ -138,6 +138,17 @@ def test_a_planned_run_is_asked_for_what_is_left(project: Project) -> None:
     assert "0 videos to make" in found["disk"][0]["what"]
 
 
+def test_a_damaged_run_folder_is_a_finding(project: Project) -> None:
+    """The rest is looked at all the same."""
+    assert project.call("plan", "experiments/x.yaml").status == 0
+    project.run_folder.manifest.write_text("{")
+    project.run_folder.queue.unlink()
+    status, found = asked(project, "experiments/x.yaml")
+    assert status == 1
+    assert "manifest" in found["run folder"][0]["what"]
+    assert "clock" in found
+
+
 @pytest.mark.parametrize("damage", ["missing", "cut", "junk"])
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 def test_each_model_file_is_looked_at(tmp_path: Path, damage: str, suffix: str) -> None:

@@ -52,10 +52,13 @@ def examine(experiment: Experiment) -> Iterator[Finding]:
     yield from findings
     if data is not None:
         yield from check_prompts(experiment, backend, data)
-    left = jobs_left(experiment, run, data)
-    yield from check_disk(
-        run.path, None if left is None else left * video_bytes(experiment), left or 0
-    )
+    left = None
+    try:
+        left = jobs_left(experiment, run, data)
+    except UserError as error:
+        yield wrong("run folder", str(error).replace("\n", "; "), "mend it, then plan again")
+    need = None if left is None else left * video_bytes(experiment)
+    yield from check_disk(run.path, need, left or 0)
     yield from check_host_memory(experiment, gpus)
     yield from check_file_system(run.path)
     yield from check_limits()

@@ -1,0 +1,63 @@
+"""The tutorial's commands do what it says, in its order."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"^\$ (sweep .*)$", TUTORIAL, re.MULTILINE)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder as the tutorial begins with it."""
+    folder = tmp_path / "我的 project"
+    shutil.copytree(ROOT / "reference_videos" / "complex_human_motion", folder / "clips")
+    (table,) = re.findall(r"```csv\n(.*?)```", TUTORIAL, re.DOTALL)
+    (folder / "prompts.csv").write_text(table, encoding="utf-8")
+    return folder
+
+
+def test_the_clips_that_it_names_are_the_samples(place: Path) -> None:
+    named = re.findall(r"^    clips/(.*)$", TUTORIAL, re.MULTILINE)
+    assert sorted(named) == sorted(path.name for path in (place / "clips").iterdir())
+
+
+def test_every_command_does_what_it_says(place: Path) -> None:
+    """From clips and prompts to a report, and on to another seed."""
+    socket = f"sweep-test-{uuid.uuid4().hex[:8]}"
+    environment = {**os.environ, "SWEEP_TMUX_SOCKET": socket}
+    said = {}
+    assert len(COMMANDS) > 10
+    try:
+        for command in COMMANDS:
+            done = subprocess.run(
+                [sys.executable, "-m", "runner", *shlex.split(command)[1:]],
+                cwd=place,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=600,
+                check=False,
+            )
+            assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+            said[command] = done.stdout + done.stderr
+    finally:
+        subprocess.run(["tmux", "-L", socket, "kill-server"], capture_output=True, check=False)
+    assert "4 prompts x 1 seed: 4 videos" in said[COMMANDS[0]]
+    assert "+4 new, 4 kept" in said["sweep plan experiments/dances.yaml seeds=[42,142]"]
+    assert "8 good" in said[COMMANDS[-1]]
+    assert (place / "results" / "dances" / "report" / "index.html").is_file()
+    assert list((place / "results" / "dances" / "report" / "sheets").iterdir())
+    assert (place / "dances.csv").is_file()
