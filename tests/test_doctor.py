@@ -110,6 +110,19 @@ def test_clips_of_less_than_is_asked_for_are_warned_of(project: Project) -> None
     assert any("scaled up to 224x128" in line for line in said)
 
 
+def test_axes_and_rules_are_counted_and_looked_at(project: Project) -> None:
+    """Every axis multiplies what is to be made; of what rules leave out nothing need be fit."""
+    (project.root / "videos" / "camera_motion" / "-dash.mp4").write_bytes(b"no video" * 99)
+    project.write(
+        axes={"cfg_scale": [3, 5, 7], "num_frames": [5, 9]},
+        exclude=[{"category": "camera_motion", "video": "-dash"}],
+    )
+    status, found = asked(project, "experiments/x.yaml")
+    assert status == 0, wrongs(found)
+    assert "30 videos to make" in found["disk"][0]["what"]
+    assert "2 decode" in found["clips"][-1]["what"]
+
+
 def test_an_experiment_that_is_wrong_is_one_finding(project: Project) -> None:
     """The machine is looked at all the same."""
     status, found = asked(project, "experiments/x.yaml", "sedes=[1]")

@@ -7,10 +7,12 @@ from pathlib import Path
 
 from ..dataset import Dataset
 from ..errors import UserError
+from ..expansion import points_of
 from ..experiment import Experiment
 from ..gpus import Gpu, find_gpus
-from ..plan import video_bytes
+from ..plan import largest_video
 from ..progress import take_snapshot
+from ..rules import Fitted
 from ..run_folder import RunFolder
 from ..runs import open_queue
 from .file_system import check_file_system
@@ -57,7 +59,7 @@ def examine(experiment: Experiment) -> Iterator[Finding]:
         left = jobs_left(experiment, run, data)
     except UserError as error:
         yield wrong("run folder", str(error).replace("\n", "; "), "mend it, then plan again")
-    need = None if left is None else left * video_bytes(experiment)
+    need = None if left is None else left * largest_video(experiment)
     yield from check_disk(run.path, need, left or 0)
     yield from check_host_memory(experiment, gpus)
     yield from check_file_system(run.path)
@@ -70,7 +72,7 @@ def guard(experiment: Experiment, left: int) -> list[Finding]:
     room on the disk for the jobs that are left, the file system, limits."""
     run = experiment.run_folder
     findings = [
-        *check_disk(run.path, left * video_bytes(experiment), left),
+        *check_disk(run.path, left * largest_video(experiment), left),
         *check_file_system(run.path),
         *check_limits(),
     ]
@@ -114,7 +116,18 @@ def jobs_left(experiment: Experiment, run: RunFolder, data: Dataset | None) -> i
         return counts.total - counts.done
     if data is None:
         return None
-    return sum(len(clip.prompts) for clip in data.clips) * len(experiment.seeds)
+    fitted = Fitted()
+    return sum(
+        len(seeds)
+        for clip in data.clips
+        for _, _, seeds in points_of(
+            experiment,
+            clip,
+            {text: place for place, text in enumerate(clip.prompts)},
+            experiment.cut,
+            fitted,
+        )
+    )
 
 
 def examine_file(path: Path, overrides: tuple[str, ...] = ()) -> Iterator[Finding]:

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from ..backends import Backend
-from ..dataset import Clip, Dataset, read_dataset
+from ..dataset import NOT_READ, Clip, Dataset, read_dataset
 from ..errors import UserError
 from ..experiment import Experiment
+from ..grid import Setting
 from ..plan_view import size
 from ..prompts import shown
-from ..video import BrokenVideo, read_clip
+from ..video import BrokenVideo, frames_available, read_clip
 from .finding import Finding, right, shortened, warning, wrong
 
 LOOK = 16
@@ -43,17 +44,19 @@ def check_data(experiment: Experiment) -> tuple[Dataset | None, list[Finding]]:
         return None, list(shortened(found))
     remedy = "mend the clip or its prompts, or plan with --skip-invalid"
     findings = list(shortened(wrong("clips", line, remedy) for line in dataset.left_out))
+    # Of what rules leave out nothing is made, so it need not be fit.
+    clips = [clip for clip in dataset.clips if clip.info is not NOT_READ]
     with ThreadPoolExecutor() as pool:
-        problems = list(pool.map(lambda clip: decode(experiment, clip), dataset.clips))
+        problems = list(pool.map(lambda clip: decode(experiment, clip), clips))
     broken = [
         wrong("clips", f"{clip.path}: {problem}", "make the clip again; ffmpeg -i FILE says more")
-        for clip, problem in zip(dataset.clips, problems, strict=True)
+        for clip, problem in zip(clips, problems, strict=True)
         if problem is not None
     ]
     findings += shortened(broken)
-    findings += shortened(compare(experiment, dataset.clips))
-    rates = Counter(f"{clip.info.fps:g}" for clip in dataset.clips)
-    good = len(dataset.clips) - len(broken)
+    findings += shortened(compare(experiment, clips))
+    rates = Counter(f"{clip.info.fps:g}" for clip in clips)
+    good = len(clips) - len(broken)
     findings.append(
         right("clips", f"{good} decode and are long enough; frame rates: {said(rates)}")
     )
@@ -62,20 +65,28 @@ def check_data(experiment: Experiment) -> tuple[Dataset | None, list[Finding]]:
 
 def decode(experiment: Experiment, clip: Clip) -> str | None:
     """What is wrong with the frames that a job reads of a clip."""
-    generation = experiment.generation
+    wanted = {
+        (s.parameters["fps"], s.parameters["num_frames"]) for s in settings_of(experiment, clip)
+    }
+    # The longest at each rate has all that the others have.
+    longest = dict(sorted(wanted))
     try:
-        read_clip(
-            experiment.data / clip.path,
-            width=LOOK,
-            height=LOOK,
-            num_frames=generation.num_frames,
-            fps=generation.fps,
-        )
+        for fps, most in longest.items():
+            frames = min(most, frames_available(clip.info, fps))
+            path = experiment.data / clip.path
+            read_clip(path, width=LOOK, height=LOOK, num_frames=frames, fps=fps)
     except BrokenVideo as error:
         return str(error)
     except OSError as error:
         return f"cannot be read: {error.strerror}"
     return None
+
+
+def settings_of(experiment: Experiment, clip: Clip) -> Sequence[Setting]:
+    """The settings with which something may be made of a clip."""
+    if clip.listed is None:
+        return experiment.settings
+    return [job.setting for job in clip.listed]
 
 
 def compare(experiment: Experiment, clips: Sequence[Clip]) -> Iterator[Finding]:
