@@ -74,7 +74,7 @@ def head(name: str, proposal: Proposal, file: Path) -> Iterator[str]:
     )
     yield f"#   sweep plan experiments/{name}.yaml      what it will take"
     yield f"#   sweep launch experiments/{name}.yaml    make them"
-    yield "# Paths start at the folder above this one. A key behind # has its default there."
+    yield "# Paths start at the folder above this one. A key behind # has its default; ## explains."
 
 
 def entry(
@@ -104,8 +104,10 @@ def line(
     if len(text) < COLUMN and COLUMN + 2 + len(comment) <= WIDTH:
         yield f"{text:<{COLUMN}}# {comment}"
         return
-    for part in textwrap.wrap(comment, WIDTH - len(mark)):
-        yield mark + part
+    # Not to be taken for a key behind a #, whatever it begins with.
+    above = "## " if not used else " " * indent + "## "
+    for part in textwrap.wrap(comment, WIDTH - len(above)):
+        yield above + part
     yield text
 
 
