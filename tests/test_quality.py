@@ -14,8 +14,9 @@ pytest.importorskip("cv2")
 
 from runner.quality.looks import Frames, Outlines, fit_outlines, judge, validate
 from runner.quality.movement import agreement, flow_of
+from runner.scenes.chance import random_scene
 from runner.scenes.render import render
-from runner.scenes.scene import Scene, random_scene
+from runner.scenes.scene import Scene
 from runner.scenes.words import COLOURS, SHAPES, Mention
 
 SIZE = {"width": 128, "height": 80, "num_frames": 9, "fps": 4.0}

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from runner.scenes.caption import captions, chinese, english
+from runner.scenes.chance import random_scene
 from runner.scenes.render import Batch, batch_of, draw, render, times_of
-from runner.scenes.scene import Scene, random_scene
+from runner.scenes.scene import Scene
 from runner.scenes.words import CATEGORIES, PERSON, mentions
 
 

@@ -13,12 +13,14 @@ LEAST_SPREAD = 0.25
 """A latent channel that carries next to nothing is not blown up to a spread of one."""
 
 
-def new_vae(device: str) -> Any:
-    """A `TinyVAE` with fresh weights that can be trained."""
+def new_vae(device: str, *, decoder_only: bool = False) -> Any:
+    """A `TinyVAE` with fresh weights that can be trained, or that of it which decodes."""
     from runner.backends.wan.tiny_vae import TinyVAE
 
     vae = TinyVAE().to(device)
     vae.model.requires_grad_(True)
+    for part in (vae.model.encoder, vae.model.conv1):
+        part.requires_grad_(not decoder_only)
     vae.scale = [part.to(device) for part in vae.scale]
     return vae
 
@@ -42,6 +44,18 @@ def moments(vae: Any, clips: Any) -> tuple[Any, Any]:
     mean, log_variance = model.conv1(torch.cat(parts, 2)).chunk(2, dim=1)
     shift, factor = (part.view(1, -1, 1, 1, 1) for part in vae.scale)
     return (mean.float() - shift) * factor, log_variance.float().clamp(-20, 10)
+
+
+def as_in_files(clips: Any) -> Any:
+    """Clips (B, 3, F, H, W) with one colour for four pixels, as the usual video files keep it.
+
+    Brightness stays with every pixel (4:2:0; the weights are those of ITU-R BT.601).
+    """
+    weights = torch.tensor([0.299, 0.587, 0.114], device=clips.device).view(1, 3, 1, 1, 1)
+    grey = (clips * weights).sum(1, keepdim=True)
+    colour = torch.nn.functional.avg_pool3d(clips - grey, (1, 2, 2))
+    colour = colour.repeat_interleave(2, 3).repeat_interleave(2, 4)
+    return (grey + colour).clamp(-1, 1)
 
 
 def loss_of(vae: Any, clips: Any) -> tuple[Any, dict[str, Any]]:

@@ -12,8 +12,8 @@ import numpy as np
 
 from runner.backends.wan.offline import import_torch
 from runner.scenes.caption import captions
+from runner.scenes.chance import random_scene
 from runner.scenes.render import Batch, batch_of, draw, times_of
-from runner.scenes.scene import random_scene
 from runner.scenes.words import CATEGORIES
 
 from .tokenizer import TOKENS, UNWANTED, token_ids

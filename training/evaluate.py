@@ -2,9 +2,10 @@
 
     python -m training.evaluate FOLDER
 
-FOLDER becomes a project: clips of combinations that training left out, for each a prompt that
-names another such scene's things and not their motion, so that motion can come from the reference
-alone, and one sweep for each strength. What is there already is not made again.
+FOLDER becomes a project: clips of combinations that training left out, and for each the things and
+the motion of another such scene. One sweep, `text`, is given all of the other's caption and no
+reference; one sweep for each strength is given the reference and a prompt without the motion, so
+that motion can come from the reference alone. What is there already is not made again.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ import numpy as np
 import yaml
 
 from runner.scenes.caption import english
+from runner.scenes.chance import random_scene
 from runner.scenes.render import render
-from runner.scenes.scene import Scene, random_scene
+from runner.scenes.scene import Scene
 from runner.scenes.words import CATEGORIES
 from runner.video import write_video
 
@@ -31,7 +33,8 @@ SIZE = {"width": 128, "height": 80, "num_frames": 17, "fps": 8}
 def make_project(folder: Path, clips: int, seed: int) -> None:
     """Write that many clips of each category, and their prompts."""
     random = np.random.default_rng(seed)
-    prompts: dict[str, dict[str, list[str]]] = {}
+    things: dict[str, dict[str, list[str]]] = {}
+    captions: dict[str, dict[str, list[str]]] = {}
     for category in CATEGORIES:
         for number in range(clips):
             shown, wanted = (
@@ -42,8 +45,11 @@ def make_project(folder: Path, clips: int, seed: int) -> None:
             frames = render([shown], width=128, height=80, num_frames=17, fps=8)[0]
             write_video(path, frames, fps=8, quality=9)
             wanted = replace(wanted, background=shown.background)
-            prompts.setdefault(category, {})[path.stem] = [english(wanted, motion=False)]
-    (folder / "prompts.json").write_text(json.dumps(prompts, indent=1), encoding="utf-8")
+            things.setdefault(category, {})[path.stem] = [english(wanted, motion=False)]
+            captions.setdefault(category, {})[path.stem] = [english(wanted)]
+    for name, prompts in (("captions", captions), ("things", things)):
+        text = json.dumps(prompts, indent=1)
+        (folder / f"{name}.json").write_text(text, encoding="utf-8")
 
 
 def main() -> int:
@@ -57,16 +63,17 @@ def main() -> int:
     parser.add_argument("--cfg", type=float, default=3.5)
     arguments = parser.parse_args()
     folder = arguments.folder.absolute()
-    if not (folder / "prompts.json").is_file():
+    if not (folder / "things.json").is_file():
         make_project(folder, arguments.clips, arguments.seed)
+    sweeps = [("text", "captions", 1.0)]
+    sweeps += [(f"strength_{round(100 * s):03}", "things", s) for s in arguments.strengths]
     runs = []
-    for strength in arguments.strengths:
-        name = f"strength_{round(100 * strength):03}"
+    for name, prompts, strength in sweeps:
         experiment = {
             "name": name,
             "backend": "wan",
             "model": {"checkpoint": arguments.checkpoint},
-            "dataset": {"videos": "videos", "prompts": "prompts.json"},
+            "dataset": {"videos": "videos", "prompts": f"{prompts}.json"},
             "seeds": [1, 2],
             "generation": {
                 **SIZE,

@@ -14,7 +14,7 @@ import numpy as np
 from runner.backends.wan.sizes import TINY
 from runner.backends.wan.tokenizer import CONFIGURATION, SPECIAL
 from runner.scenes.caption import captions
-from runner.scenes.scene import random_scene
+from runner.scenes.chance import random_scene
 from runner.scenes.words import CATEGORIES
 
 TOKENS = 40

@@ -10,8 +10,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from ..scenes.chance import random_scene
 from ..scenes.render import render
-from ..scenes.scene import Scene, random_scene
+from ..scenes.scene import Scene
 from ..scenes.words import COLOURS, PERSON, SHAPES, Mention
 
 Frames = npt.NDArray[np.uint8]

@@ -92,23 +92,23 @@ def limbs(person: Person, times: Floats) -> Floats:
     for i in (0, 1):
         start = x + (2 * i - 1) * spread * 0.7
         points = [(start + side * dx, hip + dy) for dx, dy in legs[i]]
-        pieces += [(*points[0], *points[1], 0.036), (*points[1], *points[2], 0.03)]
-    pieces.append((x, hip - 0.01, neck_x, neck_y + 0.035 * size, 0.062))
+        pieces += [(*points[0], *points[1], 0.043), (*points[1], *points[2], 0.037)]
+    pieces.append((x, hip - 0.01, neck_x, neck_y + 0.035 * size, 0.07))
     upper, fore = [], []
     for i in (0, 1):
         arm = _chain((pose[f"arm{i}"], pose[f"elbow{i}"]), (0.12, 0.12), size)
         shoulder = neck_x + (2 * i - 1) * spread * 1.6
         points = [(shoulder + side * dx, neck_y + 0.03 * size + dy) for dx, dy in arm]
-        upper.append((*points[0], *points[1], 0.032))
-        fore.append((*points[1], *points[2], 0.026))
+        upper.append((*points[0], *points[1], 0.04))
+        fore.append((*points[1], *points[2], 0.034))
     pieces += upper + fore
     head_x, head_y = neck_x + 0.09 * size * np.sin(lean) * side, neck_y - 0.075 * size
     turned = 0.012 if person.action.startswith("walk") else 0.0
-    pieces.append((neck_x, neck_y, head_x, head_y, 0.028))
+    pieces.append((neck_x, neck_y, head_x, head_y, 0.032))
     hair_x = head_x - side * turned
-    pieces.append((hair_x, head_y - 0.012, hair_x, head_y - 0.012, 0.064))
+    pieces.append((hair_x, head_y - 0.012, hair_x, head_y - 0.012, 0.068))
     face_x = head_x + side * turned
-    pieces.append((face_x, head_y + 0.012, face_x, head_y + 0.012, 0.052))
+    pieces.append((face_x, head_y + 0.012, face_x, head_y + 0.012, 0.056))
     ends = [np.stack(np.broadcast_arrays(*piece[:4], piece[4] * size), -1) for piece in pieces]
     return np.stack(ends, 1).astype(np.float32)
 

@@ -152,10 +152,8 @@ def draw(xp: Any, batch: Batch, width: int, height: int) -> Any:
     picture = _mix(
         picture, _tint(batch, 2), _cover(xp, (horizon - high * (1 + 0.5 * ridge) - y) * fine)
     )
-    grain = xp.sin(x * 19 + one(batch.texture, 0) + 2 * xp.sin(y * 9)) * xp.sin(
-        y * 31 + one(batch.texture, 1) + 1.3 * xp.sin(x * 7)
-    )
-    ground = _tint(batch, 3) * (1 + 0.09 * grain)[..., None]
+    grain = xp.sin(x * 9 + one(batch.texture, 0)) * xp.sin(y * 16 + one(batch.texture, 1))
+    ground = _tint(batch, 3) * (1 + 0.07 * grain)[..., None]
     picture = _mix(picture, ground, _cover(xp, (horizon - y) * fine))
     for i in range(PLANTS):
         px, py, size = (one(batch.plants, i, k) for k in range(3))
@@ -217,7 +215,7 @@ def _shape(xp: Any, x: Any, y: Any, shape: Any) -> Any:
         "square": _box(xp, x, y),
         "triangle": _triangle(xp, x, y),
         "star": _star(xp, x, y),
-        "ring": xp.abs(around - 0.72) - 0.26,
+        "ring": xp.abs(around - 0.74) - 0.2,
     }
     distance = 0 * around + 9.0
     for number, name in enumerate(SHAPES):
@@ -238,7 +236,7 @@ def _triangle(xp: Any, x: Any, y: Any) -> Any:
 
 def _star(xp: Any, x: Any, y: Any) -> Any:
     """Five points of radius 1, a point at the top."""
-    turn, inner = pi / 5, 0.46
+    turn, inner = pi / 5, 0.44
     px, py = xp.abs(x), -y
     for nx, ny in ((cos(turn), -sin(turn)), (-cos(turn), -sin(turn))):
         # Folded twice about the lines through the inner corners, one point is left.
