@@ -24,12 +24,20 @@ WIDTH, HEIGHT, NUM_FRAMES, FPS, QUALITY = 256, 160, 81, 15, 6
 PROMPTS = HERE.parent / "prompts" / "motion_transfer.json"
 
 
-def moving(colour: str, shape: str, motion: str, at: tuple[float, float], speed: float) -> Thing:
-    return Thing(colour, shape, motion, 0.18, *at, speed, reach=0.35 if motion == "bounce" else 0.2)
+def moving(
+    colour: str,
+    shape: str,
+    motion: str,
+    at: tuple[float, float],
+    speed: float,
+    radius: float = 0.24,
+) -> Thing:
+    reach = 0.32 if motion == "bounce" else 0.18
+    return Thing(colour, shape, motion, radius, *at, speed, reach)
 
 
 def resting(colour: str, shape: str) -> Thing:
-    return Thing(colour, shape, None, 0.18, 0.8, 0.62, 0.0)
+    return Thing(colour, shape, None, 0.22, 0.8, 0.57, 0.0)
 
 
 def person(colour: str, action: str, x: float) -> Person:
@@ -47,49 +55,49 @@ CLIPS = {
         "camera_motion", "road", 5, (resting("yellow", "star"),), camera=Camera("zoom_in", 1.5)
     ),
     "ref_rolling_ball_256x160": Scene(
-        "single_object", "grass", 6, (moving("red", "ball", "roll_right", (0.3, 0.7), 0.45),)
+        "single_object", "grass", 6, (moving("red", "ball", "roll_right", (0.3, 0.66), 0.45),)
     ),
     "ref_方块弹跳_256x160": Scene(
-        "single_object", "sand", 7, (moving("blue", "square", "bounce", (0.8, 0.7), 1.1),)
+        "single_object", "sand", 7, (moving("blue", "square", "bounce", (0.8, 0.66), 0.8),)
     ),
     "ref_flying_star_256x160": Scene(
-        "single_object", "night", 8, (moving("yellow", "star", "fly_left", (1.3, 0.35), -0.45),)
+        "single_object", "night", 0, (moving("yellow", "star", "fly_left", (1.3, 0.4), -0.45),)
     ),
     "ref_two_balls_256x160": Scene(
         "multiple_objects",
         "road",
-        9,
+        1,
         (
-            moving("red", "ball", "roll_right", (0.3, 0.72), 0.42),
-            moving("blue", "ball", "fly_left", (1.3, 0.3), -0.42),
+            moving("red", "ball", "roll_right", (0.3, 0.72), 0.42, 0.19),
+            moving("blue", "ball", "fly_left", (1.3, 0.28), -0.42, 0.19),
         ),
     ),
     "ref_升与落_256x160": Scene(
         "multiple_objects",
         "sand",
-        10,
+        2,
         (
-            moving("green", "triangle", "rise", (0.45, 0.7), 0.26),
-            moving("purple", "ring", "fall", (1.15, 0.2), 0.26),
+            moving("green", "triangle", "rise", (0.45, 0.71), 0.25, 0.19),
+            moving("purple", "ring", "fall", (1.15, 0.2), 0.25, 0.19),
         ),
     ),
     "ref_circle_and_bounce_256x160": Scene(
         "multiple_objects",
         "grass",
-        11,
+        3,
         (
-            moving("orange", "star", "circle", (0.5, 0.45), 0.5),
-            moving("purple", "square", "bounce", (1.2, 0.7), 1.1),
+            moving("orange", "star", "circle", (0.5, 0.5), 0.5, 0.19),
+            moving("purple", "square", "bounce", (1.25, 0.71), 0.8, 0.19),
         ),
     ),
     "ref_walking_256x160": Scene(
-        "complex_human_motion", "grass", 12, person=person("blue", "walk_right", 0.4)
+        "complex_human_motion", "grass", 4, person=person("blue", "walk_right", 0.4)
     ),
     "ref_开合跳_256x160": Scene(
-        "complex_human_motion", "road", 13, person=person("orange", "jump", 0.8)
+        "complex_human_motion", "road", 5, person=person("orange", "jump", 0.8)
     ),
     "ref_dancing_256x160": Scene(
-        "complex_human_motion", "night", 14, person=person("red", "dance", 0.8)
+        "complex_human_motion", "night", 6, person=person("red", "dance", 0.8)
     ),
 }
 

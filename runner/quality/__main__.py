@@ -81,7 +81,8 @@ def _measured(text: str, *, vae: bool) -> dict[str, Any]:
 def _print(validation: dict[str, Any], answer: list[dict[str, Any]]) -> None:
     print(
         f"on {validation['clips']} real clips: colour right {_percent(validation['colour'])}, "
-        f"shape right {_percent(validation['shape'])}"
+        f"shape right {_percent(validation['shape'])}, "
+        f"of dented ones {_percent(validation['dented_shape'])}"
     )
     for run in answer:
         psnr = run["vae_psnr"]

@@ -17,6 +17,7 @@ from ..scenes.words import COLOURS, PERSON, SHAPES, Mention
 
 Frames = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
+Mask = npt.NDArray[np.bool_]
 
 SATURATED = 96
 """Difference of a pixel's largest and smallest channel that no background reaches."""
@@ -30,7 +31,7 @@ _HUES = {
 }
 
 
-def colour_masks(frame: Frames) -> dict[str, npt.NDArray[np.bool_]]:
+def colour_masks(frame: Frames) -> dict[str, Mask]:
     """The saturated pixels nearest in hue to each colour; uint8 RGB frame in."""
     strong = frame.max(-1).astype(int) - frame.min(-1) >= SATURATED
     hue = cv2.cvtColor(frame, cv2.COLOR_RGB2HSV)[..., 0].astype(float)
@@ -41,18 +42,30 @@ def colour_masks(frame: Frames) -> dict[str, npt.NDArray[np.bool_]]:
     return {name: strong & (nearest == number) for number, name in enumerate(_HUES)}
 
 
-def outline(mask: npt.NDArray[np.bool_]) -> Floats | None:
-    """Numbers that tell outlines apart whatever their size and turn; None where the mask's
-    largest piece is too small or cut by the frame's edge."""
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
-    if count < 2:
+def piece_of(masks: dict[str, Mask], colour: str) -> Mask | None:
+    """The largest saturated piece of which most is of that colour; None without one.
+
+    The whole piece, so that a tinge of another hue at its rim does not change its outline.
+    """
+    strong = np.any(list(masks.values()), axis=0)
+    count, labels = cv2.connectedComponents(strong.astype(np.uint8))
+    areas = np.bincount(labels.ravel(), minlength=count)
+    own = np.bincount(labels[masks[colour]], minlength=count)
+    fitting = [number for number in range(1, count) if 2 * own[number] > areas[number]]
+    if not fitting:
         return None
-    largest = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
-    x, y, w, h, area = (int(value) for value in stats[largest])
-    height, width = mask.shape
-    if area < LEAST_SHARE * mask.size or x == 0 or y == 0 or x + w == width or y + h == height:
+    return np.asarray(labels == max(fitting, key=lambda number: areas[number]))
+
+
+def outline(piece: Mask | None) -> Floats | None:
+    """Numbers that tell outlines apart whatever their size and turn; None for no piece, and for
+    one that is too small or cut by the frame's edge."""
+    if piece is None:
         return None
-    piece = (labels == largest).astype(np.uint8)
+    edges = (piece[0], piece[-1], piece[:, 0], piece[:, -1])
+    if piece.sum() < LEAST_SHARE * piece.size or any(edge.any() for edge in edges):
+        return None
+    area, piece = float(piece.sum()), piece.astype(np.uint8)
     contours, _ = cv2.findContours(piece, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     contour = max(contours, key=cv2.contourArea)
     filled = np.zeros_like(piece)
@@ -78,38 +91,63 @@ def outline(mask: npt.NDArray[np.bool_]) -> Floats | None:
 
 @dataclass(frozen=True)
 class Outlines:
-    """A linear discriminant of outlines, fitted to drawn clips.
+    """A quadratic discriminant of outlines, fitted to drawn clips.
 
-    `means` is (shapes, features), `precision` the inverse of their shared covariance.
+    Of each shape: `means` (shapes, features), `precisions`, the inverses of the covariances, and
+    `volumes`, the logarithms of their determinants. A covariance for each shape, since balls are
+    all alike and dented stars are not.
     """
 
     means: Floats
-    precision: Floats
+    precisions: Floats
+    volumes: Floats
 
     def shape_of(self, outlines: Sequence[Floats]) -> str | None:
         """The likeliest shape of the same thing in several frames; None without a frame."""
         if not outlines:
             return None
         away = np.stack(outlines)[:, None] - self.means
+        distance = np.einsum("nsf,sfg,nsg->ns", away, self.precisions, away) + self.volumes
         # The median, so that a few odd frames decide nothing.
-        distance = np.median(np.einsum("nsf,fg,nsg->ns", away, self.precision, away), 0)
-        return list(SHAPES)[int(distance.argmin())]
+        return list(SHAPES)[int(np.median(distance, 0).argmin())]
 
 
 def fit_outlines(clips: int = 160, seed: int = 11) -> Outlines:
-    """Fit the discriminant to drawn clips of one thing, blurred a little or not."""
+    """Fit the discriminant to drawn clips of one and of two things, as they are and dented.
+
+    What a model makes of a shape is seldom as clean as its drawing. Half of the frames are bent
+    smoothly and blurred, so that a dent tells less than what makes a shape.
+    """
     random = np.random.default_rng(seed)
     found: dict[str, list[Floats]] = {name: [] for name in SHAPES}
-    for scene, frames in drawn_clips("single_object", clips, random):
-        thing = scene.things[0]
-        for frame in frames:
-            blurred = cv2.GaussianBlur(frame, (0, 0), random.uniform(0.3, 1.6))
-            if (features := outline(colour_masks(np.asarray(blurred))[thing.colour])) is not None:
-                found[thing.shape].append(features)
-    means = np.stack([np.mean(rows, 0) for rows in found.values()])
-    away = np.concatenate([np.stack(rows) - np.mean(rows, 0) for rows in found.values()])
-    covariance = away.T @ away / len(away) + 1e-5 * np.eye(away.shape[1])
-    return Outlines(means, np.linalg.inv(covariance))
+    for category in ("single_object", "multiple_objects"):
+        for scene, frames in drawn_clips(category, clips // 2, random):
+            for number, frame in enumerate(frames):
+                masks = colour_masks(dented(frame, random) if number % 2 else frame)
+                for thing in scene.things:
+                    if (features := outline(piece_of(masks, thing.colour))) is not None:
+                        found[thing.shape].append(features)
+    rows = [np.stack(features) for features in found.values()]
+    covariances = [np.cov(some.T) + 1e-4 * np.eye(some.shape[1]) for some in rows]
+    return Outlines(
+        np.stack([some.mean(0) for some in rows]),
+        np.stack([np.linalg.inv(covariance) for covariance in covariances]),
+        np.array([np.linalg.slogdet(covariance)[1] for covariance in covariances]),
+    )
+
+
+def dented(frame: Frames, random: np.random.Generator) -> Frames:
+    """The frame bent by up to about three pixels in waves of ten or more, and blurred."""
+    height, width = frame.shape[:2]
+    bent = random.normal(size=(2, height, width)).astype(np.float32)
+    wave, depth = random.uniform(4, 7), random.uniform(0.5, 2.2)
+    smooth = [cv2.GaussianBlur(part, (0, 0), wave) for part in bent]
+    rows, columns = np.mgrid[:height, :width].astype(np.float32)
+    dx, dy = (part * (depth / part.std()) for part in smooth)
+    moved = cv2.remap(
+        frame, columns + dx, rows + dy, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT
+    )
+    return np.asarray(cv2.GaussianBlur(moved, (0, 0), random.uniform(0.3, 2.0)), np.uint8)
 
 
 def drawn_clips(
@@ -152,7 +190,11 @@ def judge(frames: Frames, mentions: Sequence[Mention], outlines: Outlines) -> li
         if mention.shape != PERSON:
             # In the colour that it has, so that a wrong colour is one mistake and not two.
             name = mention.colour if colour else strongest[0]
-            seen = [features for mask in masks if (features := outline(mask[name])) is not None]
+            seen = [
+                features
+                for mask in masks
+                if (features := outline(piece_of(mask, name))) is not None
+            ]
             found = outlines.shape_of(seen)
             shape = None if found is None else found == mention.shape
         judged.append(Judged(mention, colour, shape))
@@ -166,14 +208,18 @@ def share(values: Iterable[bool | None]) -> float | None:
 
 
 def validate(outlines: Outlines, clips: int = 60, seed: int = 12) -> dict[str, Any]:
-    """How often real clips of held-out combinations are judged right."""
+    """How often real clips of held-out combinations are judged right, as they are and dented."""
     random = np.random.default_rng(seed)
-    judged = []
-    for scene, frames in drawn_clips("single_object", clips, random, held_out=True):
-        thing = scene.things[0]
-        judged += judge(frames, [Mention(thing.colour, thing.shape)], outlines)
+    clean, bent = [], []
+    for category in ("single_object", "multiple_objects"):
+        for scene, frames in drawn_clips(category, clips // 2, random, held_out=True):
+            mentioned = [Mention(thing.colour, thing.shape) for thing in scene.things]
+            clean += judge(frames, mentioned, outlines)
+            worse = np.stack([dented(frame, random) for frame in frames])
+            bent += judge(worse, mentioned, outlines)
     return {
         "clips": clips,
-        "colour": share(one.colour for one in judged),
-        "shape": share(one.shape for one in judged),
+        "colour": share(one.colour for one in clean),
+        "shape": share(one.shape for one in clean),
+        "dented_shape": share(one.shape for one in bent),
     }

@@ -43,7 +43,7 @@ def random_thing(
         if motion.startswith("fly"):
             y = random.uniform(radius + 0.06, 0.5)
     elif motion == "bounce":
-        speed, reach = random.uniform(0.9, 1.4), random.uniform(0.26, 0.36)
+        speed, reach = random.uniform(0.7, 0.9), random.uniform(0.26, 0.36)
     elif motion == "rise":
         speed = (y - radius) * random.uniform(0.75, 1) / SECONDS
     elif motion == "fall":

@@ -1,0 +1,109 @@
+"""One video on the tiny checkpoint, from a reference clip to a file, on two cores.
+
+17 frames of 128x80, 20 steps with guidance, through the backend as a worker calls it; the model is
+loaded and one video made before the clock starts:
+
+    python benchmarks/one_video.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+from measuring import table, write_section
+
+from runner.backends import Group, Machine
+from runner.backends.wan import WanBackend
+from runner.backends.wan.offline import import_torch
+from runner.backends.wan.settings import WanSettings
+from runner.job import Job, Reference
+from runner.scenes.caption import english
+from runner.scenes.chance import random_scene
+from runner.scenes.render import render
+from runner.scenes.scene import Scene
+from runner.video import check_video, write_video
+
+ROOT = Path(__file__).resolve().parents[1]
+TITLE = "One video on the tiny checkpoint"
+SIZE = {"width": 128, "height": 80, "num_frames": 17, "fps": 8}
+GENERATION = {
+    **SIZE,
+    "num_inference_steps": 20,
+    "cfg_scale": 3.5,
+    "denoising_strength": 0.5,
+}
+
+
+def make_videos(folder: Path, videos: int) -> list[list[float]]:
+    """Seconds of each video's parts: the reference's encoding, generation, file."""
+    scene = random_scene(np.random.default_rng(1), "single_object", accept=Scene.held_out)
+    frames = render([scene], width=128, height=80, num_frames=17, fps=8)[0]
+    clip = folder / "clip.mp4"
+    write_video(clip, frames, fps=8, quality=9)
+    backend = WanBackend(WanSettings(checkpoint="tiny"), folder)
+    backend.load(Machine("cpu", folder))
+    rows = []
+    for seed in range(videos + 1):
+        job = Job(
+            id="0" * 16,
+            category="single_object",
+            video="clip",
+            prompt=0,
+            seed=seed,
+            prompt_text=english(scene, motion=False),
+            reference=Reference(str(clip), ""),
+            parameters=GENERATION,
+            fingerprint="",
+            output="single_object/clip/video.mp4",
+        )
+        marks = [time.perf_counter()]
+        backend.prepare(Group("single_object/clip", clip, GENERATION))
+        marks.append(time.perf_counter())
+        pending = backend.generate(job, folder, lambda _done, _total: None)
+        marks.append(time.perf_counter())
+        path = folder / f"{seed}.mp4"
+        backend.finish(pending, path, 5)
+        marks.append(time.perf_counter())
+        check_video(path, width=128, height=80, num_frames=17, fps=8)
+        rows.append([after - before for before, after in pairwise(marks)])
+    backend.close()
+    return rows[1:]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--videos", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=ROOT / "docs" / "measurements.md")
+    arguments = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
+    import_torch().set_num_threads(arguments.threads)
+    with tempfile.TemporaryDirectory() as name:
+        rows = make_videos(Path(name), arguments.videos)
+    totals = sorted(sum(row) for row in rows)
+    parts = [f"{median(part):.2f}" for part in zip(*rows, strict=True)]
+    body = (
+        f"{arguments.threads} threads, {arguments.videos} videos one after the other, medians in "
+        "seconds; 17 frames of 128x80, 20 steps, guidance 3.5 (two passes a step), bfloat16.\n\n"
+    )
+    head = [
+        "reference encoded",
+        "generated and decoded",
+        "file written",
+        "whole",
+        "fastest",
+        "slowest",
+    ]
+    cells = [*parts, *(f"{value:.2f}" for value in (median(totals), totals[0], totals[-1]))]
+    write_section(arguments.out, TITLE, body + table(head, [cells]))
+
+
+if __name__ == "__main__":
+    main()

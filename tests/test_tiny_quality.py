@@ -1,0 +1,124 @@
+"""What the shipped checkpoint can do, on a few held-out scenes: bars with room below its card."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("modelscope")
+pytest.importorskip("cv2")
+
+from runner.backends import Group, Machine  # noqa: E402 - after the packages are known
+from runner.backends.wan import WanBackend  # noqa: E402
+from runner.backends.wan.settings import WanSettings  # noqa: E402
+from runner.job import Job, Reference  # noqa: E402
+from runner.quality.looks import Frames, fit_outlines, judge, share  # noqa: E402
+from runner.quality.movement import agreement, flow_of  # noqa: E402
+from runner.scenes.caption import english  # noqa: E402
+from runner.scenes.chance import random_scene  # noqa: E402
+from runner.scenes.render import render  # noqa: E402
+from runner.scenes.scene import Scene  # noqa: E402
+from runner.scenes.words import CATEGORIES, mentions  # noqa: E402
+from runner.video import read_clip, write_video  # noqa: E402
+
+SIZE: dict[str, Any] = {"width": 128, "height": 80, "num_frames": 17, "fps": 8}
+
+
+def held_out(category: str, count: int, seed: int) -> list[Scene]:
+    random = np.random.default_rng(seed)
+    return [random_scene(random, category, accept=Scene.held_out) for _ in range(count)]
+
+
+def write_scene(path: Path, scene: Scene) -> Frames:
+    """The clip as it is read back from its file."""
+    write_video(path, render([scene], **SIZE)[0], fps=8, quality=9)
+    return read_clip(path, **SIZE)
+
+
+@pytest.fixture(scope="module")
+def backend(tmp_path_factory: pytest.TempPathFactory) -> WanBackend:
+    root = tmp_path_factory.mktemp("project")
+    backend = WanBackend(WanSettings(checkpoint="tiny"), root)
+    backend.load(Machine("cpu", root))
+    return backend
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Path, Frames]]:
+    """A held-out clip of each category, from its file."""
+    folder = tmp_path_factory.mktemp("clips")
+    made = []
+    for category in CATEGORIES:
+        (scene,) = held_out(category, 1, 4)
+        path = folder / f"{category}.mp4"
+        made.append((path, write_scene(path, scene)))
+    return made
+
+
+def parameters(strength: float) -> dict[str, Any]:
+    return {
+        **SIZE,
+        "num_inference_steps": 20,
+        "cfg_scale": 3.5,
+        "denoising_strength": strength,
+    }
+
+
+def video(backend: WanBackend, clip: Path, prompt: str, strength: float) -> Frames:
+    wanted = parameters(strength)
+    backend.prepare(Group("c/clip", clip, wanted))
+    job = Job(
+        id="0" * 16,
+        category="c",
+        video="clip",
+        prompt=0,
+        seed=1,
+        prompt_text=prompt,
+        reference=Reference(str(clip), ""),
+        parameters=wanted,
+        fingerprint="",
+        output="c/clip/seed_1_prompt_0.mp4",
+    )
+    return np.asarray(backend.generate(job, Path(), lambda _done, _total: None).frames)
+
+
+def test_what_a_prompt_names_is_there(
+    backend: WanBackend, clips: list[tuple[Path, Frames]]
+) -> None:
+    """Colour and shape of combinations that training left out, from the prompt alone."""
+    outlines = fit_outlines(80)
+    scenes = held_out("single_object", 4, 1) + held_out("multiple_objects", 2, 1)
+    scenes += held_out("camera_motion", 2, 1)
+    judged = []
+    for scene in scenes:
+        text = english(scene)
+        frames = video(backend, clips[0][0], text, 1.0)
+        judged += judge(frames, mentions(text), outlines)
+    assert (share(one.colour for one in judged) or 0) >= 0.8
+    assert (share(one.shape for one in judged) or 0) >= 0.6
+
+
+def test_motion_is_the_references(backend: WanBackend, clips: list[tuple[Path, Frames]]) -> None:
+    """The prompt names other things and no motion: what moves as the clip does follows it."""
+    flows = [flow_of(frames) for _, frames in clips]
+    own, other = [], []
+    for number, (path, _) in enumerate(clips):
+        (scene,) = held_out(CATEGORIES[number], 1, 5)
+        flow = flow_of(video(backend, path, english(scene, motion=False), 0.5))
+        for at, reference in enumerate(flows):
+            (own if at == number else other).append(agreement(flow, reference))
+    assert np.mean(own) > 0.3
+    assert np.mean(own) > np.mean(other) + 0.2
+
+
+def test_the_vae_gives_clips_back(backend: WanBackend, clips: list[tuple[Path, Frames]]) -> None:
+    psnr = []
+    for path, frames in clips:
+        again = backend.reconstruct(Group("c/clip", path, parameters(1.0)))
+        error = np.mean((again.astype(np.float64) - frames) ** 2)
+        psnr.append(10 * np.log10(255**2 / error))
+    assert np.mean(psnr) >= 26.5
