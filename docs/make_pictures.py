@@ -62,7 +62,7 @@ def main() -> None:
             take_terminal(browser, terminal, root)
             take_page(browser, run)
             browser.close()
-        sweep(root, "sheet", NAME, "--only", "seed=42", "--only", "video=ref_汽车行驶_208x120")
+        sweep(root, "sheet", NAME, "--only", "seed=42", "--only", "video=ref_rolling_ball_256x160")
         (sheet,) = (run.path / "report" / "sheets").rglob("*.png")
         shutil.copy(sheet, PICTURES / "sheet.png")
 
