@@ -91,8 +91,7 @@ def test_what_a_prompt_names_is_there(
 ) -> None:
     """Colour and shape of combinations that training left out, from the prompt alone."""
     outlines = fit_outlines(80)
-    scenes = held_out("single_object", 4, 1) + held_out("multiple_objects", 2, 1)
-    scenes += held_out("camera_motion", 2, 1)
+    scenes = held_out("single_object", 3, 1) + held_out("multiple_objects", 2, 1)
     judged = []
     for scene in scenes:
         text = english(scene)
@@ -104,9 +103,10 @@ def test_what_a_prompt_names_is_there(
 
 def test_motion_is_the_references(backend: WanBackend, clips: list[tuple[Path, Frames]]) -> None:
     """The prompt names other things and no motion: what moves as the clip does follows it."""
-    flows = [flow_of(frames) for _, frames in clips]
+    some = clips[:3]
+    flows = [flow_of(frames) for _, frames in some]
     own, other = [], []
-    for number, (path, _) in enumerate(clips):
+    for number, (path, _) in enumerate(some):
         (scene,) = held_out(CATEGORIES[number], 1, 5)
         flow = flow_of(video(backend, path, english(scene, motion=False), 0.5))
         for at, reference in enumerate(flows):
