@@ -105,7 +105,8 @@ def test_motion_is_the_references(backend: WanBackend, clips: list[tuple[Path, F
     """The prompt names other things and no motion: what moves as the clip does follows it."""
     some = clips[:3]
     flows = [flow_of(frames) for _, frames in some]
-    own, other = [], []
+    own: list[float] = []
+    other: list[float] = []
     for number, (path, _) in enumerate(some):
         (scene,) = held_out(CATEGORIES[number], 1, 5)
         flow = flow_of(video(backend, path, english(scene, motion=False), 0.5))

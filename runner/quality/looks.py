@@ -65,13 +65,13 @@ def outline(piece: Mask | None) -> Floats | None:
     edges = (piece[0], piece[-1], piece[:, 0], piece[:, -1])
     if piece.sum() < LEAST_SHARE * piece.size or any(edge.any() for edge in edges):
         return None
-    area, piece = float(piece.sum()), piece.astype(np.uint8)
-    contours, _ = cv2.findContours(piece, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    area, shown = float(piece.sum()), piece.astype(np.uint8)
+    contours, _ = cv2.findContours(shown, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     contour = max(contours, key=cv2.contourArea)
-    filled = np.zeros_like(piece)
+    filled = np.zeros_like(shown)
     cv2.drawContours(filled, [contour], -1, 1, cv2.FILLED)
     whole = float(filled.sum())
-    hull = np.zeros_like(piece)
+    hull = np.zeros_like(shown)
     cv2.drawContours(hull, [cv2.convexHull(contour)], -1, 1, cv2.FILLED)
     (_, _), (across, along), _ = cv2.minAreaRect(contour)
     _, radius = cv2.minEnclosingCircle(contour)
