@@ -217,8 +217,8 @@ def kill(bench: Rows) -> str:
 
     while (worker().get("step") or 0) < int(aim):
         time.sleep(0.2)
-    held = worker()
     time.sleep(bench.arguments.step_seconds * (aim % 1))
+    held = worker()
     killed_at = time.time()
     os.kill(held["pid"], signal.SIGKILL)
     bench.launch(file, "seed=42", "--wait")
@@ -231,7 +231,7 @@ def kill(bench: Rows) -> str:
     again = next(stage for stage in stages_in(log) if stage.name == "denoise")
     claimed = next(unix(stamp) for stamp, what in _CLAIM.findall(log) if what == "goes on")
     return (
-        f"The worker was killed {aim:.1f} steps into a video of {steps} "
+        f"The worker was killed after step {held['step']} of a video of {steps}, or a little later "
         f"(`keep_latents_every: {every}`); the next went on after step {from_step}, "
         f"{claimed - killed_at:.1f} s later, and denoised for {again.end - again.begin:.1f} s "
         f"(workers {_loads(log)}). The videos are "
