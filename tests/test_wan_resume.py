@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from conftest import Project, wait_for
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,6 +21,8 @@ from runner.attempts import read_attempts
 from runner.backends import Interrupted
 from runner.backends.wan import WanBackend
 from runner.job import Job
+from runner.queue import Queue
+from runner.queue.worker_table import WorkerRow
 from runner.run_folder import sha256_file
 
 torch = pytest.importorskip("torch")
@@ -173,51 +174,66 @@ def test_another_process_goes_on_after_kill_9(
     assert torch.equal(latents.cpu(), undisturbed)
 
 
-def write_wan(project: Project, results: str) -> Project:
-    """The project's experiment on the tiny checkpoint, one job of 40 steps."""
+STEPS_OF_A_SWEEP = 30
+KEPT_EVERY = 3
+
+
+def write_wan(project: Project, results: str) -> None:
+    """The project's experiment on the tiny checkpoint, with one worker."""
     project.write(
         backend="wan",
-        model={"keep_latents_every": 3},
+        model={"keep_latents_every": KEPT_EVERY},
         dataset={"videos": "videos", "prompts": "prompts.json", "categories": ["camera_motion"]},
-        generation={"width": 112, "height": 64, "num_frames": 9, "num_inference_steps": 40},
+        generation={
+            "width": 112,
+            "height": 64,
+            "num_frames": 9,
+            "num_inference_steps": STEPS_OF_A_SWEEP,
+        },
         placement={"gpus": [0], "processes_per_gpu": 1},
         results=results,
     )
-    return project
 
 
-@pytest.mark.parametrize("end", ["kill -9", "stop --now"])
-def test_a_worker_goes_on_where_another_was_ended(project: Project, end: str) -> None:
-    """The video is byte for byte that of an undisturbed run, the attempt says from which step it
-    went on, and nothing is left of the latents."""
+def test_a_worker_goes_on_where_another_was_ended(project: Project) -> None:
+    """After `kill -9` and after `sweep stop --now`: the video is byte for byte that of an
+    undisturbed run, attempts say from which step they went on, and no latents are left."""
+    words = ("launch", str(project.file), "--on", "local", "--only", "video=-dash")
     write_wan(project, "undisturbed")
-    only = ("--only", "video=-dash")
-    whole = project.sweep("launch", str(project.file), "--on", "local", "--wait", *only)
+    whole = project.sweep(*words, "--wait")
     assert whole.status == 0, whole.err
     write_wan(project, "results")
     run = project.run_folder
-    started = project.sweep("launch", str(project.file), "--on", "local", *only)
+    started = project.sweep(*words)
     assert started.status == 0, started.err
+    queue = Queue(run.queue)
 
-    def step() -> int:
-        workers = project.progress()["workers"]
-        return int(workers[0]["step"] or 0) if workers else 0
+    def worker_at(step: int, other_than: int = 0) -> WorkerRow | None:
+        rows = [row for row in queue.workers.rows() if row.process.pid != other_than]
+        return next((row for row in rows if row.step >= step), None)
 
-    wait_for(lambda: step() >= 10, seconds=90)
-    reached = step()
-    if end == "kill -9":
-        os.kill(project.progress()["workers"][0]["pid"], signal.SIGKILL)
-    else:
-        project.sweep("stop", "x", "--now")
-        assert [path.name for path in run.path.glob("work/*/latents.safetensors")]
-        project.sweep("resume", "x", "--on", "local")
-    wait_for(lambda: project.progress()["done"] == 1, seconds=90)
-    (done,) = [one for one in read_attempts(run.attempts) if one["outcome"] == "done"]
-    assert done["from_step"] > reached - 3
+    wait_for(lambda: worker_at(8) is not None, seconds=120)
+    killed = worker_at(8)
+    assert killed is not None
+    os.kill(killed.process.pid, signal.SIGKILL)
+    wait_for(lambda: worker_at(16, killed.process.pid) is not None, seconds=120)
+    stopped = worker_at(16, killed.process.pid)
+    assert stopped is not None
+    assert project.sweep("stop", "x", "--now").status == 0
+    assert len(list(run.path.glob("work/*/latents.safetensors"))) == 1
+    resumed = project.sweep("resume", "x", "--on", "local", "--wait")
+    assert resumed.status == 0, resumed.err
+    queue.close()
+
+    first, last = (
+        [one for one in read_attempts(run.attempts) if one["outcome"] == outcome]
+        for outcome in ("interrupted", "done")
+    )
+    assert [one["from_step"] > killed.step - KEPT_EVERY for one in first] == [True]
+    assert [one["from_step"] >= stopped.step for one in last] == [True]
     (video,) = (project.root / "undisturbed").glob("x/camera_motion/*/*.mp4")
     again = run.path / video.relative_to(project.root / "undisturbed" / "x")
     assert sha256_file(again) == sha256_file(video)
     sidecar = json.loads(again.with_suffix(".json").read_text())
-    assert sidecar["from_step"] == done["from_step"]
-    assert yaml.safe_load(run.experiment.read_text())["model"]["keep_latents_every"] == 3
-    wait_for(lambda: not list(run.path.glob("work/*/latents.safetensors")))
+    assert sidecar["from_step"] == last[0]["from_step"]
+    assert not list(run.path.glob("work/*/latents.safetensors"))
