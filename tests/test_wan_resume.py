@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -145,6 +146,7 @@ from pathlib import Path
 from wan_jobs import group_of, load
 from runner.job import Job
 import json
+import time
 job = Job.from_json(json.loads(sys.argv[1]))
 backend = load("cpu", Path(sys.argv[2]), [job], keep_latents_every=2)
 backend.prepare(group_of(job))
@@ -209,7 +211,7 @@ def test_a_worker_goes_on_where_another_was_ended(project: Project) -> None:
     queue = Queue(run.queue)
 
     def worker_at(step: int, other_than: int = 0) -> WorkerRow | None:
-        rows = [row for row in queue.workers.rows() if row.process.pid != other_than]
+        rows = [row for row in queue.workers.rows(time.time()) if row.process.pid != other_than]
         return next((row for row in rows if row.step >= step), None)
 
     wait_for(lambda: worker_at(8) is not None, seconds=120)
