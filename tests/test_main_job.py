@@ -219,7 +219,7 @@ def test_sigterm_gives_the_job_back_cleanly(project: Project) -> None:
 
 
 def test_stop_lets_jobs_finish(project: Project) -> None:
-    project.write(model={"seconds": 1.5})
+    project.write(model={"seconds": 5})
     assert project.sweep("launch", "experiments/x.yaml", "--on", "local").status == 0
     wait_for(lambda: project.progress()["running"] == 2)
     stopped = project.sweep("stop", "x", "--wait", "--json")

