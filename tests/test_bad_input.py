@@ -61,7 +61,7 @@ def test_a_good_experiment_is_not_refused(run: Run) -> None:
         pytest.param(
             {"model": {"checkpoint": "x"}}, ["model.checkpoint"], id="other backend's key"
         ),
-        pytest.param({"backend": "wann"}, ["wann", "fake, wan"], id="unknown backend"),
+        pytest.param({"backend": "wann"}, ["wann", "fake, script, wan"], id="unknown backend"),
         pytest.param({"seeds": "many"}, ["seeds", "many"], id="wrong type"),
         pytest.param(
             {"generation": {"width": "wide"}}, ["generation.width"], id="wrong inner type"
