@@ -71,7 +71,8 @@ ANSWERS = {
     FailureKind.GPU_ERROR: Answer(Counted.DEATH, restarts=True, backs_off=True),
     FailureKind.STUCK: Answer(Counted.FAILURE, restarts=True, backs_off=True, keeps_work=True),
     FailureKind.TIMEOUT: Answer(Counted.FAILURE, restarts=True, backs_off=True, keeps_work=True),
-    FailureKind.DISK_FULL: Answer(Counted.NOT, keeps_work=True),
+    # What the job itself has left may be what fills the disk.
+    FailureKind.DISK_FULL: Answer(Counted.NOT),
     FailureKind.BACKEND_BUG: Answer(Counted.FAILURE, backs_off=True),
     FailureKind.WORKER_DIED: Answer(Counted.DEATH, keeps_work=True),
 }
