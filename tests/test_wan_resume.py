@@ -227,8 +227,13 @@ def test_a_worker_goes_on_where_another_was_ended(project: Project) -> None:
     assert resumed.status == 0, resumed.err
     queue.close()
 
+    job = killed.job
     first, last = (
-        [one for one in read_attempts(run.attempts) if one["outcome"] == outcome]
+        [
+            one
+            for one in read_attempts(run.attempts)
+            if (one["job"], one["outcome"]) == (job, outcome)
+        ]
         for outcome in ("interrupted", "done")
     )
     assert [one["from_step"] > killed.step - KEPT_EVERY for one in first] == [True]
