@@ -176,7 +176,7 @@ def test_another_process_goes_on_after_kill_9(
     assert torch.equal(latents.cpu(), undisturbed)
 
 
-STEPS_OF_A_SWEEP = 30
+STEPS_OF_A_SWEEP = 90
 KEPT_EVERY = 3
 
 
@@ -200,7 +200,8 @@ def write_wan(project: Project, results: str) -> None:
 def test_a_worker_goes_on_where_another_was_ended(project: Project) -> None:
     """After `kill -9` and after `sweep stop --now`: the video is byte for byte that of an
     undisturbed run, attempts say from which step they went on, and no latents are left."""
-    words = ("launch", str(project.file), "--on", "local", "--only", "video=-dash")
+    only = ("--only", "video=-dash")
+    words = ("launch", str(project.file), "--on", "local", *only)
     write_wan(project, "undisturbed")
     whole = project.sweep(*words, "--wait")
     assert whole.status == 0, whole.err
@@ -223,7 +224,7 @@ def test_a_worker_goes_on_where_another_was_ended(project: Project) -> None:
     assert stopped is not None
     assert project.sweep("stop", "x", "--now").status == 0
     assert len(list(run.path.glob("work/*/latents.safetensors"))) == 1
-    resumed = project.sweep("resume", "x", "--on", "local", "--wait")
+    resumed = project.sweep("resume", "x", "--on", "local", "--wait", *only)
     assert resumed.status == 0, resumed.err
     queue.close()
 
