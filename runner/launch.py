@@ -39,10 +39,12 @@ class Part:
 class Launch:
     """What a launch starts: `claimable` jobs wait for it, `running` slots are there already.
 
-    `gpus` are those that the command line names, None where it names none.
+    `experiment` is the run's own, as it was planned. `gpus` are those that the command line
+    names, None where it names none.
     """
 
     run: RunFolder
+    experiment: Experiment
     device: str
     claimable: int
     chosen: set[str] | None
@@ -133,7 +135,15 @@ def plan_launch(
         if slot not in running and claimable and (placement.balance == "steal" or home[slot.gpu])
     )
     return Launch(
-        run, device, claimable, chosen, tuple(running), commands, choice.left_out, narrowing.gpus
+        run,
+        experiment,
+        device,
+        claimable,
+        chosen,
+        tuple(running),
+        commands,
+        choice.left_out,
+        narrowing.gpus,
     )
 
 
@@ -198,7 +208,7 @@ def attend(launch: Launch, queue: Queue, unattended: Unattended) -> None:
     """Put down what holds while nobody watches. Beside workers that run already, what this
     launch does not speak of stays as it was."""
     if unattended.max_failures is not None or not launch.running:
-        policy = load_experiment(launch.run.experiment).policy
+        policy = launch.experiment.policy
         if unattended.max_failures is not None:
             policy = replace(policy, max_failures=unattended.max_failures)
         queue.set_policy(policy)
@@ -208,7 +218,7 @@ def attend(launch: Launch, queue: Queue, unattended: Unattended) -> None:
         (unattended.at_end or EndCommands()).keep(launch.run)
 
 
-def prioritise(run: RunFolder, queue: Queue, axis: str | None) -> None:
+def prioritise(experiment: Experiment, queue: Queue, axis: str | None) -> None:
     """Have jobs claimed in the order of the experiment's values of an axis.
 
     With None in the order that was asked for before; where there is none, in that of the axis at
@@ -217,7 +227,6 @@ def prioritise(run: RunFolder, queue: Queue, axis: str | None) -> None:
     Raises:
         UserError: it has no such axis.
     """
-    experiment = load_experiment(run.experiment)
     seeds = experiment.seeds or list(dict.fromkeys(point.seed for point in queue.points()))
     orders: dict[str, Sequence[Any]] = {
         "category": list(queue.counts()),

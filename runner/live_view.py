@@ -16,9 +16,9 @@ from rich.text import Text
 
 from .job import Outcome
 from .machine_use import GpuUse, MachineUse
-from .plain_text import printable
+from .plain_text import printable, tail
 from .progress import Counts, Snapshot, Worker, duration
-from .progress_view import notices, tail
+from .progress_view import notices
 from .queue.worker_table import WorkerState
 
 TAIL_BYTES = 1 << 16

@@ -14,6 +14,7 @@ from .costs import hours
 from .drift import Survey
 from .forecast import Forecast
 from .links import sources
+from .plain_text import size
 from .plan import Estimate
 from .sweep import Planned
 
@@ -134,13 +135,3 @@ def change_line(planned: Planned) -> str:
     if unmade:
         parts.append(f"{unmade} changed before they were made{'' if planned.made_stale else said}")
     return ", ".join([*parts, f"{changes.retired} retired"])
-
-
-def size(number: int) -> str:
-    """Bytes as a person reads them."""
-    value = float(number)
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if value < 1024:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1024
-    return f"{value:.1f} TiB"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from rich.cells import cell_len
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from .plain_text import tail
 from .progress import Counts, Snapshot, duration, one_line
 
 BAR_WIDTH = 16
@@ -103,15 +103,6 @@ def workers(snapshot: Snapshot) -> Table:
             str(worker.jobs_done),
         )
     return table
-
-
-def tail(text: str, cells: int) -> str:
-    """The end of a text in at most so many terminal cells: a Chinese character takes two."""
-    if cell_len(text) <= cells:
-        return text
-    while cell_len(text) > cells - 1:
-        text = text[1:]
-    return f"…{text}"
 
 
 def print_view(snapshot: Snapshot, console: Console) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -71,6 +72,9 @@ def is_damaged_database(error: BaseException) -> bool:
 
 def main(words: Sequence[str] | None = None) -> None:
     """Run `sweep` with these words, by default the process's own, and exit."""
+    # Python looks for reference cycles at every 700 objects more, and a large sweep is a million
+    # objects without one: a fifth of the time of a plan.
+    gc.set_threshold(100_000)
     for stream in (sys.stdout, sys.stderr):
         # A terminal without UTF-8, or a file name that is not, must not end a command.
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]

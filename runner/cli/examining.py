@@ -37,7 +37,7 @@ def doctor(experiment: str | None, overrides: tuple[str, ...], bundle: bool, as_
     sweep doctor experiments/quickstart.yaml
     sweep doctor quickstart --bundle
     """
-    from ..doctor import examine_file, examine_machine
+    from ..doctor.examination import examine_file, examine_machine
     from ..doctor.finding import Verdict
     from ..runs import find_run, is_experiment_file
 

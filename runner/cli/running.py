@@ -22,6 +22,7 @@ from .options import (
 )
 
 if TYPE_CHECKING:
+    from ..experiment import Experiment
     from ..job import JobState
     from ..launch import Part
     from ..launchers import SlotCommand
@@ -154,12 +155,12 @@ def start_workers(folder: RunFolder, part: Part, how: How, *, retry: Sequence[Jo
         for line in launch.left_out:
             say(f"left out: {line}")
         if launch.commands:
-            warn(folder, launch.claimable)
+            warn(launch.experiment, launch.claimable)
         if how.dry_run:
             chosen.check(launch.commands)
             print_commands(name, launch.commands, as_json=how.as_json)
             return
-        prioritise(folder, queue, how.priority)
+        prioritise(launch.experiment, queue, how.priority)
         missing = (
             start(launch, queue, chosen, how.unattended, retry=retry) if launch.claimable else []
         )
@@ -186,12 +187,11 @@ def start_workers(folder: RunFolder, part: Part, how: How, *, retry: Sequence[Jo
         exit_at_end(folder, snapshot)
 
 
-def warn(folder: RunFolder, jobs: int) -> None:
+def warn(experiment: Experiment, jobs: int) -> None:
     """Say what may cost the night that this launch is left alone for."""
-    from ..doctor import guard
-    from ..experiment import load_experiment
+    from ..doctor.guard import guard
 
-    for finding in guard(load_experiment(folder.experiment), jobs):
+    for finding in guard(experiment, jobs):
         say(f"warning: {finding.name}: {finding.what}; {finding.remedy}")
 
 

@@ -13,7 +13,7 @@ from ..dataset import NOT_READ, Clip, Dataset, read_dataset
 from ..errors import UserError
 from ..experiment import Experiment
 from ..grid import Setting
-from ..plan_view import size
+from ..plain_text import size
 from ..prompts import shown
 from ..video import BrokenVideo, frames_available, read_clip
 from .finding import Finding, right, shortened, warning, wrong

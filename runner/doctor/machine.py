@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..plan_view import size
+from ..plain_text import size
 from .file_system import existing
 from .finding import Finding, right, warning, wrong
 

@@ -26,9 +26,9 @@ from ..fingerprint import Recipe
 from ..job import Job
 from ..manifest import read_manifest
 from ..placement import Slot
+from ..plain_text import tail
 from ..plan import largest_video
 from ..processes import Stop
-from ..progress_view import tail
 from ..provenance import provenance
 from ..queue import Claim, Queue
 from ..queue.claim_order import Taste

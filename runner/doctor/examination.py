@@ -1,0 +1,131 @@
+"""All that can be said of this machine, and of an experiment on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..dataset import Dataset
+from ..errors import UserError
+from ..expansion import points_of
+from ..experiment import Experiment
+from ..gpus import Gpu, find_gpus
+from ..plan import largest_video
+from ..progress import take_snapshot
+from ..rules import Fitted
+from ..run_folder import RunFolder
+from ..runs import open_queue
+from .file_system import check_file_system
+from .finding import Finding, wrong
+from .graphics import Need, check_gpus
+from .inputs import check_data, check_model, check_prompts
+from .machine import check_clock, check_disk, check_limits, check_memory, check_processor
+from .software import ask_torch, check_packages, check_programs, check_python, check_torch
+
+
+def examine_machine(folder: Path) -> Iterator[Finding]:
+    """What can be said without an experiment; results would go to that folder."""
+    gpus = find_gpus()
+    yield from check_python()
+    yield from check_packages(["wan"])
+    yield from check_torch(ask_torch(), gpus)
+    yield from check_programs()
+    yield from check_gpus(gpus, None)
+    yield from check_disk(folder, None, 0)
+    yield from check_memory(0, "")
+    yield from check_file_system(folder)
+    yield from check_limits()
+    yield from check_clock()
+
+
+def examine(experiment: Experiment) -> Iterator[Finding]:
+    """Everything, in the order in which one would mend it."""
+    backend = experiment.make_backend()
+    gpus = find_gpus()
+    run = experiment.run_folder
+    yield from check_python()
+    yield from check_packages([experiment.backend])
+    if "torch" in backend.imports:
+        yield from check_torch(ask_torch(), gpus)
+    yield from check_programs()
+    yield from check_gpus(gpus, need_of(experiment))
+    yield from check_model(backend)
+    data, findings = check_data(experiment)
+    yield from findings
+    if data is not None:
+        yield from check_prompts(experiment, backend, data)
+    left = None
+    try:
+        left = jobs_left(experiment, run, data)
+    except UserError as error:
+        yield wrong("run folder", str(error).replace("\n", "; "), "mend it, then plan again")
+    need = None if left is None else left * largest_video(experiment)
+    yield from check_disk(run.path, need, left or 0)
+    yield from check_host_memory(experiment, gpus)
+    yield from check_file_system(run.path)
+    yield from check_limits()
+    yield from check_clock()
+
+
+def need_of(experiment: Experiment) -> Need:
+    placement = experiment.placement
+    backend = experiment.make_backend()
+    try:
+        peak = backend.peak_memory(experiment.generation)
+    except UserError:
+        peak = None
+    on_cpu = placement.device == "cpu"
+    without = on_cpu or (placement.device == "auto" and (peak is None or not backend.imports))
+    return Need(placement.gpus, placement.processes_per_gpu, peak, without)
+
+
+def check_host_memory(experiment: Experiment, gpus: list[Gpu]) -> Iterator[Finding]:
+    """Workers read model files through host memory, and managed ones keep them there."""
+    placement = experiment.placement
+    numbers = placement.gpus
+    used = max(1, len(gpus)) if isinstance(numbers, str) else len(numbers)
+    workers = used * placement.processes_per_gpu
+    sizes = [state.size for state in experiment.make_backend().look_at_files() if not state.problem]
+    managed = getattr(experiment.model, "vram", "") == "managed"
+    each = sum(sizes) if managed else max(sizes, default=0)
+    what = "all model files" if managed else "the largest model file"
+    yield from check_memory(each * workers, f"{workers} workers with {what}")
+    yield from check_processor(workers)
+
+
+def jobs_left(experiment: Experiment, run: RunFolder, data: Dataset | None) -> int | None:
+    """How many videos are still to be made: as the run knows it, else as the grid is now."""
+    if run.experiment.exists() and run.manifest.exists():
+        queue = open_queue(run)
+        try:
+            counts = take_snapshot(run.name, queue).counts
+        finally:
+            queue.close()
+        return counts.total - counts.done
+    if data is None:
+        return None
+    fitted = Fitted()
+    return sum(
+        len(seeds)
+        for clip in data.clips
+        for _, _, seeds in points_of(
+            experiment,
+            clip,
+            {text: place for place, text in enumerate(clip.prompts)},
+            experiment.cut,
+            fitted,
+        )
+    )
+
+
+def examine_file(path: Path, overrides: tuple[str, ...] = ()) -> Iterator[Finding]:
+    """As `examine`, for an experiment that may itself be wrong."""
+    from ..experiment import load_experiment
+
+    try:
+        experiment = load_experiment(path, overrides)
+    except UserError as error:
+        yield wrong("experiment", str(error).replace("\n", "; "), "mend it: docs/experiment.md")
+        yield from examine_machine(path.absolute().parent)
+        return
+    yield from examine(experiment)
