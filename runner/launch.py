@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from .job import JobState
 from .launchers import Launcher, SlotCommand, slot_command, view_command
 from .placement import Slot, home_categories, slots
 from .plan import select, slots_needed
+from .processes import share_of_cores
 from .progress import Snapshot, take_snapshot
 from .queue import Queue
 from .run_folder import RunFolder, is_locked
@@ -128,7 +128,7 @@ def plan_launch(
     if placement.balance == "steal":
         wanted = slots_needed(wanted, claimable)
     workers = len({*wanted, *running})
-    threads = max(1, (os.cpu_count() or 1) // max(workers, 1))
+    threads = share_of_cores(max(workers, 1))
     commands = tuple(
         slot_command(run, slot, device=device, threads=threads, home=home[slot.gpu])
         for slot in wanted

@@ -197,3 +197,12 @@ class Stop:
 
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, handle)
+
+
+def share_of_cores(processes: int) -> int:
+    """How many threads each of so many processes may compute with, of the cores that this one may
+    use; what `OMP_NUM_THREADS` says goes before, as everywhere."""
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    if said.isdecimal() and int(said):
+        return int(said)
+    return max(1, len(os.sched_getaffinity(0)) // processes)

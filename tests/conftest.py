@@ -14,6 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+# Test processes share the cores, and threads of torch that wait for one another's core spin: with
+# as many as there are cores in each process, tests of the model take ten times as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import numpy as np
 import pytest
 import yaml

@@ -1,12 +1,15 @@
-"""Processes end with their parents, also with those that were faster."""
+"""Processes end with their parents, also with those that were faster, and share the cores."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from runner.processes import share_of_cores
 
 CHILD = """
 import os, sys, time
@@ -33,3 +36,20 @@ def test_a_child_whose_parent_is_gone_already_dies_too(tmp_path: Path, the_paren
         [sys.executable, "-c", CHILD, str(survived), the_parent], stdout=subprocess.PIPE, check=True
     )
     assert survived.exists() == (the_parent == "waits")
+
+
+def test_processes_share_the_cores_that_this_one_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cpuset counts, not the machine; and what the environment asks for goes before."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    cores = os.sched_getaffinity(0)
+    assert share_of_cores(1) == len(cores)
+    assert share_of_cores(10 * len(cores)) == 1
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        assert share_of_cores(1) == 1
+    finally:
+        os.sched_setaffinity(0, cores)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert share_of_cores(1) == 3
+    monkeypatch.setenv("OMP_NUM_THREADS", "2,1")
+    assert share_of_cores(1) == len(cores)
