@@ -183,6 +183,8 @@ HEAD += ["progress", "resume to first claim", "plan again"]
 
 def main() -> None:
     arguments = parser_of_sizes(__doc__.splitlines()[0]).parse_args()
+    # Every command would compile the package anew, which no person's does.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     rows = []
     for jobs in sizes_of(arguments):
         rows.append(measure_size(jobs))
