@@ -6,7 +6,7 @@ import contextlib
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .errors import UserError
 
@@ -15,17 +15,23 @@ GIB = 1024**3
 BUSY_GIB = 2.0
 """More than this in use on a GPU is a program of someone's; drivers keep less for themselves."""
 
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+
 
 @dataclass(frozen=True)
 class Gpu:
     """One GPU: `number` is NVML's, in PCI order. Workers get it by `uuid`, since CUDA may
-    count differently. Memory in GiB."""
+    count differently. Memory in GiB.
+
+    `problem` is why NVML cannot tell of it: it is lost, say. Then it has no uuid and no memory.
+    """
 
     number: int
     uuid: str
     name: str
     memory_gib: float
     free_gib: float
+    problem: str | None = None
 
     @property
     def used_gib(self) -> float:
@@ -34,7 +40,12 @@ class Gpu:
 
 def find_gpus() -> list[Gpu]:
     """The GPUs that this process may use (CUDA_VISIBLE_DEVICES), by number; none where there
-    is no NVIDIA driver."""
+    is no NVIDIA driver. One that is lost hides no other."""
+    return within(every_gpu(), os.environ.get(VISIBLE))
+
+
+def every_gpu() -> list[Gpu]:
+    """Those that this process may not use, too."""
     import pynvml
 
     try:
@@ -42,24 +53,28 @@ def find_gpus() -> list[Gpu]:
     except pynvml.NVMLError:
         return []
     try:
-        gpus = []
-        for number in range(pynvml.nvmlDeviceGetCount()):
-            handle = pynvml.nvmlDeviceGetHandleByIndex(number)
-            memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-            gpus.append(
-                Gpu(
-                    number=number,
-                    uuid=_text(pynvml.nvmlDeviceGetUUID(handle)),
-                    name=_text(pynvml.nvmlDeviceGetName(handle)),
-                    memory_gib=memory.total / GIB,
-                    free_gib=memory.free / GIB,
-                )
-            )
+        return [_look_at(number) for number in range(pynvml.nvmlDeviceGetCount())]
     except pynvml.NVMLError as error:
         raise UserError(f"NVML: {error}; does nvidia-smi work on this machine?") from None
     finally:
         pynvml.nvmlShutdown()
-    return within(gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
+
+
+def _look_at(number: int) -> Gpu:
+    import pynvml
+
+    try:
+        handle = pynvml.nvmlDeviceGetHandleByIndex(number)
+        memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+        return Gpu(
+            number=number,
+            uuid=_text(pynvml.nvmlDeviceGetUUID(handle)),
+            name=_text(pynvml.nvmlDeviceGetName(handle)),
+            memory_gib=memory.total / GIB,
+            free_gib=memory.free / GIB,
+        )
+    except pynvml.NVMLError as error:
+        return Gpu(number, "", "no GPU that answers", 0.0, 0.0, problem=f"NVML: {error}")
 
 
 def processor_name() -> str:
@@ -72,7 +87,7 @@ def compute_capability() -> tuple[int, int] | None:
     is none, or NVML does not tell."""
     import pynvml
 
-    numbers = [gpu.number for gpu in find_gpus()]
+    numbers = [gpu.number for gpu in find_gpus() if gpu.problem is None]
     if not numbers:
         return None
     pynvml.nvmlInit()
@@ -136,15 +151,47 @@ def driver_versions() -> dict[str, str]:
 
 
 def within(gpus: Sequence[Gpu], visible: str | None) -> list[Gpu]:
-    """Those GPUs that CUDA_VISIBLE_DEVICES names, as numbers or (starts of) UUIDs."""
+    """Those GPUs that CUDA_VISIBLE_DEVICES names, as numbers or (starts of) UUIDs.
+
+    As CUDA has it, what stands behind a name that fits no GPU is not visible; see "CUDA
+    Environment Variables" in its programming guide.
+    """
     if visible is None:
         return list(gpus)
-    names = [name.strip() for name in visible.split(",") if name.strip()]
-    return [
-        gpu
-        for gpu in gpus
-        if any(name == str(gpu.number) or gpu.uuid.startswith(name) for name in names)
-    ]
+    found: set[int] = set()
+    for name in visible_names(visible):
+        fitting = {
+            gpu.number
+            for gpu in gpus
+            if name == str(gpu.number) or (gpu.uuid and gpu.uuid.startswith(name))
+        }
+        if len(fitting) != 1:
+            break
+        found |= fitting
+    return [gpu for gpu in gpus if gpu.number in found]
+
+
+def visible_names(visible: str | None) -> list[str]:
+    """What CUDA_VISIBLE_DEVICES names."""
+    return [name.strip() for name in (visible or "").split(",") if name.strip()]
+
+
+def hidden_by_mistake(gpus: Sequence[Gpu], visible: str | None) -> str | None:
+    """Why CUDA_VISIBLE_DEVICES hides every GPU although it names some, or None: no value, -1, or
+    Slurm's NoDevFiles hide them all as they are meant to.
+
+    Args:
+        gpus: every GPU of this machine.
+    """
+    names = visible_names(visible)
+    named = bool(names) and (names[0].isdecimal() or names[0].startswith(("GPU-", "MIG-")))
+    if not gpus or not named or within(gpus, visible):
+        return None
+    here = ", ".join(f"{gpu.number} ({gpu.uuid})" for gpu in gpus)
+    why = "fits none of them"
+    if names[0].startswith("MIG-"):
+        why = "names a part of a GPU (MIG), and workers are given whole ones"
+    return f"{VISIBLE}={visible}: this machine has the GPUs {here}; that {why}"
 
 
 @dataclass(frozen=True)
@@ -175,7 +222,8 @@ def choose_gpus(wish: Wish, gpus: Sequence[Gpu]) -> Choice:
 
     "auto" takes all but those that someone else is using, which shows in their memory even
     where a container hides the processes; a GPU asked for by number is taken all the same. On
-    a machine without GPUs numbers are just slots, and "auto" is slot 0.
+    a machine without GPUs numbers are just slots, and "auto" is slot 0. One that NVML cannot tell
+    of is never taken.
 
     Raises:
         UserError: a number that is not there, on a machine that has GPUs; or none is left.
@@ -194,7 +242,9 @@ def choose_gpus(wish: Wish, gpus: Sequence[Gpu]) -> Choice:
         gpu = there.get(number)
         if number in wish.exclude:
             continue
-        if gpu is None or number in wish.own:
+        if gpu is not None and gpu.problem is not None:
+            left_out.append(f"GPU {number}: {gpu.problem}")
+        elif gpu is None or number in wish.own:
             chosen.append(number)
         elif gpu.free_gib < wish.min_free_gib:
             left_out.append(
@@ -202,16 +252,38 @@ def choose_gpus(wish: Wish, gpus: Sequence[Gpu]) -> Choice:
                 f"{wish.min_free_gib:g}"
             )
         elif automatic and gpu.used_gib > BUSY_GIB:
-            left_out.append(
-                f"GPU {number}: someone else uses {gpu.used_gib:.1f} GiB of it; "
-                f"--gpus {number} takes it all the same"
-            )
+            left_out.append(in_use(gpu))
         else:
             chosen.append(number)
     if not chosen:
         reasons = "; ".join(left_out) or "all are excluded"
         raise UserError(f"{wish.source}: no GPU is left to use: {reasons}")
     return Choice(tuple(chosen), tuple(left_out))
+
+
+def in_use(gpu: Gpu) -> str:
+    return (
+        f"GPU {gpu.number}: someone else uses {gpu.used_gib:.1f} GiB of it; "
+        f"--gpus {gpu.number} takes it all the same"
+    )
+
+
+def likely_gpus(wish: Wish, gpus: Sequence[Gpu]) -> Choice:
+    """The GPUs that a sweep will have, for its plan; never an error.
+
+    It may be planned away from its GPUs, and while others use them all: only a launch insists
+    that they are there and free.
+    """
+    if not isinstance(wish.gpus, str):
+        return choose_gpus(wish, [])
+    there = [gpu for gpu in gpus if gpu.problem is None]
+    taken = frozenset(gpu.number for gpu in there)
+    try:
+        return choose_gpus(wish, gpus)
+    except UserError:
+        # All are in use: by the time of the launch they may be free.
+        left_out = tuple(in_use(gpu) for gpu in there)
+        return replace(choose_gpus(replace(wish, own=taken), there), left_out=left_out)
 
 
 def _text(value: str | bytes) -> str:

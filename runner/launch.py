@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from .at_end import EndCommands
 from .backends import backend_class
 from .errors import UserError
 from .experiment import Experiment, load_experiment
-from .gpus import Wish, choose_gpus, find_gpus
+from .gpus import VISIBLE, Wish, choose_gpus, every_gpu, find_gpus, hidden_by_mistake
 from .job import JobState
 from .launchers import Launcher, SlotCommand, slot_command, view_command
 from .placement import Slot, home_categories, slots
@@ -161,7 +162,17 @@ def refuse_homeless(
 
 
 def choose_device(experiment: Experiment, has_gpus: bool) -> str:
+    """ "cuda" or "cpu".
+
+    Raises:
+        UserError: GPUs are asked for, by the experiment or by CUDA_VISIBLE_DEVICES, and none of
+            these is there.
+    """
     wanted = experiment.placement.device
+    if wanted != "cpu" and not has_gpus:
+        mistake = hidden_by_mistake(every_gpu(), os.environ.get(VISIBLE))
+        if mistake is not None:
+            raise UserError(mistake)
     if wanted == "cuda" and not has_gpus:
         raise UserError(
             f"{experiment.file}: placement.device: cuda is asked for, but NVML shows no GPU here"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -43,15 +44,14 @@ def _gpus() -> dict[int, GpuUse]:
     import pynvml
 
     found = {}
-    try:
+    # A view goes on without what it cannot see; `sweep doctor` is where a driver is told of.
+    with contextlib.suppress(pynvml.NVMLError):
         for number in range(pynvml.nvmlDeviceGetCount()):
-            handle = pynvml.nvmlDeviceGetHandleByIndex(number)
-            memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-            share = pynvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100
-            found[number] = GpuUse(share, memory.used / GIB, memory.total / GIB)
-    except pynvml.NVMLError:
-        # A view goes on without what it cannot see; `sweep doctor` is where a driver is told of.
-        return {}
+            with contextlib.suppress(pynvml.NVMLError):
+                handle = pynvml.nvmlDeviceGetHandleByIndex(number)
+                memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+                share = pynvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100
+                found[number] = GpuUse(share, memory.used / GIB, memory.total / GIB)
     return found
 
 

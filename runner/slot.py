@@ -313,10 +313,12 @@ def worker_environment(slot: Slot, device: str, threads: int) -> dict[str, str]:
     """
     environment = dict(os.environ)
     if device == "cuda":
-        gpus = {gpu.number: gpu.uuid for gpu in find_gpus()}
+        gpus = {gpu.number: gpu for gpu in find_gpus()}
         if slot.gpu not in gpus:
             raise UserError(f"GPU {slot.gpu} is not there (this machine has {sorted(gpus)})")
-        environment["CUDA_VISIBLE_DEVICES"] = gpus[slot.gpu]
+        if (problem := gpus[slot.gpu].problem) is not None:
+            raise UserError(f"GPU {slot.gpu}: {problem}")
+        environment["CUDA_VISIBLE_DEVICES"] = gpus[slot.gpu].uuid
     else:
         environment["CUDA_VISIBLE_DEVICES"] = ""
     environment.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))

@@ -24,24 +24,25 @@ def plan(experiment: Path, overrides: tuple[str, ...], skip_invalid: bool, as_js
     """
     from ..drift import Now, survey
     from ..forecast import Experience, forecast
-    from ..gpus import Wish, choose_gpus, find_gpus, processor_name
+    from ..gpus import Wish, find_gpus, likely_gpus, processor_name
     from ..plan import estimate, flops_a_video, peak_memory
     from ..plan_view import plan_json, print_plan
+    from ..runs import live_slots
     from ..sweep import plan_sweep
 
     planned = plan_sweep(experiment, overrides, skip_invalid=skip_invalid, take_changes=True)
     gpus = find_gpus()
     placement = planned.experiment.placement
-    # A sweep may be planned away from its GPUs: only `launch` insists that they are there.
-    wish = Wish(placement.gpus, f"{experiment}: placement.gpus")
-    choice = choose_gpus(wish, gpus if placement.gpus == "auto" else [])
+    own = frozenset(slot.gpu for slot in live_slots(planned.run))
+    choice = likely_gpus(Wish(placement.gpus, f"{experiment}: placement.gpus", own=own), gpus)
     backend = planned.experiment.make_backend()
     flops = None
     if placement.device != "cpu":
         flops = flops_a_video(backend, planned.experiment, planned.manifest.jobs)
     device: str | None
     if gpus and placement.device != "cpu":
-        device = next(gpu.name for gpu in gpus if gpu.number in choice.numbers)
+        # Numbers may be another machine's: the GPUs here are the best guess then.
+        device = next((gpu.name for gpu in gpus if gpu.number in choice.numbers), gpus[0].name)
     else:
         # A model too large for this machine waits for GPUs that are not here.
         device = None if flops else processor_name()
@@ -52,7 +53,7 @@ def plan(experiment: Path, overrides: tuple[str, ...], skip_invalid: bool, as_js
         choice.numbers,
         experience.peak_memory(placement.processes_per_gpu)
         or peak_memory(backend, planned.experiment, planned.manifest.jobs),
-        min((gpu.memory_gib for gpu in gpus), default=None),
+        min((gpu.memory_gib for gpu in gpus if gpu.problem is None), default=None),
         experience.video_bytes(),
     )
     costs = forecast(
