@@ -218,6 +218,19 @@ def is_disk_full(error: BaseException | None) -> bool:
     while error is not None:
         if isinstance(error, (OSError, ForeignError)) and error.errno in _FULL:
             return True
+
+
+_UNTOLD = ("disk I/O error", "unable to open database file")
+
+
+def may_be_disk_full(error: BaseException | None) -> bool:
+    """Whether an error is SQLite's and leaves open that the disk is full: of a quota (EDQUOT) it
+    says no more than of a broken disk. A trial tells them apart."""
+    while error is not None:
+        if any(text in str(error) for text in _UNTOLD):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
         if "database or disk is full" in str(error):
             return True
         error = error.__cause__ or error.__context__

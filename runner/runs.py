@@ -11,6 +11,7 @@ from pathlib import Path
 from .attempts import Attempt, record_attempt
 from .damage import drop_damaged_queue, may_be_damaged
 from .errors import UserError
+from .failures import is_disk_full
 from .job import JobState, Outcome
 from .manifest import Manifest, read_manifest
 from .placement import Slot
@@ -181,10 +182,11 @@ def bring_in_line(queue: Queue, run: RunFolder, manifest: Manifest, sha256: str)
 
 
 def take_back(run: RunFolder, queue: Queue) -> list[Lost]:
-    """Give the jobs of dead or silent workers back, and record those attempts."""
+    """Give the jobs of dead or silent workers back, and record those attempts. On a full disk
+    they are left as they are: no attempt goes unrecorded."""
     now = time.time()
-    lost = queue.reclaim(now)
-    for one in lost:
+
+    def record(one: Lost) -> None:
         attempt = Attempt(
             job=one.claim.job.id,
             worker=one.claim.worker,
@@ -196,4 +198,10 @@ def take_back(run: RunFolder, queue: Queue) -> list[Lost]:
             error=one.error,
         )
         record_attempt(run.attempts, attempt)
-    return lost
+
+    try:
+        return queue.reclaim(now, record)
+    except Exception as error:
+        if not is_disk_full(error):
+            raise
+        return []

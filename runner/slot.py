@@ -47,6 +47,12 @@ RESTART = 75
 LOAD_FAILED = 70
 """The exit status of a worker whose model could not be loaded: EX_SOFTWARE of sysexits(3)."""
 
+NO_ROOM = 73
+"""The exit status of a worker that a full disk kept from beginning: EX_CANTCREAT of sysexits(3)."""
+
+ROOM_SECONDS = 10.0
+"""After so long it is tried again."""
+
 LOADS_LIMIT = 3
 """So many in a row, and the slot gives up: the next one would fail as well."""
 
@@ -120,7 +126,13 @@ class Log:
 
 
 class Supervisor:
-    """Keeps one worker running in one slot until there is nothing left to do."""
+    """Keeps one worker running in one slot until there is nothing left to do.
+
+    Args:
+        silent_seconds: a worker whose heart has not beaten for so long is killed.
+        first_pause: seconds before another worker is started; doubled with every further death.
+        room_seconds: before another try, where a full disk kept a worker from beginning.
+    """
 
     def __init__(
         self,
@@ -131,6 +143,8 @@ class Supervisor:
         log: Log,
         *,
         silent_seconds: float = SILENT_SECONDS,
+        first_pause: float = 1.0,
+        room_seconds: float = ROOM_SECONDS,
     ) -> None:
         self.run_folder = run
         self.slot = slot
@@ -138,6 +152,8 @@ class Supervisor:
         self.environment = environment
         self.log = log
         self.silent_seconds = silent_seconds
+        self.first_pause = first_pause
+        self.room_seconds = room_seconds
         self._stop = Stop()
         self._interrupted_at = -INTERRUPT_SECONDS
         self._worker: subprocess.Popen[bytes] | None = None
@@ -181,22 +197,27 @@ class Supervisor:
     def run(self, lock: int) -> int:
         """Run workers one after the other; returns the exit status of the slot."""
         deaths = loads = 0
+        done_before = self._jobs_done()
         while not self._stop.is_asked:
-            done_before = self._jobs_done()
             status = self.run_worker(lock)
             if status in (0, 2) or self._stop.is_asked:
                 return 2 if status == 2 else 0
             if status == RESTART:
                 continue
+            if status == NO_ROOM:
+                self._stop.wait(self.room_seconds)
+                continue
             loads = loads + 1 if status == LOAD_FAILED else 0
             if loads >= LOADS_LIMIT:
                 self.log.say(f"the model could not be loaded {loads} times in a row; giving up")
                 return 1
-            deaths = 1 if self._jobs_done() > done_before else deaths + 1
+            done = self._jobs_done()
+            deaths = 1 if done > done_before else deaths + 1
+            done_before = done
             if deaths >= DEATHS_LIMIT:
                 self.log.say(f"{deaths} workers died in a row without a finished job; giving up")
                 return 1
-            pause = min(2.0 ** (deaths - 1), 60.0)
+            pause = min(self.first_pause * 2.0 ** (deaths - 1), 60.0)
             self.log.say(f"starting another worker in {pause:.0f} s")
             self._stop.wait(pause)
         return 0

@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 
 from .errors import UserError
+from .failures import is_disk_full, may_be_disk_full
 from .placement import Slot
 from .queue import Queue
 from .run_folder import RunFolder
@@ -26,10 +27,16 @@ def stop_workers(run: RunFolder, *, now: bool, gpus: Sequence[int] | None = None
 
     Raises:
         UserError: a slot's supervisor cannot be reached from here.
+        Exception: the disk is full, and the workers are not to end at once.
     """
     slots = [slot for slot in live_slots(run) if gpus is None or slot.gpu in gpus]
-    if run.queue.exists():
-        Queue(run.queue).drain(True, gpus)
+    try:
+        if run.queue.exists():
+            Queue(run.queue).drain(True, gpus)
+    except Exception as error:
+        # Those who are to end at once are told by a signal, too.
+        if not now or not (is_disk_full(error) or may_be_disk_full(error)):
+            raise
     if now:
         for slot in slots:
             process = supervisor(run.lock(slot))

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from chaos_disk import NoMount, small_disk
-from conftest import Project
+from chaos_disk import NoMount, fill, small_disk
+from conftest import Project, wait_for
 
 from runner.attempts import read_attempts
 from runner.job import Outcome
 from runner.placement import Slot
 from runner.run_folder import RunFolder
+from runner.runs import live_slots
 
 LAUNCH = ("launch", "experiments/x.yaml", "--on", "local", "--wait")
 ONE = {"gpus": [0], "processes_per_gpu": 1}
@@ -179,6 +184,62 @@ def test_a_job_that_fills_the_disk_goes_back_and_is_made(project: Project) -> No
             assert project.sweep("verify", "x").status == 0
     except NoMount as error:
         pytest.skip(str(error))
+
+
+def test_a_full_disk_ends_no_slot_and_stops_no_command(project: Project) -> None:
+    """A worker that dies then is replaced as soon as there is room, its death is on record, and
+    one can still look and stop."""
+    write(project, model={"seconds": 0.5}, seeds=list(range(5)))
+    (project.root / "results").mkdir()
+    words = [word for word in LAUNCH if word != "--wait"]
+    try:
+        with small_disk(project.root / "results", 16):
+            assert project.sweep(*words).status == 0
+            wait_for(lambda: project.progress()["done"] >= 1)
+            ballast = fill(project.root / "results")
+            os.kill(project.progress()["workers"][0]["pid"], signal.SIGKILL)
+            ends = time.monotonic() + 6
+            while time.monotonic() < ends:
+                looked = project.sweep("progress", "x", "--json")
+                assert looked.status == 0, looked.err
+                assert live_slots(project.run_folder) == [Slot(0, 0)]
+                time.sleep(0.5)
+            ballast.unlink()
+            before = project.progress()["done"]
+            wait_for(lambda: project.progress()["done"] > before, 60)
+            assert len(attempts(project.run_folder, Outcome.DIED)) >= 1
+            fill(project.root / "results")
+            stopped = project.sweep("stop", "x", "--now")
+            assert stopped.status == 0, stopped.err
+            assert live_slots(project.run_folder) == []
+    except NoMount as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+def test_a_quota_pauses_workers_as_a_full_disk_does(project: Project) -> None:
+    """Every write of theirs is refused with EDQUOT for a while: into the queue, of videos and
+    sidecars and of records. No job fails, and no slot ends."""
+    # The loader takes a space in LD_PRELOAD for the end of a path.
+    source, library = Path(__file__).with_name("quota.c"), project.root.parent / "quota.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+    flag = project.root / "full"
+    write(project, model={"seconds": 0.2}, seeds=list(range(5)))
+    project.sweep("plan", "experiments/x.yaml")
+    quota = {"LD_PRELOAD": str(library), "QUOTA_FLAG": str(flag)}
+    theirs = Project(project.root, {**project.environment, **quota})
+    assert theirs.sweep("resume", "x", "--on", "local").status == 0
+    wait_for(lambda: project.progress()["done"] >= 1)
+    flag.touch()
+    time.sleep(1.5)
+    done = project.progress()["done"]
+    time.sleep(3)
+    assert project.progress()["done"] == done
+    assert live_slots(project.run_folder) == [Slot(0, 0)]
+    flag.unlink()
+    wait_for(lambda: project.progress()["done"] == 30, 90)
+    assert not attempts(project.run_folder, Outcome.FAILED)
+    assert project.sweep("verify", "x").status == 0
 
 
 # The end of the night.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 import threading
 import time
@@ -16,11 +18,14 @@ from runner.backends import Machine
 from runner.experiment import load_experiment
 from runner.fingerprint import Recipe
 from runner.gpus import Gpu
+from runner.job import JobState
 from runner.placement import Slot
 from runner.processes import ProcessId, Stop
 from runner.queue import Queue
 from runner.queue.claim_order import Taste
-from runner.slot import Log, Supervisor, take_slot
+from runner.queue.worker_table import WorkerState
+from runner.runs import take_back
+from runner.slot import DEATHS_LIMIT, NO_ROOM, RESTART, Log, Supervisor, take_slot
 from runner.sweep import plan_sweep
 from runner.worker import Worker
 from runner.worker.disk_room import DiskRoom, folder_bytes
@@ -37,6 +42,16 @@ def gpu(used_gib: float) -> Gpu:
 
 def healthy(_number: int) -> str | None:
     return None
+
+
+class Full(DiskRoom):
+    """A disk that stays full."""
+
+    def shortage(self, jobs_done: Callable[[], int]) -> str | None:
+        return "the disk is full"
+
+    def is_refused(self) -> bool:
+        return True
 
 
 def make_worker(
@@ -142,6 +157,56 @@ def test_a_gpu_that_nvml_calls_sick_takes_no_job(project: Project) -> None:
     assert not read_attempts(project.run_folder.attempts)
 
 
+def test_a_worker_begins_no_job_that_lasts_beyond_the_deadline(project: Project) -> None:
+    """Nor does one that has just taken another's place and made none yet: it goes by the others."""
+    project.write()
+    worker, queue = make_worker(project)
+    claim = queue.claim(Slot(1, 0), ProcessId.own(), Taste(), time.time())
+    assert claim is not None
+    queue.finish(claim, time.time(), seconds=100.0)
+    queue.stop_at(time.time() + 60)
+    worker.run()
+    assert not read_attempts(project.run_folder.attempts)
+    queue.stop_at(time.time() + 300)
+    worker.run()
+    assert len(read_attempts(project.run_folder.attempts)) == 5
+
+
+def test_a_worker_that_waits_for_room_leaves_at_the_deadline(project: Project) -> None:
+    """A full disk keeps nobody beyond `--stop-at`, and what is left is said to be so."""
+    project.write()
+    worker, queue = make_worker(project)
+    worker.surroundings.room = Full(project.run_folder.path, 1000, None)
+    queue.stop_at(time.time() + 2)
+    worker.run()
+    assert queue.workers.rows(time.time())[0].state is WorkerState.STOPPED
+    assert not read_attempts(project.run_folder.attempts)
+
+
+def test_a_trial_of_the_disk_leaves_nothing(tmp_path: Path) -> None:
+    """Not even where it is killed in the middle: its file has no name by then."""
+    assert not DiskRoom(tmp_path, 1000, None).is_refused()
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_a_death_is_recorded_or_has_not_happened(project: Project) -> None:
+    """Where its record cannot be written, the claim stands, to be taken back later."""
+    project.write()
+    _, queue = make_worker(project)
+    own = ProcessId.own()
+    gone = ProcessId(own.host, own.pid, own.started - 1)
+    assert queue.claim(SLOT, gone, Taste(), time.time()) is not None
+
+    def refuse(_lost: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        queue.reclaim(time.time(), refuse)
+    assert len(queue.rows(JobState.RUNNING)) == 1
+    assert len(take_back(project.run_folder, queue)) == 1
+    assert [one["outcome"] for one in read_attempts(project.run_folder.attempts)] == ["died"]
+
+
 def test_a_process_that_grows_is_replaced(project: Project) -> None:
     project.write()
     make_worker(project)
@@ -178,3 +243,47 @@ def test_a_worker_whose_heart_stands_still_is_killed(project: Project) -> None:
     with take_slot(run.lock(SLOT)) as lock:
         assert supervisor.run_worker(lock) == -9
     assert "the worker was silent for 1 s; killing it" in run.log(SLOT).read_text()
+
+
+def supervise(project: Project, program: str) -> tuple[int, str]:
+    """The status of a supervisor whose workers run this program, and its log. `number` there is
+    how many were before it, and `finish_a_job()` records one."""
+    project.write()
+    plan_sweep(project.file, [], skip_invalid=False, take_changes=True)
+    run = project.run_folder
+    counter = project.root / "counter"
+    record = '{"outcome":"done","worker":"gpu0_process0"}'
+    begin = (
+        "import os, sys\n"
+        f"with open({str(counter)!r}, 'a+') as file:\n"
+        "    file.seek(0)\n    number = len(file.read())\n    file.write('.')\n"
+        f"def finish_a_job():\n    open({str(run.attempts)!r}, 'a').write('{record}\\n')\n"
+    )
+    log = Log(run.log(SLOT), echo=False)
+    command = [sys.executable, "-S", "-E", "-c", begin + program]
+    environment = dict(os.environ)
+    supervisor = Supervisor(run, SLOT, command, environment, log, first_pause=0.0, room_seconds=0.0)
+    with take_slot(run.lock(SLOT)) as lock:
+        status = supervisor.run(lock)
+    return status, run.log(SLOT).read_text()
+
+
+def test_a_slot_whose_workers_only_die_gives_up(project: Project) -> None:
+    """After so many deaths without a finished job between them, and it says so."""
+    status, log = supervise(project, "os.kill(os.getpid(), 9)")
+    assert status == 1
+    assert log.count("killed by SIGKILL") == DEATHS_LIMIT
+    assert f"{DEATHS_LIMIT} workers died in a row without a finished job; giving up" in log
+
+
+def test_a_slot_whose_workers_make_something_does_not_give_up(project: Project) -> None:
+    """Workers that died long ago are not counted once jobs were done since, by whichever worker;
+    nor are those that found no room on the disk."""
+    program = (
+        f"if number > {3 * DEATHS_LIMIT}:\n    sys.exit(0)\n"
+        f"if number % 3 == 0:\n    finish_a_job(); sys.exit({RESTART})\n"
+        f"sys.exit({NO_ROOM} if number % 3 == 1 else 1)\n"
+    )
+    status, log = supervise(project, program)
+    assert status == 0
+    assert log.count("ended with status 1\n") == DEATHS_LIMIT

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import click
 
 from ..errors import UserError
+from ..failures import is_disk_full, may_be_disk_full
 from ..terminal import say
 from .adopting import adopt
 from .asking import logs, progress
@@ -98,6 +99,13 @@ def main(words: Sequence[str] | None = None) -> None:
     except (KeyboardInterrupt, click.Abort):
         status = 130
     except Exception as error:
+        if is_disk_full(error) or may_be_disk_full(error):
+            told = str(getattr(error, "orig", error))
+            say(
+                f"sweep: the run's sweep.db cannot be written ({told}): the disk, or a quota, is "
+                "full; make room (`sweep stop --now` works without)"
+            )
+            sys.exit(2)
         if not is_damaged_database(error):
             raise
         say(

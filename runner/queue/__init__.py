@@ -20,10 +20,10 @@ from ..errors import UserError
 from ..failures import FailureKind, Policy
 from ..job import AXES, Job, JobState, canonical_json
 from ..placement import Slot
-from ..processes import ProcessId, oom_kills
+from ..processes import ProcessId
 from .claim_counts import count, recount
 from .claim_order import Taste, choose
-from .failing import Trouble, Verdict, end_attempt, release_due
+from .failing import Trouble, Verdict, cause_of_loss, end_attempt, release_due
 from .gate import Gate
 from .prepared import Prepared
 from .questions import Questions
@@ -96,7 +96,7 @@ class Queue(Questions):
         except sa.exc.OperationalError as error:
             # No room, busy for a minute, not ours to write: what it holds may be whole.
             self.close()
-            raise UserError(f"{path}: {error.orig}") from None
+            raise UserError(f"{path}: {error.orig}") from error
         except sa.exc.DatabaseError:
             is_whole, schema = False, None
         if not is_whole:
@@ -344,12 +344,16 @@ class Queue(Questions):
                 count(connection, row, added=True)
             return _update_claimed(connection, claim, {"state": JobState.PENDING.value, **NO_CLAIM})
 
-    def reclaim(self, now: float) -> list[Lost]:
+    def reclaim(self, now: float, record: Callable[[Lost], object] = lambda _: None) -> list[Lost]:
         """Take back the jobs of lost workers; returns their claims.
 
         A worker of this host is lost when its process is gone, however the clock was set; one
         of another host when its lease has ended. A death does not use up a job's retries but a
         limit of its own. Jobs whose time of waiting is over may be claimed again.
+
+        Args:
+            record: told of each before it is final: where that raises, the claim stands as it
+                was, to be taken back later.
         """
         with read(self._engine) as connection:
             due = [row.id for row in _DUE.all(connection, {"now": now})]
@@ -363,15 +367,15 @@ class Queue(Questions):
             if not _is_lost(row, now):
                 continue
             claim = Claim(job_of(row), row.token, row.worker, row.tries + 1, row.claimed_at)
-            kind = FailureKind.WORKER_DIED
-            error = f"the worker {row.worker} (pid {row.pid}) died or fell silent"
-            process = ProcessId(row.host, row.pid, row.pid_started)
-            if process.is_here and oom_kills() > (row.oom_kills or 0):
-                kind = FailureKind.OUT_OF_HOST_MEMORY
-                error = f"the kernel killed {row.worker} (pid {row.pid}) for its memory"
-            verdict = self.fail(claim, error, now, kind)
-            if verdict is not None:
-                taken.append(Lost(claim, kind, error, verdict))
+            kind, error = cause_of_loss(row)
+            with write(self._engine) as connection:
+                current = _claimed(connection, claim)
+                if current is None:
+                    continue
+                verdict = end_attempt(connection, current, kind, error, now)
+                lost = Lost(claim, kind, error, verdict)
+                record(lost)
+            taken.append(lost)
         return taken
 
     # Who may claim.

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from ..failures import ANSWERS, ONLY_FAILURES, Counted, FailureKind, Policy
 from ..job import JobState
 from ..placement import Slot
+from ..processes import ProcessId, oom_kills
 from .claim_counts import count
 from .gate import Gate
 from .tables import NO_CLAIM, get_meta, jobs, set_meta, workers
@@ -117,6 +118,16 @@ def end_attempt(
 def release_due(connection: sa.Connection, ids: list[str]) -> None:
     """Let jobs be claimed again whose time of waiting is over."""
     for job_id in ids:
+def cause_of_loss(row: Any) -> tuple[FailureKind, str]:
+    """Why the worker that holds a claim (`row` of `jobs`) was lost, and in words."""
+    process = ProcessId(row.host, row.pid, row.pid_started)
+    if process.is_here and oom_kills() > (row.oom_kills or 0):
+        told = f"the kernel killed {row.worker} (pid {row.pid}) for its memory"
+        return FailureKind.OUT_OF_HOST_MEMORY, told
+    told = f"the worker {row.worker} (pid {row.pid}) died or fell silent"
+    return FailureKind.WORKER_DIED, told
+
+
         waits = (jobs.c.id == job_id) & jobs.c.retry_at.is_not(None)
         if connection.execute(sa.update(jobs).where(waits).values(retry_at=None)).rowcount:
             row = _row(connection, job_id)

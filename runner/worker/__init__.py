@@ -124,11 +124,11 @@ class Worker:
             record=record,
             end=self._end,
         )
-        self._endings = Endings(run, queue, slot, stop)
+        self._endings = Endings(run, queue, slot, stop, surroundings.is_refusal)
         self._restart: str | None = None
         self._crowded = False
         self._last_done_at = 0.0
-        self._job_seconds = 0.0
+        self._lasting = 0.0
         self._group: str | None = None
         self._prepared: tuple[object, ...] | None = None
         self._jobs_done = 0
@@ -141,14 +141,17 @@ class Worker:
 
         Raises:
             Restart: a new worker would know how to go on.
-            LoadFailed: the model could not be loaded.
+            LoadFailed: the model could not be loaded, for another reason than a full disk.
             Broken: the backend broke at a job.
         """
+        # Until one is made here, a job takes as long as others did.
+        self._lasting = self.queue.mean_seconds() or 0.0
         if self._has_ended():
             # Before a large model is loaded in vain.
             return
         self.queue.workers.register(self.slot, self.process, time.time())
         state = WorkerState.STOPPED
+        note: str | None = None
         try:
             with self._heart.beating():
                 try:
@@ -160,8 +163,12 @@ class Worker:
         except Restart:
             state = WorkerState.RESTARTING
             raise
+        except Exception as error:
+            if is_disk_full(error):
+                state, note = WorkerState.RESTARTING, "waits for room: the disk is full"
+            raise
         finally:
-            self._report(state=state, job=None, note=None, gpu_gib=None)
+            self._report(state=state, job=None, note=note, gpu_gib=None)
             self._close()
 
     def _load(self) -> bool:
@@ -171,6 +178,8 @@ class Worker:
         except UserError:
             raise
         except Exception as error:
+            if is_disk_full(error):
+                raise
             if kind_of(error) is FailureKind.OUT_OF_GPU_MEMORY:
                 return self._cannot_load(error)
             raise LoadFailed(told(error)) from error
@@ -205,10 +214,9 @@ class Worker:
             self._look_around()
             return self._do_next()
         except Exception as error:
-            if not is_disk_full(error):
-                raise
             # The queue itself could not be written.
-            self.surroundings.refuse()
+            if not self.surroundings.is_refusal(error):
+                raise
             return True
 
     def _do_next(self) -> bool:
@@ -221,7 +229,7 @@ class Worker:
             self.process,
             taste,
             time.time(),
-            lasting=self._job_seconds,
+            lasting=self._lasting,
             oom_kills=oom_kills(),
         )
         claiming = time.monotonic() - asked_at
@@ -276,7 +284,7 @@ class Worker:
 
     def _has_ended(self) -> bool:
         """Whether this worker has nothing more to do, now or later; says why."""
-        refusal = self.queue.gate().refusal(self.slot, time.time(), self._job_seconds)
+        refusal = self.queue.gate().refusal(self.slot, time.time(), self._lasting)
         if refusal is not None:
             log.info("no further job is claimed: %s", refusal)
             return True
@@ -371,9 +379,11 @@ class Worker:
             shutil.rmtree(self.run_folder.scratch(making.job), ignore_errors=True)
         if error is None:
             now = time.time()
-            self._job_seconds = now - max(claim.claimed_at, self._last_done_at)
+            seconds = now - max(claim.claimed_at, self._last_done_at)
             self._last_done_at = now
-            self._endings.done(making, self._job_seconds)
+            if not making.from_step:
+                self._lasting = making.lasted
+            self._endings.done(making, seconds)
             self._jobs_done += 1
             self._report_memory()
         elif isinstance(error, Interrupted):

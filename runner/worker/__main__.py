@@ -1,8 +1,9 @@
 """`python -m runner.worker`: the worker process of a slot, from arguments to exit status.
 
 Exit status 0 says that nothing is left to do (or a stop was asked for), 2 that the machine or
-the experiment is wrong, `RESTART` that a new worker shall go on, `LOAD_FAILED` that the model
-could not be loaded, and anything else that the worker failed and may be started again.
+the experiment is wrong, `RESTART` that a new worker shall go on, `NO_ROOM` that one may as soon
+as the disk has room, `LOAD_FAILED` that the model could not be loaded, and anything else that the
+worker failed and may be started again.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from ..backends import Machine
 from ..errors import UserError
 from ..experiment import load_experiment
+from ..failures import is_disk_full, may_be_disk_full
 from ..fingerprint import Recipe
 from ..job import Job
 from ..manifest import read_manifest
@@ -33,7 +35,7 @@ from ..provenance import provenance
 from ..queue import Claim, Queue
 from ..queue.claim_order import Taste
 from ..run_folder import RunFolder, locked
-from ..slot import LOAD_FAILED, RESTART
+from ..slot import LOAD_FAILED, NO_ROOM, RESTART
 from . import Broken, LoadFailed, Outdated, Restart, Worker
 from .disk_room import DiskRoom
 from .gpu_watch import GpuWatch
@@ -160,13 +162,23 @@ def main() -> int:
         except Broken as error:
             log.error("this worker can do no further job: %s", error)  # noqa: TRY400
             return 1
-        except UserError as error:
-            log.error("%s", error)  # noqa: TRY400 - a person's mistake needs no traceback
-            return 2
-        except Exception:
+        except Exception as error:
+            if lacks_room(Path(arguments.run), error):
+                log.warning("%s; a new worker begins once there is room", error)
+                return NO_ROOM
+            if isinstance(error, UserError):
+                log.error("%s", error)  # noqa: TRY400 - a person's mistake needs no traceback
+                return 2
             log.exception("the worker failed")
             return 1
     return 0
+
+
+def lacks_room(folder: Path, error: BaseException) -> bool:
+    """Whether a worker has ended for want of room on the disk of a run folder."""
+    if may_be_disk_full(error):
+        return DiskRoom(folder, 0, None).is_refused()
+    return is_disk_full(error)
 
 
 if __name__ == "__main__":

@@ -83,13 +83,13 @@ class DiskRoom:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("wb") as file:
+                # Without a name, for its room must come free even if this process is killed.
+                path.unlink()
                 os.posix_fallocate(file.fileno(), 0, self._video_bytes + SPARE_BYTES)
         except OSError as error:
             if is_disk_full(error):
                 return True
             raise
-        finally:
-            path.unlink(missing_ok=True)
         return False
 
 

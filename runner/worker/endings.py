@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from ..attempts import Attempt, record_attempt
-from ..failures import FailureKind, is_disk_full
+from ..failures import FailureKind
 from ..job import Outcome
 from ..placement import Slot
 from ..processes import Stop
@@ -25,9 +25,21 @@ T = TypeVar("T")
 
 
 class Endings:
-    """Records the ends of one worker's attempts, however long the disk stays full."""
+    """Records the ends of one worker's attempts, however long the disk stays full.
 
-    def __init__(self, run: RunFolder, queue: Queue, slot: Slot, stop: Stop) -> None:
+    Args:
+        is_refusal: whether an error says that there is no room.
+    """
+
+    def __init__(
+        self,
+        run: RunFolder,
+        queue: Queue,
+        slot: Slot,
+        stop: Stop,
+        is_refusal: Callable[[BaseException], bool],
+    ) -> None:
+        self._is_refusal = is_refusal
         self._run = run
         self._queue = queue
         self._slot = slot
@@ -92,12 +104,17 @@ class Endings:
         )
         self._insist(lambda: record_attempt(self._run.attempts, attempt))
 
+    def _is_to_end(self) -> bool:
+        if self._stop.is_asked:
+            return True
+        return self._queue.gate().refusal(self._slot, time.time()) is not None
+
     def _insist(self, call: Callable[[], T]) -> T:
         while True:
             try:
                 return call()
             except Exception as error:
-                if not is_disk_full(error) or self._stop.is_asked:
+                if not self._is_refusal(error) or self._is_to_end():
                     raise
                 log.warning("%s; trying again", error)
                 self._stop.wait(AGAIN_SECONDS)

@@ -79,6 +79,11 @@ class Making:
         times = self._step_times
         return None if len(times) < 2 else (times[-1] - times[0]) / (len(times) - 1)
 
+    @property
+    def lasted(self) -> float:
+        """Seconds since it was claimed, without those in which it waited."""
+        return time.monotonic() - self.begun
+
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
         self.touch()
@@ -109,8 +114,8 @@ class Making:
                 f"no sign of life for {now - self.touched:.0f} s (limits.stuck_minutes), "
                 f"after {stage}"
             )
-        if patience.job is not None and now - self.begun > patience.job:
+        if patience.job is not None and self.lasted > patience.job:
             return FailureKind.TIMEOUT, (
-                f"still at work after {now - self.begun:.0f} s (limits.job_minutes)"
+                f"still at work after {self.lasted:.0f} s (limits.job_minutes)"
             )
         return None

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 
 from ..backends import Interrupted
-from ..failures import is_disk_full
+from ..failures import is_disk_full, may_be_disk_full
 from ..placement import Slot
 from ..processes import Stop, resident_gib
 from ..queue import Queue
@@ -27,7 +27,7 @@ def report(queue: Queue, slot: Slot, **values: object) -> None:
     try:
         queue.workers.report(slot, time.time(), **values)
     except Exception as error:
-        if not is_disk_full(error):
+        if not (is_disk_full(error) or may_be_disk_full(error)):
             raise
 
 
@@ -82,18 +82,27 @@ class Surroundings:
             self.refuse()
         return self.shortage() is not None
 
+    def is_refusal(self, error: BaseException) -> bool:
+        """Whether an error says that there is no room; by a trial where it leaves that open."""
+        if is_disk_full(error):
+            self.refuse()
+            return True
+        return may_be_disk_full(error) and self.is_full()
+
     def wait_for_room(self, why: str) -> None:
         """Wait until there is room on the disk.
 
         Raises:
-            Interrupted: a stop was asked for meanwhile.
+            Interrupted: meanwhile a stop was asked for, or the time of `--stop-at` has come.
         """
         log.warning("%s; waiting for room", why)
         report(self._queue, self._slot, note=f"waits for room: {why}")
         try:
             while self.shortage() is not None:
                 self._stop.wait(WAIT_SECONDS)
-                if self._stop.is_asked or self._queue.gate().is_draining(self._slot.gpu):
+                refusal = self._queue.gate().refusal(self._slot, time.time())
+                if self._stop.is_asked or refusal is not None:
+                    log.info("no longer waiting for room: %s", refusal or "asked to stop")
                     raise Interrupted
                 self._is_refused = self.room.is_refused()
         finally:
