@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from .placement import Slot
 from .run_folder import RunFolder, locked, write_atomically
 
 if TYPE_CHECKING:
@@ -45,26 +47,34 @@ class EndCommands:
         return cls(tuple(values["on_finish"]), tuple(values["on_failure"]))
 
 
-def run_end_commands(run: RunFolder, say: Callable[[str], None]) -> None:
+def run_end_commands(
+    run: RunFolder, say: Callable[[str], None], *, stopped: Slot | None = None
+) -> None:
     """Run the end commands, if this sweep has ended by itself and they have not run yet.
 
-    A sweep that was stopped by hand has not: no machine is to be shut down then.
+    A sweep that was stopped by hand has not: no machine is to be shut down then. Nor has one of
+    which every GPU was given back. One that went on without some of its GPUs has.
 
     Args:
         say: told what is run and how it ended.
+        stopped: the caller's slot, where it ends because of a signal.
     """
-    if not run.at_end.exists():
-        return
-    from .progress import take_snapshot
-    from .runs import live_slots, open_queue, take_back
-
-    # Held, so that nobody is launching at this moment.
+    # Held, so that nobody is launching at this moment: what a launch puts down is seen here.
     with locked(run.launch_lock):
+        if not run.at_end.exists():
+            return
+        from .progress import take_snapshot
+        from .runs import live_slots, open_queue, take_back
+
         if live_slots(run):
             return
         queue = open_queue(run)
         try:
-            if queue.gate().is_draining():
+            gate = queue.gate()
+            gpus = {row.slot.gpu for row in queue.workers.rows(time.time())}
+            if gate.is_draining() or (gpus and all(map(gate.is_draining, gpus))):
+                return
+            if stopped is not None and not gate.is_draining(stopped.gpu):
                 return
             take_back(run, queue)
             commands = EndCommands.take(run)

@@ -373,8 +373,7 @@ def main() -> int:
             log.say(f"supervisor started, pid {os.getpid()}")
             status = supervisor.run(lock)
             log.say(f"supervisor ended with status {status}")
-        if not supervisor.was_stopped:
-            run_end_commands(run, log.say)
+        run_end_commands(run, log.say, stopped=slot if supervisor.was_stopped else None)
         return status  # noqa: TRY300
     except SlotTaken:
         log.say("this slot is taken already; nothing was started")

@@ -16,10 +16,14 @@ import pytest
 from chaos_disk import NoMount, fill, small_disk
 from conftest import Project, wait_for
 
+from runner.at_end import EndCommands, run_end_commands
 from runner.attempts import read_attempts
-from runner.job import Outcome
+from runner.cli.options import moment
+from runner.job import JobState, Outcome
 from runner.placement import Slot
-from runner.run_folder import RunFolder
+from runner.processes import ProcessId
+from runner.queue import Queue
+from runner.run_folder import RunFolder, sha256_file
 from runner.runs import live_slots
 
 LAUNCH = ("launch", "experiments/x.yaml", "--on", "local", "--wait")
@@ -295,22 +299,91 @@ def test_a_stop_by_hand_is_no_end(project: Project) -> None:
     assert not finished.exists()
 
 
+def test_gpus_given_back_are_no_end_unless_others_went_on(tmp_path: Path) -> None:
+    """`stop --gpus 1 --now` may take longer than the others take for the rest: whichever slot is
+    the last tells. A sweep of which every GPU was given back was stopped by hand."""
+    run = RunFolder(tmp_path / "x")
+    queue = Queue(run.queue, create=True)
+    run.manifest.touch()
+    queue.sync([], [], sha256_file(run.manifest), lambda _: JobState.PENDING)
+    for slot in (Slot(0, 0), Slot(1, 0)):
+        queue.workers.register(slot, ProcessId.own(), time.time())
+    told: list[str] = []
+    commands = EndCommands((sys.executable, "-c", "print('told')"))
+    commands.keep(run)
+    run_end_commands(run, told.append, stopped=Slot(1, 0))
+    assert told == [], "its session was killed"
+    queue.drain(True, [1])
+    run_end_commands(run, told.append, stopped=Slot(1, 0))
+    run_end_commands(run, told.append)
+    assert len(told) == 1
+    assert told[0].endswith("status 0: told")
+    commands.keep(run)
+    queue.drain(True, [0])
+    run_end_commands(run, told.append)
+    assert len(told) == 1, "every GPU was given back"
+
+
+def test_where_nothing_is_left_to_do_the_end_is_told_at_once(project: Project) -> None:
+    """Also after a stop by hand that came when all was done."""
+    write(project)
+    assert project.sweep(*LAUNCH).status == 0
+    assert project.sweep("stop", "x").status == 0
+    finish, finished = command(project, "done")
+    assert project.sweep("resume", "x", "--on", "local", "--on-finish", finish).status == 0
+    assert json.loads(finished.read_text())["ended"] == "done"
+
+
+NOON = 1_800_014_400.0
+"""2027-01-15, 12:00 in UTC."""
+
+BERLIN = "CET-1CEST,M3.5.0,M10.5.0/3"
+
+
+@pytest.mark.parametrize(
+    ("zone", "now", "text", "hours"),
+    [
+        ("UTC0", NOON, "13:30", 1.5),
+        ("UTC0", NOON, "08:00", 20),
+        ("UTC0", NOON, "12:00", 24),
+        ("CST-8", NOON, "08:00", 12),
+        # At 22:00 before the nights in which clocks go from 02:00 to 03:00, and back.
+        (BERLIN, 1_806_181_200.0, "08:00", 9),
+        (BERLIN, 1_824_926_400.0, "08:00", 11),
+        (BERLIN, 1_824_926_400.0, "23:00", 1),
+    ],
+)
+def test_a_deadline_is_the_next_time_that_the_clock_shows_it(
+    monkeypatch: pytest.MonkeyPatch, zone: str, now: float, text: str, hours: float
+) -> None:
+    """Past times are tomorrow's, also over the night in which clocks change."""
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        assert moment(text, now) == now + hours * 3600
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
 def test_the_last_job_ends_before_the_deadline(project: Project) -> None:
     """`--stop-at`: what is not begun by then is left for a resume."""
-    write(project, seeds=list(range(200)), model={"seconds": 0.5})
+    write(project, seeds=list(range(20)), model={"seconds": 0.5})
     words = [word for word in LAUNCH if word != "--wait"]
-    # A time of day has whole minutes: the deadline is 30 to 90 s away.
-    deadline = time.time() + 90
-    text = time.strftime("%H:%M", time.localtime(deadline))
-    assert project.sweep(*words, "--stop-at", text).status == 0
-    stop_at = project.progress()["stop_at"]
-    assert 0 < stop_at - time.time() <= 90
-    while project.progress()["workers"][0]["state"] != "stopped":
-        assert time.time() < stop_at + 10
-        time.sleep(0.5)
+    later = time.localtime(time.time() + 7200)
+    launched = project.sweep(*words, "--stop-at", time.strftime("%H:%M", later))
+    assert launched.status == 0
+    assert time.strftime("would not end before %Y-%m-%d %H:%M", later) in launched.err
+    assert 7100 < project.progress()["stop_at"] - time.time() <= 7200
+    # A time of day has whole minutes; here it comes sooner.
+    stop_at = time.time() + 6
+    queue = Queue(project.run_folder.queue)
+    queue.stop_at(stop_at)
+    queue.close()
+    wait_for(lambda: project.progress()["workers"][0]["state"] == "stopped", 20)
     done = attempts(project.run_folder, Outcome.DONE)
     assert done
-    assert max(one["ended_at"] for one in done) <= stop_at + 5
+    assert max(one["ended_at"] for one in done) <= stop_at + 0.5
     assert project.progress()["pending"] > 0
     assert "(--stop-at)" in log(project)
 

@@ -183,15 +183,20 @@ def argument_list(option: str, text: str | None) -> tuple[str, ...]:
     return words
 
 
-def moment(text: str) -> float:
-    """The next time that the clock shows HH:MM, in Unix seconds."""
+def moment(text: str, now: float | None = None) -> float:
+    """The next time that the clock of this machine shows HH:MM, in Unix seconds.
+
+    Args:
+        now: in Unix seconds, by default the present.
+    """
     try:
         wanted = time.strptime(text, "%H:%M")
     except ValueError:
         raise UserError(f"--stop-at {text!r}: must be a time of day such as 08:00") from None
-    now = datetime.now()
-    then = now.replace(hour=wanted.tm_hour, minute=wanted.tm_min, second=0, microsecond=0)
-    return (then if then > now else then + timedelta(days=1)).timestamp()
+    today = datetime.fromtimestamp(time.time() if now is None else now)
+    # Without a time zone, so that a day is one of the clock even where it has 23 or 25 hours.
+    then = today.replace(hour=wanted.tm_hour, minute=wanted.tm_min, second=0, microsecond=0)
+    return (then if then > today else then + timedelta(days=1)).timestamp()
 
 
 def numbers(option: str, text: str) -> tuple[int, ...]:

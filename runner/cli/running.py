@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -161,9 +162,17 @@ def start_workers(folder: RunFolder, part: Part, how: How, *, retry: Sequence[Jo
             print_commands(name, launch.commands, as_json=how.as_json)
             return
         prioritise(launch.experiment, queue, how.priority)
-        missing = (
-            start(launch, queue, chosen, how.unattended, retry=retry) if launch.claimable else []
-        )
+        if launch.claimable:
+            missing = start(launch, queue, chosen, how.unattended, retry=retry)
+        else:
+            missing = []
+            if not launch.running:
+                # A former stop by hand is over.
+                queue.reopen()
+            attend(launch, queue, how.unattended)
+    if (until := how.unattended.stop_at) is not None:
+        told = time.strftime("%Y-%m-%d %H:%M", time.localtime(until))
+        say(f"{name}: no job is begun that would not end before {told}")
     for command in missing:
         say(f"{name}: {command.session} did not come up; see {command.log}")
     snapshot = take_snapshot(name, queue)
@@ -175,7 +184,6 @@ def start_workers(folder: RunFolder, part: Part, how: How, *, retry: Sequence[Jo
     elif running:
         say(f"{name}: no worker was started, for {running} of its slots are running already")
     elif not launch.claimable:
-        attend(launch, queue, how.unattended)
         run_end_commands(folder, say)
         say(f"{name}: nothing to do: {one_line(snapshot).partition(': ')[2]}")
     if how.waits and (started or running):
