@@ -113,8 +113,8 @@ class Limits(Section):
     stuck_minutes: float = Field(15, gt=0, description="a job without a step for so long is stuck")
     job_minutes: float | None = Field(None, gt=0, description="a job may last no longer")
     gpu_errors: int = Field(3, ge=1, description="so many in a row set a GPU aside")
-    max_failures: int | str | None = Field(
-        None, description="so many failed jobs, or such a share (5%), stop the sweep"
+    max_failures: int | float | str | None = Field(
+        None, description="so many failed jobs, or such a share (5% or 0.05), stop the sweep"
     )
     max_disk_gb: float | None = Field(None, gt=0, description="the run folder grows no larger")
     recycle_after_jobs: int | None = Field(None, ge=1, description="then a new worker goes on")
@@ -126,7 +126,7 @@ class Limits(Section):
 
     @field_validator("max_failures")
     @classmethod
-    def _max_failures(cls, value: int | str | None) -> int | str | None:
+    def _max_failures(cls, value: float | str | None) -> float | str | None:
         failures_allowed(value)
         return value
 

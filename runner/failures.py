@@ -113,7 +113,7 @@ class Policy:
         return asdict(self)
 
 
-def failures_allowed(value: int | str | None) -> float | None:
+def failures_allowed(value: float | str | None) -> float | None:
     """A number of jobs (20), or a share of all below 1 (5% or 0.05); None is no limit.
 
     Raises:
@@ -121,11 +121,7 @@ def failures_allowed(value: int | str | None) -> float | None:
     """
     if value is None:
         return None
-    if isinstance(value, int):
-        if value < 1:
-            raise ValueError("must be at least 1")
-        return float(value)
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(%?)\s*", value)
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(%?)\s*", str(value))
     number = float(match[1]) / (100 if match[2] else 1) if match else 0.0
     if not match or not (0 < number < 1 or (not match[2] and number.is_integer() and number >= 1)):
         raise ValueError("must be a number of jobs such as 20, or a share such as 5%")
@@ -218,6 +214,10 @@ def is_disk_full(error: BaseException | None) -> bool:
     while error is not None:
         if isinstance(error, (OSError, ForeignError)) and error.errno in _FULL:
             return True
+        if "database or disk is full" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 _UNTOLD = ("disk I/O error", "unable to open database file")
@@ -228,10 +228,6 @@ def may_be_disk_full(error: BaseException | None) -> bool:
     says no more than of a broken disk. A trial tells them apart."""
     while error is not None:
         if any(text in str(error) for text in _UNTOLD):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-        if "database or disk is full" in str(error):
             return True
         error = error.__cause__ or error.__context__
     return False

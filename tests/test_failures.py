@@ -16,11 +16,13 @@ from runner.failures import (
     FailureKind,
     Policy,
     failures_allowed,
+    is_disk_full,
     kind_of,
+    may_be_disk_full,
 )
 from runner.job import JobState
 from runner.placement import Slot
-from runner.processes import ProcessId
+from runner.processes import ProcessId, oom_kills
 from runner.queue import Claim, Queue
 from runner.queue.claim_order import Taste
 from runner.queue.worker_table import WorkerState
@@ -69,6 +71,15 @@ def test_a_full_disk_is_known_behind_another_error() -> None:
     assert kind_of(error) is FailureKind.DISK_FULL
 
 
+def test_what_sqlite_says_of_a_quota_may_be_a_full_disk() -> None:
+    """It has no words of its own for EDQUOT; an error of anything else is not looked into."""
+    error = UserError("sweep.db: cannot be opened")
+    error.__cause__ = RuntimeError("(sqlite3.OperationalError) disk I/O error")
+    assert may_be_disk_full(error)
+    assert not is_disk_full(error)
+    assert not may_be_disk_full(RuntimeError("shape mismatch"))
+
+
 def test_every_kind_has_an_answer() -> None:
     assert set(ANSWERS) == set(FailureKind)
 
@@ -82,14 +93,15 @@ def test_waiting_grows_and_is_bounded() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "allowed"), [(20, 20), ("20", 20), ("5%", 0.05), ("0.5", 0.5), (None, None)]
+    ("value", "allowed"),
+    [(20, 20), ("20", 20), ("5%", 0.05), ("0.5", 0.5), (0.05, 0.05), (20.0, 20), (None, None)],
 )
-def test_a_number_or_a_share_of_failures(value: int | str | None, allowed: float | None) -> None:
+def test_a_number_or_a_share_of_failures(value: float | str | None, allowed: float | None) -> None:
     assert failures_allowed(value) == allowed
 
 
-@pytest.mark.parametrize("value", [0, -1, "", "0", "0%", "100%", "many", "1.5", "-3"])
-def test_other_limits_of_failures_are_refused(value: int | str) -> None:
+@pytest.mark.parametrize("value", [0, -1, 1.5, -0.5, "", "0", "0%", "100%", "many", "1.5", "-3"])
+def test_other_limits_of_failures_are_refused(value: float | str) -> None:
     with pytest.raises(ValueError, match="must be"):
         failures_allowed(value)
 
@@ -224,6 +236,22 @@ def test_a_host_that_runs_out_of_memory_twice_has_one_worker_less(queue: Queue) 
     assert list(queue.gate().aside) == ["gpu1_process0"]
 
 
+@pytest.mark.parametrize(
+    ("kills_before", "kind"),
+    [(-1, FailureKind.OUT_OF_HOST_MEMORY), (None, FailureKind.WORKER_DIED)],
+)
+def test_the_hosts_memory_is_to_blame_only_where_the_kernel_has_killed(
+    queue: Queue, kills_before: int | None, kind: FailureKind
+) -> None:
+    """Its count of kills has risen since the worker claimed."""
+    gone = ProcessId(OWN.host, OWN.pid, OWN.started - 1)
+    before = oom_kills() if kills_before is None else kills_before
+    assert queue.claim(Slot(0, 0), gone, Taste(), 0, oom_kills=before) is not None
+    (lost,) = queue.reclaim(1)
+    assert lost.kind is kind
+    assert [row.deaths for row in queue.rows() if row.job.id == lost.claim.job.id] == [1]
+
+
 def test_where_everything_fails_the_sweep_stops_early(queue: Queue) -> None:
     """A wrong checkpoint does not burn every job."""
     for _ in range(ONLY_FAILURES):
@@ -252,6 +280,29 @@ def test_so_many_failed_jobs_stop_the_sweep(queue: Queue, allowed: float) -> Non
         assert queue.gate().halted is None
         fail(queue, take(queue), FailureKind.BACKEND_BUG)
     assert "3 jobs have failed" in str(queue.gate().halted)
+
+
+def test_jobs_that_killed_all_their_workers_are_failed_jobs_too(queue: Queue) -> None:
+    """`--max-failures` counts every job that is given up, for whatever reason."""
+    queue.workers.register(Slot(0, 0), OWN, 0)
+    queue.finish(take(queue), 1, seconds=1)
+    queue.set_policy(Policy(deaths=1, backoff_seconds=0, max_failures=2))
+    for _ in range(2):
+        assert queue.gate().halted is None
+        fail(queue, take(queue), FailureKind.WORKER_DIED)
+    assert "2 jobs have failed" in str(queue.gate().halted)
+
+
+def test_one_bad_clip_does_not_stop_what_has_not_begun(queue: Queue) -> None:
+    """The sweep goes on around it, though its jobs come first; where all is bad, it stops."""
+    for _ in range(6):
+        fail(queue, take(queue), FailureKind.BAD_INPUT)
+    assert len({row.job.group for row in queue.rows(JobState.FAILED)}) == 1
+    for _ in range(ONLY_FAILURES - 2):
+        fail(queue, take(queue), FailureKind.BACKEND_BUG)
+    assert queue.gate().halted is None
+    fail(queue, take(queue), FailureKind.BACKEND_BUG)
+    assert "none succeeded" in str(queue.gate().halted)
 
 
 def test_nothing_is_claimed_that_would_not_end_in_time(queue: Queue) -> None:

@@ -38,7 +38,9 @@ class Trouble:
     """What has gone wrong since the last launch, beyond single jobs.
 
     Attributes:
-        failures: failed attempts.
+        failures: failed attempts; those of one clip's bad input count once.
+        failed_jobs: jobs that are not tried again.
+        bad_groups: groups of which an input was bad, the first few.
         gpu_errors: by GPU, errors in a row and how many jobs the GPU had done before them.
         out_of_memory: how often each GPU ("gpu0") or the host's memory ("host") ran out.
         aside_at: when a slot of a GPU was last set aside for its memory.
@@ -46,6 +48,7 @@ class Trouble:
 
     failures: int = 0
     failed_jobs: int = 0
+    bad_groups: list[str] = field(default_factory=list)
     gpu_errors: dict[str, tuple[int, int]] = field(default_factory=dict)
     out_of_memory: dict[str, int] = field(default_factory=dict)
     aside_at: dict[str, float] = field(default_factory=dict)
@@ -103,8 +106,8 @@ def end_attempt(
     connection.execute(sa.update(jobs).where(jobs.c.id == row.id).values(values))
     if state is JobState.PENDING and not waits and not row.held:
         count(connection, _row(connection, row.id), added=True)
-    if counted is Counted.FAILURE:
-        trouble.failures += 1
+    if counted is Counted.FAILURE or is_final:
+        trouble.failures += _tells_of_the_sweep(trouble, kind, row)
         trouble.failed_jobs += is_final
         halt = _halt(connection, trouble, policy, error)
         if halt is not None and gate.halted is None:
@@ -115,9 +118,6 @@ def end_attempt(
     return Verdict(state, tuple(notes))
 
 
-def release_due(connection: sa.Connection, ids: list[str]) -> None:
-    """Let jobs be claimed again whose time of waiting is over."""
-    for job_id in ids:
 def cause_of_loss(row: Any) -> tuple[FailureKind, str]:
     """Why the worker that holds a claim (`row` of `jobs`) was lost, and in words."""
     process = ProcessId(row.host, row.pid, row.pid_started)
@@ -128,6 +128,9 @@ def cause_of_loss(row: Any) -> tuple[FailureKind, str]:
     return FailureKind.WORKER_DIED, told
 
 
+def release_due(connection: sa.Connection, ids: list[str]) -> None:
+    """Let jobs be claimed again whose time of waiting is over."""
+    for job_id in ids:
         waits = (jobs.c.id == job_id) & jobs.c.retry_at.is_not(None)
         if connection.execute(sa.update(jobs).where(waits).values(retry_at=None)).rowcount:
             row = _row(connection, job_id)
@@ -215,6 +218,17 @@ def _others(connection: sa.Connection, gate: Gate, slot: Slot, now: float, *, ow
         and (row.gpu == slot.gpu or not own_gpu)
         for row in rows
     )
+
+
+def _tells_of_the_sweep(trouble: Trouble, kind: FailureKind, row: Any) -> bool:
+    """Whether a failed attempt may be a sign that nothing works: one clip that cannot be used has
+    many jobs, and says nothing of the others."""
+    if kind is not FailureKind.BAD_INPUT:
+        return True
+    is_known = row.group_key in trouble.bad_groups
+    if not is_known and len(trouble.bad_groups) < ONLY_FAILURES:
+        trouble.bad_groups.append(row.group_key)
+    return not is_known
 
 
 def _halt(connection: sa.Connection, trouble: Trouble, policy: Policy, error: str) -> str | None:
