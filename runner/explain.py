@@ -15,6 +15,7 @@ from .experiment import load_experiment
 from .failures import FailureKind
 from .job import JobState, Outcome
 from .logs import attempt_lines
+from .placement import Slot
 from .publish import read_sidecar
 from .queue import Queue
 from .queue.questions import JobRow
@@ -119,6 +120,8 @@ def _reasons(
         why = ["it was taken out of the experiment; what was made of it is kept, and not counted"]
         return why, ["put it back into the experiment, then `sweep plan` it, if it is wanted"]
     if row.state is JobState.RUNNING:
+        if Slot.parse(row.worker or "") is None:
+            return [f"it is being given a video made elsewhere ({row.worker})"], ["wait for that"]
         return _why_running(queue, row), [f"sweep logs {name} {row.worker} --follow"]
     if row.state is JobState.FAILED:
         why = [f"its last error: {_kind(row)}{row.error or 'not recorded'}"]
@@ -188,6 +191,9 @@ def _why_pending(run: RunFolder, queue: Queue, row: JobRow) -> tuple[list[str], 
     why += [f"{name} takes no more jobs: {reason}" for name, reason in gate.aside.items()]
     if gate.halted is not None:
         why.append(f"the sweep was stopped: {gate.halted}")
+    ends_at = time.time() + (queue.mean_seconds() or 0.0)
+    if gate.stop_at is not None and ends_at > gate.stop_at:
+        why.append(f"a job begun now would not end before {clock(gate.stop_at)} (--stop-at)")
     if not live:
         why.append("no worker is running")
     if not live or gate.halted is not None:
@@ -195,6 +201,8 @@ def _why_pending(run: RunFolder, queue: Queue, row: JobRow) -> tuple[list[str], 
     if gate.is_draining():
         why.append("the workers were asked to stop")
         return why, resume
+    rows = queue.workers.rows(time.time())
+    why += [f"{row.name} {row.note}" for row in rows if row.note is not None]
     why.append(f"it waits for its turn; {plural(len(live), 'worker')} at work")
     return why, [f"sweep progress {run.name} --watch"]
 

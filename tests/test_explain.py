@@ -15,6 +15,9 @@ from conftest import Project, wait_for, write_clip
 from runner.logs import attempt_lines
 from runner.lookup import output_of
 from runner.manifest import read_manifest
+from runner.queue import Queue
+from runner.queue.claim_job import claim_job
+from runner.runs import live_slots
 
 LAUNCH = ("--on", "local", "--wait")
 RED = "camera_motion/ref_镜头仰角/seed_1_prompt_0.mp4"
@@ -162,6 +165,25 @@ def test_a_pending_job_says_what_it_waits_for(project: Project) -> None:
     video.write_bytes(b"half a video")
     why = " ".join(story(project, "x", RED)["why"])
     assert "does not count: the sidecar is missing" in why
+
+
+def test_a_pending_job_says_what_its_workers_wait_for(project: Project) -> None:
+    """A disk that is full, a deadline; and a job that is being given a video has no worker."""
+    project.write(limits={"max_disk_gb": 0.0001})
+    assert project.sweep("launch", "experiments/x.yaml", "--on", "local").status == 0
+    wait_for(lambda: any(worker["note"] for worker in project.progress()["workers"]))
+    told = " ".join(story(project, "x", RED)["why"])
+    assert "waits for room" in told
+    assert "limits.max_disk_gb is 0.0001" in told
+    queue = Queue(project.run_folder.queue)
+    queue.stop_at(time.time() - 60)
+    wait_for(lambda: not live_slots(project.run_folder))
+    assert "(--stop-at)" in " ".join(story(project, "x", RED)["why"])
+    job = story(project, "x", RED)["id"]
+    assert claim_job(queue, job, "adopt", time.time()) is not None
+    answer = story(project, "x", RED)
+    assert (answer["state"], answer["next"]) == ("running", ["wait for that"])
+    queue.close()
 
 
 def test_stale_and_retired_jobs_say_what_changed(project: Project) -> None:
