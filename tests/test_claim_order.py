@@ -98,6 +98,14 @@ def test_all_of_one_seed_comes_before_the_next(queue: Queue) -> None:
     assert seeds == [2] * (len(more) // 2) + [1] * (len(more) // 2)
 
 
+def test_one_category_comes_before_the_next_wherever_a_worker_is_at_home(queue: Queue) -> None:
+    """Also in the middle of a group, and for a worker that has begun another category."""
+    begun = claim(queue, Taste(home=("a",)))
+    queue.prioritise("category", ["b", "a"])
+    rest = [claim(queue, Taste(begun.job.group, ("a",))).job.category for _ in JOBS[1:]]
+    assert rest == ["b"] * 8 + ["a"] * 7
+
+
 def test_a_job_that_killed_its_worker_comes_after_all_others(queue: Queue) -> None:
     """One job that kills every worker cannot keep the rest from being made."""
     poison = claim(queue, process=OTHER_HOST, now=0).job

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from conftest import Project
 
+from runner.attempts import read_attempts
 from runner.damage import find_queue_damage
 from runner.job import JobState
 from runner.queue import Queue
@@ -54,6 +55,32 @@ def test_a_damaged_queue_is_made_anew_and_no_video_is(project: Project, page: in
     assert project.progress()["done"] == 6
     assert made(project) == before
     assert len(kept(project, "sweep.db")) == 1
+
+
+def test_a_queue_made_anew_knows_what_every_video_is(project: Project) -> None:
+    """sweep.db is deleted: videos of an axis, linked, remade and stale ones stay what they were,
+    and nothing but what had failed is tried again."""
+    faults = [{"kind": "bad_input", "video": "-dash"}]
+    axes = {"denoising_strength": [0.7, 0.8]}
+    project.write(model={"seconds": 0.02, "faults": faults}, axes=axes)
+    assert project.sweep(*LAUNCH).status == 1
+    prompts = project.root / "prompts.json"
+    prompts.write_text(prompts.read_text("utf-8").replace("a red ball", "a blue ball"), "utf-8")
+    assert project.call("plan", "experiments/x.yaml").status == 0
+    stale = ("--stale", "--only", "denoising_strength=0.7")
+    assert project.sweep(*RESUME, *stale).status == 1
+    assert project.call("plan", "experiments/x.yaml", "name=other").status == 0
+    counts = {"x": (9, 1, 2), "other": (9, 0, 3)}
+    for name, expected in counts.items():
+        for path in (project.root / "results" / name).glob("sweep.db*"):
+            path.unlink()
+        answer = json.loads(project.call("progress", name, "--json").out)
+        assert (answer["done"], answer["stale"], answer["pending"]) == expected, name
+    before, tried = made(project), len(read_attempts(project.run_folder.attempts))
+    assert project.sweep(*RESUME).status == 1
+    assert made(project) == before
+    assert len(read_attempts(project.run_folder.attempts)) == tried + 2
+    assert len(list((project.run_folder.path / "superseded").rglob("*.mp4"))) == 1
 
 
 @pytest.mark.parametrize("page", [3, 4, 5, 6])

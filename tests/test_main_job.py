@@ -326,17 +326,6 @@ def test_verify_names_what_is_broken_and_resume_makes_it_again(project: Project)
     assert_finished(project)
 
 
-def test_the_queue_is_made_anew_from_manifest_and_disk(project: Project) -> None:
-    """Nothing is made twice after sweep.db is gone."""
-    assert project.sweep("launch", "experiments/x.yaml", "--on", "local", "--wait").status == 0
-    made = videos(project)
-    for path in project.run_folder.path.glob("sweep.db*"):
-        path.unlink()
-    assert project.progress()["done"] == ALL
-    assert project.sweep("resume", "x", "--on", "local", "--wait").status == 0
-    assert videos(project) == made
-
-
 def test_changed_inputs_make_a_video_stale_and_keep_it(project: Project) -> None:
     """plan says so, nothing is deleted; resume --stale remakes it and sets the former aside."""
     assert project.sweep("launch", "experiments/x.yaml", "--on", "local", "--wait").status == 0
