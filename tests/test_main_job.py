@@ -401,7 +401,8 @@ def test_launch_after_a_stop_or_a_part_has_running_workers_go_on(project: Projec
 
 def test_gpus_come_and_go_while_the_sweep_runs(project: Project) -> None:
     """`launch --gpus` adds workers, `stop --gpus` gives one GPU back, and the rest go on."""
-    project.write(model={"seconds": 1.5}, placement={"gpus": [0], "processes_per_gpu": 1})
+    # So long that all three are at work at once even where each begins seconds after the other.
+    project.write(model={"seconds": 4}, placement={"gpus": [0], "processes_per_gpu": 1})
     words = ("launch", "experiments/x.yaml", "--on", "local")
     assert project.sweep(*words).status == 0
     assert project.sweep("launch", "x", "--on", "local", "--gpus", "4,5").status == 0
