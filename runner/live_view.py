@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from rich.cells import cell_len
@@ -69,17 +70,71 @@ def last_failures(attempts: Path, most: int = MOST_FAILURES) -> list[Failure]:
 
 
 def live_view(
-    snapshot: Snapshot, use: MachineUse, failures: Sequence[Failure], *, now: float
-) -> Group:
-    """The sweep at the Unix time `now`."""
-    parts: list[RenderableType] = [head(snapshot), whole(snapshot, use, now), Text()]
-    parts.append(categories(snapshot))
-    if snapshot.workers:
-        parts += [Text(), workers(snapshot, use)]
-    parts += notices(snapshot)
-    if failures:
-        parts += [Text(), failure_list(snapshot.sweep, failures, now)]
-    return Group(*parts)
+    snapshot: Snapshot,
+    use: MachineUse,
+    failures: Sequence[Failure],
+    *,
+    now: float,
+    height: int | None = None,
+) -> LiveView:
+    """The sweep at the Unix time `now`, in at most `height` lines."""
+    return LiveView(snapshot, use, tuple(failures), now, height)
+
+
+@dataclass(frozen=True)
+class LiveView:
+    """What is on the terminal. Where it has too few lines the older failures go first, then
+    workers and categories, with a word on how many there are more."""
+
+    snapshot: Snapshot
+    use: MachineUse
+    failures: tuple[Failure, ...]
+    now: float
+    height: int | None
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        failures = len(self.failures)
+        most = (len(self.snapshot.workers), len(self.snapshot.categories))
+        rows, names = most
+
+        def excess() -> int:
+            if self.height is None:
+                return 0
+            view = self._group(failures, rows, names)
+            return len(console.render_lines(view, options, pad=False)) - self.height
+
+        while failures > 1 and excess() > 0:
+            failures -= 1
+        left = excess()
+        while left > 0 and max(rows, names) > 1:
+            # The first that goes is no gain: a line says that there is more.
+            if rows >= names:
+                left -= rows < most[0]
+                rows -= 1
+            else:
+                left -= names < most[1]
+                names -= 1
+        yield self._group(failures, rows, names)
+
+    def _group(self, failures: int, rows: int, names: int) -> Group:
+        snapshot = self.snapshot
+        parts: list[RenderableType] = [head(snapshot), whole(snapshot, self.use, self.now), Text()]
+        parts += [
+            categories(snapshot, names),
+            *more(len(snapshot.categories) - names, "categories"),
+        ]
+        if snapshot.workers:
+            parts += [Text(), workers(snapshot, self.use, rows)]
+            parts += more(len(snapshot.workers) - rows, "workers")
+        parts += notices(snapshot, now=self.now)
+        if failures:
+            shown = self.failures[:failures]
+            parts += [Text(), failure_list(snapshot.sweep, shown, self.now)]
+        return Group(*parts)
+
+
+def more(number: int, noun: str) -> list[Text]:
+    return [Text(f"… {number} more {noun}", style="dim")] if number > 0 else []
 
 
 def head(snapshot: Snapshot) -> Text:
@@ -168,20 +223,20 @@ def line(counts: Counts, width: int) -> Text:
     return text
 
 
-def categories(snapshot: Snapshot) -> Table:
+def categories(snapshot: Snapshot, most: int) -> Table:
     table = Table.grid(expand=True, padding=(0, 1))
     table.add_column(no_wrap=True, overflow="ellipsis", max_width=24)
     table.add_column(ratio=1)
     table.add_column(justify="right", no_wrap=True)
     table.add_column(no_wrap=True)
-    for name, counts in snapshot.categories.items():
+    for name, counts in islice(snapshot.categories.items(), most):
         rest = [
             f"{number} {word}"
             for number, word in ((counts.failed, "failed"), (counts.stale, "stale"))
             if number
         ]
         done = Text(f"{counts.done}/{counts.total}", style="green" if is_done(counts) else "")
-        table.add_row(Text(name), Bar(counts), done, Text(", ".join(rest), style="red"))
+        table.add_row(Text(printable(name)), Bar(counts), done, Text(", ".join(rest), style="red"))
     return table
 
 
@@ -189,7 +244,7 @@ def is_done(counts: Counts) -> bool:
     return counts.done == counts.total
 
 
-def workers(snapshot: Snapshot, use: MachineUse) -> Table:
+def workers(snapshot: Snapshot, use: MachineUse, most: int) -> Table:
     """A row per worker; a GPU's use stands with the first worker on it."""
     table = Table(box=None, padding=(0, 1), pad_edge=False, header_style="dim", expand=True)
     table.add_column("worker", no_wrap=True)
@@ -202,7 +257,7 @@ def workers(snapshot: Snapshot, use: MachineUse) -> Table:
     for name in ("s/job", "done"):
         table.add_column(name, justify="right", no_wrap=True)
     former = None
-    for worker in snapshot.workers:
+    for worker in snapshot.workers[:most]:
         row: list[RenderableType] = [worker.name]
         if has_gpus:
             row += gpu_cells(use.gpus.get(worker.gpu) if worker.gpu != former else None)
@@ -210,7 +265,7 @@ def workers(snapshot: Snapshot, use: MachineUse) -> Table:
         mean = worker.seconds_per_job
         row += [
             Ending(
-                worker.note or (worker.video or "").rpartition(".")[0] or worker.state,
+                printable(worker.note or (worker.video or "").rpartition(".")[0] or worker.state),
                 "" if worker.video and not worker.note else STATE_STYLES.get(worker.state, "dim"),
             ),
             step(worker),
@@ -222,9 +277,13 @@ def workers(snapshot: Snapshot, use: MachineUse) -> Table:
 
 
 def gpu_cells(gpu: GpuUse | None) -> list[RenderableType]:
+    """Its share of time at work, and its memory; `?` for what NVML does not tell."""
     if gpu is None:
         return ["", ""]
-    return [f"{100 * gpu.busy:.0f} %", f"{gpu.used_gib:.0f}/{gpu.memory_gib:.0f}"]
+    busy = "?" if gpu.busy is None else f"{100 * gpu.busy:.0f} %"
+    if gpu.used_gib is None or gpu.memory_gib is None:
+        return [busy, "?"]
+    return [busy, f"{gpu.used_gib:.0f}/{gpu.memory_gib:.0f}"]
 
 
 def step(worker: Worker, width: int = 6) -> Text:

@@ -7,6 +7,8 @@ import shutil
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from .gpus import GIB
 
@@ -14,11 +16,15 @@ from .gpus import GIB
 @dataclass(frozen=True)
 class GpuUse:
     """One GPU at one moment: `busy` is the share of the last moments in which it computed,
-    from 0 to 1; memory in GiB, of all programs together."""
+    from 0 to 1; memory in GiB, of all programs together.
 
-    busy: float
-    used_gib: float
-    memory_gib: float
+    None is what NVML does not tell: of a GPU that is divided (MIG) it has no share, of one that
+    shares the host's memory no size, and a program may not be allowed to ask.
+    """
+
+    busy: float | None
+    used_gib: float | None
+    memory_gib: float | None
 
 
 @dataclass(frozen=True)
@@ -35,33 +41,50 @@ def machine_use(folder: Path) -> MachineUse:
         free = shutil.disk_usage(folder).free / GIB
     except OSError:
         free = None
-    return MachineUse(_gpus(), free)
+    nvml = _driver()
+    return MachineUse({} if nvml is None else gpu_use(nvml), free)
 
 
-def _gpus() -> dict[int, GpuUse]:
-    if not _has_driver():
+def gpu_use(nvml: Any) -> dict[int, GpuUse]:
+    """Every GPU that answers, by its number.
+
+    A view goes on without what it cannot see; `sweep doctor` is where a driver is told of.
+
+    Args:
+        nvml: the module `pynvml`, initialised.
+    """
+    try:
+        numbers = range(nvml.nvmlDeviceGetCount())
+    except nvml.NVMLError:
         return {}
-    import pynvml
-
     found = {}
-    # A view goes on without what it cannot see; `sweep doctor` is where a driver is told of.
-    with contextlib.suppress(pynvml.NVMLError):
-        for number in range(pynvml.nvmlDeviceGetCount()):
-            with contextlib.suppress(pynvml.NVMLError):
-                handle = pynvml.nvmlDeviceGetHandleByIndex(number)
-                memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
-                share = pynvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100
-                found[number] = GpuUse(share, memory.used / GIB, memory.total / GIB)
+    for number in numbers:
+        try:
+            handle = nvml.nvmlDeviceGetHandleByIndex(number)
+        except nvml.NVMLError:
+            # Lost: the others are still there.
+            continue
+        busy = used = memory = None
+        with contextlib.suppress(nvml.NVMLError):
+            # In per cent.
+            busy = nvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100
+        with contextlib.suppress(nvml.NVMLError):
+            # In bytes.
+            of_all = nvml.nvmlDeviceGetMemoryInfo(handle)
+            used, memory = of_all.used / GIB, of_all.total / GIB
+        if busy is not None or used is not None:
+            found[number] = GpuUse(busy, used, memory)
     return found
 
 
 @lru_cache
-def _has_driver() -> bool:
-    """Whether NVML is there; it stays open, for a view asks twice a second."""
+def _driver() -> ModuleType | None:
+    """NVML where there is a driver; it stays open, for a view asks twice a second."""
     import pynvml
 
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
-        return False
-    return True
+        return None
+    module: ModuleType = pynvml
+    return module

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from .job import JobState
+from .plain_text import printable
 from .queue import Queue
 from .queue.worker_table import WorkerRow, WorkerState
 
@@ -67,7 +68,8 @@ class Makespan:
 class Snapshot:
     """A sweep at one moment.
 
-    `held` counts the pending jobs outside the part that is being run. `eta_seconds` is the
+    `held` counts the pending jobs outside the part that is being run, `waiting` those whose next
+    attempt has to wait, the first until `next_try_at` (Unix seconds). `eta_seconds` is the
     remaining time by the measured seconds per job and the workers now alive, None while
     either is unknown. `busy` is, for each GPU, the share of time in which its processes had it
     at work, from 0 to 1. `set_aside` has the slots and GPUs that take no more jobs, each with
@@ -78,6 +80,8 @@ class Snapshot:
     sweep: str
     counts: Counts
     held: int
+    waiting: int
+    next_try_at: float | None
     eta_seconds: float | None
     seconds_per_job: float | None
     categories: dict[str, Counts]
@@ -103,6 +107,8 @@ class Snapshot:
             "sweep": self.sweep,
             **asdict(self.counts),
             "held": self.held,
+            "waiting": self.waiting,
+            "next_try_at": self.next_try_at,
             "eta_seconds": self.eta_seconds,
             "seconds_per_job": self.seconds_per_job,
             "draining": self.draining,
@@ -126,13 +132,17 @@ def take_snapshot(name: str, queue: Queue) -> Snapshot:
         for state, number in states.items():
             totals[state] = totals.get(state, 0) + number
     running = {row.job.id: row.job.output for row in queue.rows(JobState.RUNNING)}
-    rows = queue.workers.rows(time.time())
+    now = time.time()
+    rows = queue.workers.rows(now)
+    waiting, next_try_at = queue.waiting(now)
     counts, held, mean = Counts.of(totals), queue.held(), queue.mean_seconds()
     gate = queue.gate()
     snapshot = Snapshot(
         sweep=name,
         counts=counts,
         held=held,
+        waiting=waiting,
+        next_try_at=next_try_at,
         eta_seconds=None,
         seconds_per_job=mean,
         categories={
@@ -227,5 +237,5 @@ def one_line(snapshot: Snapshot) -> str:
         eta = snapshot.eta_seconds
         parts.append("time left not known yet" if eta is None else f"{duration(eta)} left")
     waiting = sorted({worker.note for worker in snapshot.workers if worker.note})
-    parts += [f"waiting: {note}" for note in waiting[:1]]
+    parts += [f"waiting: {printable(note)}" for note in waiting[:1]]
     return f"{snapshot.sweep}: {', '.join(parts)}"

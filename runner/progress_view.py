@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from .plain_text import tail
+from .plain_text import printable, tail
 from .progress import Counts, Snapshot, duration, one_line
 
 BAR_WIDTH = 16
@@ -22,14 +24,20 @@ def view(snapshot: Snapshot) -> Group:
     return Group(*parts, *notices(snapshot))
 
 
-def notices(snapshot: Snapshot) -> list[Text]:
-    """What a person should know or do about the sweep now."""
+def notices(snapshot: Snapshot, *, now: float | None = None) -> list[Text]:
+    """What a person should know or do about the sweep at a Unix time, by default now."""
     parts = [
-        Text(f"{name} is set aside: {reason}", style="yellow")
+        Text(printable(f"{name} is set aside: {reason}"), style="yellow")
         for name, reason in snapshot.set_aside.items()
     ]
     if snapshot.stopped_because:
-        parts.append(Text(f"stopped: {snapshot.stopped_because}", style="bold red"))
+        parts.append(Text(printable(f"stopped: {snapshot.stopped_because}"), style="bold red"))
+    if snapshot.waiting and snapshot.next_try_at is not None:
+        moment = time.time() if now is None else now
+        wait = duration(max(0.0, snapshot.next_try_at - moment))
+        noun, verb = ("job", "waits") if snapshot.waiting == 1 else ("jobs", "wait")
+        told = f"{snapshot.waiting} {noun} {verb} for another attempt, the next in {wait}"
+        parts.append(Text(told, style="yellow"))
     if snapshot.draining and snapshot.alive:
         parts.append(Text("stopping: each worker ends after its job", style="yellow"))
     if not snapshot.alive and not snapshot.has_ended:
@@ -64,7 +72,7 @@ def categories(snapshot: Snapshot) -> Table:
         row = [f"{counts.done}/{counts.total}", counts.running, counts.pending, counts.failed]
         if len(table.columns) > 6:
             row.append(counts.stale)
-        table.add_row(Text(name), bar(counts), *(str(value) for value in row))
+        table.add_row(Text(printable(name)), bar(counts), *(str(value) for value in row))
     return table
 
 
@@ -97,7 +105,7 @@ def workers(snapshot: Snapshot) -> Table:
         table.add_row(
             worker.name,
             worker.state,
-            Text(tail(worker.note or worker.video or "", 34)),
+            Text(tail(printable(worker.note or worker.video or ""), 34)),
             f"{worker.step}/{worker.steps}" if worker.job and worker.steps else "",
             "" if mean is None else f"{mean:.1f}",
             str(worker.jobs_done),

@@ -70,7 +70,8 @@ def show_until_end(run: RunFolder, *, on_stdout: bool = False) -> Snapshot:
 
             def show(snapshot: Snapshot) -> None:
                 use, failures = machine_use(run.path), last_failures(run.attempts)
-                view = live_view(snapshot, use, failures, now=time.time())
+                room = console.size.height
+                view = live_view(snapshot, use, failures, now=time.time(), height=room)
                 live.update(view, refresh=True)
 
             return wait(run, show)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -107,6 +108,9 @@ def test_tmux_has_a_session_per_process_and_one_for_the_view(project: Project) -
 
     wait_for(lambda: "camera_motion" in screen("x_main") and "gpu0_process1" in screen("x_main"))
     wait_for(lambda: "claimed" in screen("x_gpu0_proc0"))
+    # A bar for the video in its worker's own session.
+    bar = re.compile(r"seed_1_prompt_\d: .*\| [1-5]/5 \[")
+    wait_for(lambda: bar.search(screen("x_gpu0_proc0")) is not None)
     again = project.sweep("launch", "experiments/x.yaml")
     assert "2 of its slots are running already" in again.err
     assert project.sweep("stop", "x", "--now").status == 0

@@ -75,6 +75,14 @@ class Questions:
                 ).scalar_one()
             )
 
+    def waiting(self, now: float) -> tuple[int, float | None]:
+        """How many jobs wait for their next attempt at the Unix time `now`, and until when the
+        first of them does."""
+        query = sa.select(sa.func.count(), sa.func.min(jobs.c.retry_at))
+        with read(self._engine) as connection:
+            row = connection.execute(query.where(jobs.c.retry_at > now)).one()
+        return int(row[0]), row[1]
+
     def likely_next(self, taste: Taste) -> Job | None:
         """What such a worker would claim now; nothing keeps another from claiming it first."""
         with read(self._engine) as connection:
