@@ -24,7 +24,8 @@ from runner.errors import UserError
 from runner.job import Outcome
 from runner.report.cells import read_run
 from runner.report.effort import kind_of
-from runner.report.lettering import Lettering, font_files
+from runner.report.fonts import font_files, fonts_with
+from runner.report.lettering import Lettering
 from runner.report.page import embedded_json
 from runner.report.server import byte_range
 from runner.run_folder import sha256_file
@@ -350,6 +351,46 @@ def test_a_sheet_of_what_there_is_not_is_refused_with_what_there_is(shown: Proje
     assert (made.status, "Traceback" in made.err) == (2, False)
     assert "there are: 1, 2" in made.err
     assert "no such axis" in shown.sweep("sheet", "x", "--only", "sead=7").err
+
+
+def test_an_emoji_is_drawn_or_left_out_and_named(shown: Project, tmp_path: Path) -> None:
+    """Never as a box: nor its skin tone, nor what joins several."""
+    lettering = Lettering(14)
+    (line,) = lettering.wrap("a 🎈🏽\ufe0f\u200d b", 200, 3)
+    has_font = bool(fonts_with("🎈"))
+    assert line == ("a 🎈 b" if has_font else "a b")
+    assert lettering.left_out == (set() if has_font else {"🎈"})
+    (line,) = lettering.wrap("a \U000f1234 b", 200, 3)
+    assert line == "a b"
+    assert "\U000f1234" in lettering.left_out
+    words = (
+        "--only",
+        "video=ref 🎬 b",
+        "--only",
+        "seed=1",
+        "--frames",
+        "1",
+        "--out",
+        str(tmp_path),
+    )
+    made = shown.sweep("sheet", "x", *words)
+    assert made.status == 0
+    assert ("fonts-noto-color-emoji" in made.err) != bool(fonts_with("🎬"))
+
+
+def test_an_emoji_has_its_colours() -> None:
+    """As the font has them, on the line of the letters beside it, and no larger."""
+    if not any("color" in path.lower() for path in fonts_with("🎈")):
+        pytest.skip("no font with coloured emoji (apt-get install fonts-noto-color-emoji)")
+    lettering = Lettering(14)
+    image = Image.new("RGB", (60, 40), "white")
+    lettering.write(image, (4, 4), ["🎈"], "black")
+    drawn = np.asarray(image).astype(int)
+    inked = np.argwhere(drawn.min(axis=2) < 200)
+    assert (drawn.max(axis=2) - drawn.min(axis=2)).max() > 80
+    assert (np.ptp(inked, axis=0) < 24).all()
+    assert (np.ptp(inked, axis=0) > 6).all()
+    assert 6 < lettering.width("🎈") < 24
 
 
 def test_chinese_letters_are_drawn_or_said_to_be_missing() -> None:

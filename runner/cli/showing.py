@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import UserError
+from ..plain_text import printable
 from ..terminal import plural, print_json, say
 from .completing import complete_run
 from .options import json_option, values_by_axis
@@ -187,7 +188,13 @@ def sheet(
         as_mp4=as_mp4,
         on_made=_bar(len(wanted), "sheet"),
     )
+    if written.left_out:
+        say(
+            "left out of the labels, for no font on this machine has them: "
+            f"{printable(written.left_out)}; install one (Debian, Ubuntu: apt-get install "
+            "fonts-noto-color-emoji), or name one with --font FILE"
+        )
     if as_json:
-        print_json([str(path) for path in written])
+        print_json([str(path) for path in written.paths])
     else:
-        click.echo(f"{target}: {plural(len(written), 'sheet')}")
+        click.echo(f"{target}: {plural(len(written.paths), 'sheet')}")

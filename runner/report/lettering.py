@@ -1,46 +1,22 @@
-"""Text on pictures, in whatever script it is: fonts of this machine, one after the other.
-
-Pillow brings a font with Latin letters; others come from the system, such as Debian's
-`fonts-noto-cjk` for Chinese.
-"""
+"""Text on pictures, in whatever script it is: every character with the first font that has it."""
 
 from __future__ import annotations
 
-import subprocess
 import unicodedata
-from functools import lru_cache
+from collections.abc import Iterator
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from ..errors import UserError
-
-FOLDERS = (
-    "/usr/share/fonts",
-    "/usr/local/share/fonts",
-    "~/.local/share/fonts",
-    "~/.fonts",
-    "/System/Library/Fonts",
-    "/Library/Fonts",
-)
-NAMES = (
-    "notosanscjk",
-    "notosanssc",
-    "sourcehansans",
-    "wqy-",
-    "pingfang",
-    "hiragino",
-    "droidsansfallback",
-)
-"""Fonts with Chinese, Japanese and Korean, as their files are called."""
-
-Font = ImageFont.FreeTypeFont
-ABSENT = "\U000ffffd"
-"""A code point that no font has a letter for: what is drawn for it is drawn for any unknown one."""
+from .fonts import Face, basic, font_files, fonts_with, has, open_face
 
 
 class Lettering:
     """Text of one size. Every character is drawn with the first font that has it.
+
+    Characters that no font here has are left out, and are in `left_out`; letters are not left
+    out but an error. Of an emoji made of several the parts are drawn.
 
     Args:
         size: of the letters, in pixels.
@@ -53,51 +29,56 @@ class Lettering:
     def __init__(self, size: int, font: Path | None = None) -> None:
         self.size = size
         self.line_height = round(size * 1.35)
-        basic = ImageFont.load_default(size)
-        assert isinstance(basic, Font), "Pillow without FreeType"
-        self._fonts: list[Font] = [basic]
+        self.left_out: set[str] = set()
+        self._faces: list[Face] = [basic(size)]
         self._more = list(font_files())
         if font is not None:
-            try:
-                self._fonts.insert(0, ImageFont.truetype(str(font), size))
-            except OSError:
-                raise UserError(f"--font {font}: is no font file that can be read") from None
-        self._of: dict[str, Font] = {}
+            face = open_face(str(font), size)
+            if face is None:
+                raise UserError(f"--font {font}: is no font file that can be read")
+            self._faces.insert(0, face)
+        self._of: dict[str, Face | None] = {}
 
-    def font(self, character: str) -> Font:
-        """The font to draw a character with.
+    def face(self, character: str) -> Face | None:
+        """What to draw a character with; None for one that is left out.
 
         Raises:
             UserError: it is a letter that no font here has.
         """
-        found = self._of.get(character)
-        if found is None:
-            found = self._of[character] = self._find(character)
-        return found
+        if character not in self._of:
+            self._of[character] = None if is_unseen(character) else self._find(character)
+        return self._of[character]
 
-    def _find(self, character: str) -> Font:
-        for font in self._fonts:
-            if has(font, character):
-                return font
-        while self._more:
-            path = self._more.pop(0)
-            try:
-                font = ImageFont.truetype(path, self.size)
-            except OSError:
-                continue
-            self._fonts.append(font)
-            if has(font, character):
-                return font
+    def _find(self, character: str) -> Face | None:
+        for face in self._faces_for(character):
+            if has(face.font, character):
+                return face
         if unicodedata.category(character)[0] in "LN":
+            package = "fonts-noto-cjk" if _is_wide(character) else "fonts-noto-core"
             raise UserError(
                 f"no font on this machine has {character!r}; install one "
-                "(Debian, Ubuntu: apt-get install fonts-noto-cjk), or name one with --font FILE"
+                f"(Debian, Ubuntu: apt-get install {package}), or name one with --font FILE"
             )
-        # A picture character, such as an emoji: an empty box stands for it.
-        return self._fonts[0]
+        self.left_out.add(character)
+        return None
+
+    def _faces_for(self, character: str) -> Iterator[Face]:
+        """Those in hand, then all that this machine has; what is opened is kept."""
+        yield from list(self._faces)
+        while self._more:
+            yield from self._open(self._more.pop(0))
+        for path in fonts_with(character):
+            yield from self._open(path)
+
+    def _open(self, path: str) -> list[Face]:
+        face = open_face(path, self.size)
+        found = [] if face is None else [face]
+        self._faces += found
+        return found
 
     def width(self, text: str) -> float:
-        return sum(self.font(character).getlength(character) for character in text)
+        faces = ((self.face(character), character) for character in text)
+        return sum(face.width(character) for face, character in faces if face is not None)
 
     def wrap(self, text: str, width: int, lines: int) -> list[str]:
         """A text in at most so many lines of that width in pixels, cut short with `…`.
@@ -106,7 +87,9 @@ class Lettering:
         as Chinese text always may.
         """
         found = [""]
-        for word in _words(" ".join(text.split())):
+        text = unicodedata.normalize("NFC", text)
+        kept = "".join(c for c in " ".join(text.split()) if self.face(c) is not None)
+        for word in _words(" ".join(kept.split())):
             if self.width(found[-1] + word.rstrip()) <= width:
                 found[-1] += word
                 continue
@@ -126,56 +109,40 @@ class Lettering:
 
     def write(self, image: Image.Image, at: tuple[int, int], lines: list[str], colour: str) -> None:
         """Draw lines of text from a top left corner on."""
-        draw = ImageDraw.Draw(image)
         for number, line in enumerate(lines):
             x = float(at[0])
             # On one base line, whichever font a character is from.
             y = at[1] + number * self.line_height + self.size
             for character in line:
-                font = self.font(character)
-                draw.text((x, y), character, fill=colour, font=font, anchor="ls")
-                x += font.getlength(character)
+                face = self.face(character)
+                if face is not None:
+                    _draw(image, (x, y), character, face, colour)
+                    x += face.width(character)
 
 
-def has(font: Font, character: str) -> bool:
-    """Whether a font has a character, by whether it draws it as an unknown one."""
-    if character.isspace():
+def _draw(
+    image: Image.Image, at: tuple[float, float], character: str, face: Face, colour: str
+) -> None:
+    """Draw a character from a place on its base line on."""
+    if not face.is_pictures:
+        ImageDraw.Draw(image).text(at, character, fill=colour, font=face.font, anchor="ls")
+        return
+    left, top, right, bottom = face.font.getbbox(character, anchor="ls")
+    picture = Image.new("RGBA", (max(1, round(right - left)), max(1, round(bottom - top))))
+    own = ImageDraw.Draw(picture)
+    own.text((-left, -top), character, font=face.font, anchor="ls", embedded_color=True)
+    size = [max(1, round(side * face.scale)) for side in picture.size]
+    small = picture.resize((size[0], size[1]), Image.Resampling.LANCZOS)
+    place = (round(at[0] + left * face.scale), round(at[1] + top * face.scale))
+    image.paste(small.convert(image.mode), place, small)
+
+
+def is_unseen(character: str) -> bool:
+    """Whether a character only changes the one before it or how text runs: a variation selector,
+    a joiner, a skin tone, a control character."""
+    if "\ufe00" <= character <= "\ufe0f" or "\U0001f3fb" <= character <= "\U0001f3ff":
         return True
-    own, unknown = font.getmask(character), _unknown(font)
-    return own.size != unknown[0] or bytes(own) != unknown[1]
-
-
-@lru_cache
-def _unknown(font: Font) -> tuple[tuple[int, int], bytes]:
-    mask = font.getmask(ABSENT)
-    return mask.size, bytes(mask)
-
-
-@lru_cache
-def font_files() -> tuple[str, ...]:
-    """The system's fonts with Chinese: as fontconfig lists them, else by well-known names.
-
-    Regular ones without serifs come first.
-    """
-    found: list[str] = []
-    try:
-        listed = subprocess.run(
-            ["fc-list", ":lang=zh", "file"], capture_output=True, text=True, timeout=20, check=False
-        )
-        found = [line.rstrip(": ") for line in listed.stdout.splitlines() if line.strip()]
-    except (OSError, subprocess.TimeoutExpired):
-        pass
-    if not found:
-        for folder in map(Path, FOLDERS):
-            files = sorted(folder.expanduser().rglob("*.[to]t[cf]"))
-            found += [str(f) for f in files if f.name.lower().startswith(NAMES)]
-
-    def rank(path: str) -> tuple[bool, bool, str]:
-        name = Path(path).name.lower()
-        plain = "regular" in name or "-" not in name or name.startswith("wqy-")
-        return ("serif" in name, not plain, path)
-
-    return tuple(sorted(dict.fromkeys(found), key=rank))
+    return not character.isspace() and unicodedata.category(character) in ("Cc", "Cf", "Cs")
 
 
 def _words(text: str) -> list[str]:

@@ -52,6 +52,14 @@ class Sheet:
     cells: tuple[Cell, ...]
 
 
+@dataclass(frozen=True)
+class Written:
+    """The sheets that were written; `left_out` has the characters that no font had."""
+
+    paths: tuple[Path, ...]
+    left_out: str
+
+
 def sheets(run: Run, only: Mapping[str, Collection[str]]) -> list[Sheet]:
     """The sheets of a run.
 
@@ -100,35 +108,42 @@ def write_sheets(
     *,
     as_mp4: bool,
     on_made: Callable[[], object] = lambda: None,
-) -> list[Path]:
+) -> Written:
     """Write each sheet as a PNG, or as an MP4, under a folder; several at once."""
     suffix = ".mp4" if as_mp4 else ".png"
 
-    def write(sheet: Sheet) -> Path:
+    def write(sheet: Sheet) -> tuple[Path, frozenset[str]]:
         category, _, name = sheet.name.partition("/")
         path = folder / category / f"{name}{suffix}"
         make_folder(path.parent)
         temporary = path.with_name(f".{path.stem}.{os.getpid()}{suffix}")
         try:
             if as_mp4:
-                write_mp4(sheet, temporary, style)
+                left_out = write_mp4(sheet, temporary, style)
             else:
-                draw_png(sheet, style).save(temporary, optimize=True)
+                image, left_out = draw_png(sheet, style)
+                image.save(temporary, optimize=True)
             temporary.replace(path)
         finally:
             temporary.unlink(missing_ok=True)
-        return path
+        return path, left_out
 
-    written = []
+    paths: list[Path] = []
+    missing: set[str] = set()
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        for path in pool.map(write, wanted):
-            written.append(path)
+        for path, left_out in pool.map(write, wanted):
+            paths.append(path)
+            missing |= left_out
             on_made()
-    return written
+    return Written(tuple(paths), "".join(sorted(missing)))
 
 
-def draw_png(sheet: Sheet, style: Style) -> Image.Image:
-    """Frames across time: a row for the reference clip, and one for each prompt."""
+def draw_png(sheet: Sheet, style: Style) -> tuple[Image.Image, frozenset[str]]:
+    """Frames across time: a row for the reference clip, and one for each prompt.
+
+    Returns:
+        The picture, and the characters that its labels have to do without.
+    """
     size = _size(sheet, style.width)
     label = max(150, style.width)
     small, head = Lettering(13, style.font), Lettering(16, style.font)
@@ -150,11 +165,15 @@ def draw_png(sheet: Sheet, style: Style) -> Image.Image:
                 continue
             moment = round(column * (len(frames) - 1) / max(1, count - 1))
             image.paste(Image.fromarray(frames[moment]), (x, y))
-    return image
+    return image, frozenset(small.left_out | head.left_out)
 
 
-def write_mp4(sheet: Sheet, path: Path, style: Style) -> None:
-    """Reference clip and outputs play beside one another, each under its label."""
+def write_mp4(sheet: Sheet, path: Path, style: Style) -> frozenset[str]:
+    """Reference clip and outputs play beside one another, each under its label.
+
+    Returns:
+        The characters that its labels have to do without.
+    """
     size = _size(sheet, style.width)
     small, head = Lettering(13, style.font), Lettering(16, style.font)
     rows = list(_rows(sheet, size))
@@ -183,6 +202,7 @@ def write_mp4(sheet: Sheet, path: Path, style: Style) -> None:
             frame = frames[min(moment, len(frames) - 1)]
             moments[moment, y : y + size[1], x : x + size[0]] = frame
     write_video(path, moments, fps=_shape(sheet)[3], quality=MP4_QUALITY)
+    return frozenset(small.left_out | head.left_out)
 
 
 def _rows(sheet: Sheet, size: tuple[int, int]) -> Iterator[tuple[str, Frames | None, str]]:
