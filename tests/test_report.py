@@ -22,13 +22,16 @@ from shown_sweep import FRAMES, HOSTILE, Served, copy_of
 from runner.attempts import Attempt, record_attempt
 from runner.errors import UserError
 from runner.job import Outcome
+from runner.report.anonymous import values_without_paths, without_paths
 from runner.report.cells import read_run
 from runner.report.effort import kind_of
 from runner.report.fonts import font_files, fonts_with
 from runner.report.lettering import Lettering
 from runner.report.page import embedded_json
+from runner.report.pictures import run_ffmpeg
 from runner.report.server import byte_range
 from runner.run_folder import sha256_file
+from runner.runs import open_queue
 from runner.video import check_video, probe
 
 SMALL = Lettering(13)
@@ -107,10 +110,18 @@ def test_an_anonymous_zip_names_no_host_path_user_or_commit(shown: Project, tmp_
     for sidecar in sidecars:
         record = json.loads(sidecar.read_text(encoding="utf-8"))
         record |= {"git_commit": "c0ffee" * 6, "host": "gpu-node-17"}
+        record["parameters"]["lora"] = {"files": ["/home/user_jane/fine.safetensors"]}
+        video = sidecar.with_suffix(".mp4")
+        sign(video, "made by user_jane")
+        record["video"] |= {"size": video.stat().st_size, "sha256": sha256_file(video)}
         sidecar.write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8")
+    queue = open_queue(project.run_folder)
+    queue.set_aside("gpu0_process1", error)
+    queue.close()
     words = ("--anonymous", "--zip", "--json")
     plain = project.sweep("report", "x", "--zip", "--json")
-    assert b"c0ffee" in whole_zip(plain.out)
+    for there in (b"c0ffee", b"made by user_jane"):
+        assert there in whole_zip(plain.out)
     made = project.sweep("report", "x", *words)
     assert made.status == 0, made.err
     content = whole_zip(made.out)
@@ -120,9 +131,43 @@ def test_an_anonymous_zip_names_no_host_path_user_or_commit(shown: Project, tmp_
     with zipfile.ZipFile(json.loads(made.out)["report"]) as archive:
         assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
         page = archive.read("x/index.html").decode()
+        name = next(name for name in archive.namelist() if name.startswith("x/videos/"))
+        video = Path(archive.extract(name, tmp_path))
+    check_video(video, width=112, height=64, num_frames=FRAMES, fps=15)
+    assert "fine.safetensors" in page
     assert HOSTILE.replace("<", "\\u003c") in page
     data = data_of(page)
     assert data["made_at"] is None
+
+
+def sign(video: Path, text: str) -> None:
+    """Write a text into a video's file, as many programs do."""
+    signed = video.with_suffix(".signed.mp4")
+    words = ["-c", "copy", "-metadata", f"comment={text}", "-metadata:s:v", f"handler_name={text}"]
+    run_ffmpeg([], video, words, signed)
+    signed.replace(video)
+
+
+@pytest.mark.parametrize(
+    ("value", "left"),
+    [
+        ("/home/jane/a b.safetensors", "a b.safetensors"),
+        ("~jane/models/", "models"),
+        (r"C:\Users\jane\x.pt", "x.pt"),
+        ("C:/x.pt", "x.pt"),
+        (r"\\nas\jane", "jane"),
+        ("file:///data/x", "x"),
+        ("loras/fine", "loras/fine"),
+        ("light and/or shade, 4:3", "light and/or shade, 4:3"),
+        ({"a": ["/x/y", 3, None]}, {"a": ["y", 3, None]}),
+    ],
+)
+def test_of_a_path_only_its_last_name_is_left(value: object, left: object) -> None:
+    assert without_paths(value) == left
+
+
+def test_values_that_were_different_stay_so_without_their_paths() -> None:
+    assert values_without_paths(["/a/x", "/b/x", "/b/y", "x", 3]) == ["x (1)", "x (2)", "y", "x", 3]
 
 
 def whole_zip(answer: str) -> bytes:

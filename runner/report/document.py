@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-from ..job import JobState, Reference, canonical_json
+from ..job import AXES, JobState, Reference, canonical_json
 from ..publish import inputs_of
+from .anonymous import hidden_effort, hidden_record, values_without_paths, without_paths
 from .axes import Grid, lay_out, parameter_differences
 from .cells import Cell, Run
 from .effort import dashboard, kind_of
@@ -44,15 +45,6 @@ class Look:
     has_videos: bool = True
     is_anonymous: bool = False
     watch_seconds: float = 0.0
-
-
-ANONYMOUS_KEYS = frozenset(
-    {
-        *("job", "category", "video_name", "prompt", "seed", "parameters", "quality"),
-        *("attempt", "seconds", "peak_gpu_memory_gib", "backend", "schema"),
-    }
-)
-"""What an anonymous page keeps of a sidecar: what was asked for and what it cost."""
 
 
 def document(runs: Sequence[Run], look: Look) -> dict[str, Any]:
@@ -91,12 +83,17 @@ class _Writer:
         first = 0
         for run in runs:
             numbers = {cell.job.id: first + n for n, cell in enumerate(run.cells)}
-            effort = dashboard(run, numbers)
-            if look.is_anonymous:
-                effort["start"] = 0.0
-            efforts.append(effort)
+            effort = dashboard(run, numbers, by_error=not look.is_anonymous)
+            efforts.append(hidden_effort(effort) if look.is_anonymous else effort)
             first += len(run.cells)
         different = parameter_differences(runs)
+        values = [list(axis.values) for axis in grid.axes]
+        if look.is_anonymous:
+            different = [without_paths(own) for own in different]
+            values = [
+                own if axis.name in (*AXES, "run") else values_without_paths(own)
+                for axis, own in zip(grid.axes, values, strict=True)
+            ]
         return {
             "schema": SCHEMA,
             "title": look.title,
@@ -108,7 +105,10 @@ class _Writer:
                 {"name": run.name, "folder": run.folder.name, "base": base, "differs": own}
                 for run, base, own in zip(runs, look.bases, different, strict=True)
             ],
-            "axes": [{"name": axis.name, "values": list(axis.values)} for axis in grid.axes],
+            "axes": [
+                {"name": axis.name, "values": own}
+                for axis, own in zip(grid.axes, values, strict=True)
+            ],
             "references": self.references,
             "efforts": efforts,
             "cells": cells,
@@ -136,6 +136,9 @@ class _Writer:
         }
         if cell.reason is not None:
             value["reason"] = self._reason(cell)
+        retry_at = cell.row.retry_at
+        if cell.state is JobState.PENDING and retry_at is not None and not look.is_anonymous:
+            value["retry_at"] = retry_at
         sha256 = cell.video_sha256
         if sha256 is not None:
             if look.has_videos:
@@ -159,7 +162,8 @@ class _Writer:
         if cell.state is JobState.PENDING:
             return "not made yet"
         # Error texts name paths and hosts.
-        kinds = [kind for kind in map(kind_of, cell.attempts) if kind]
+        told = (kind_of(one, by_error=False) for one in cell.attempts)
+        kinds = [kind for kind in told if kind]
         return kinds[-1] if cell.state is JobState.FAILED and kinds else cell.state.value
 
     def _attempt(self, attempt: Mapping[str, Any]) -> list[Any]:
@@ -172,7 +176,7 @@ class _Writer:
             None if hidden else start,
             round(end - start, 2),
             None if hidden else attempt.get("error"),
-            kind_of(attempt),
+            kind_of(attempt, by_error=not hidden),
         ]
 
     def _reference(self, reference: Reference, shape: tuple[int, int, int, float]) -> int:
@@ -193,12 +197,7 @@ class _Writer:
         """
         record = planned(cell) if cell.record is None else cell.record
         if self.look.is_anonymous:
-            record = {key: record[key] for key in record if key in ANONYMOUS_KEYS}
-            record["parameters"] = {
-                key: value
-                for key, value in (record.get("parameters") or {}).items()
-                if not (isinstance(value, str) and value.startswith(("/", "~")))
-            }
+            record = hidden_record(record)
         return [self.keys.number(list(record)), *(self._value(v) for v in record.values())]
 
     def _value(self, value: Any) -> Any:

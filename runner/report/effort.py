@@ -13,18 +13,26 @@ from .cells import Run
 ON_DEVICE = ("claim", "prepare", "generate")
 """The stages of an attempt that come before its video is finished beside the next one."""
 
+KEPT = frozenset(
+    {
+        *("busy", "makespan", "eta_seconds", "seconds_per_job", "categories", "set_aside"),
+        *("stopped_because", "stop_at", "draining", "waiting", "next_try_at"),
+    }
+)
+"""What of a snapshot the dashboard shows."""
 
-def dashboard(run: Run, numbers: Mapping[str, int]) -> dict[str, Any]:
+
+def dashboard(run: Run, numbers: Mapping[str, int], *, by_error: bool = True) -> dict[str, Any]:
     """The numbers behind the page's second part, for one run.
 
     Args:
         numbers: for each job id, the number of its cell in the page.
+        by_error: as of `kind_of`.
 
     Returns:
         `start` (Unix seconds of the first attempt), `workers`, `attempts` as
         [worker, start, seconds, seconds on the device, outcome, cell or None, kind], times
-        relative to `start`; `busy`, `makespan`, `categories` and `eta_seconds` as
-        `sweep progress --json` has them.
+        relative to `start`; and what `KEPT` names, as `sweep progress --json` has it.
     """
     attempts = [one for one in run.attempts if _is_timed(one)]
     start = min((float(one["started_at"]) for one in attempts), default=0.0)
@@ -44,31 +52,35 @@ def dashboard(run: Run, numbers: Mapping[str, int]) -> dict[str, Any]:
                 round(device, 3) if stages else None,
                 outcome,
                 numbers.get(str(one["job"])),
-                kind_of(one),
+                kind_of(one, by_error=by_error),
             ]
         )
     snapshot = run.snapshot.to_json()
-    kept = ("busy", "makespan", "eta_seconds", "seconds_per_job", "categories")
     return {
         "name": run.name,
         "start": start,
         "workers": workers,
         "attempts": bars,
-        **{key: snapshot[key] for key in kept},
+        **{key: value for key, value in snapshot.items() if key in KEPT},
         "counts": asdict(run.snapshot.counts),
+        "alive": run.snapshot.alive,
     }
 
 
-def kind_of(attempt: Mapping[str, Any]) -> str | None:
+def kind_of(attempt: Mapping[str, Any], *, by_error: bool = True) -> str | None:
     """The kind of failure of an attempt: as recorded, else its error's class; None if it has
-    not failed."""
+    not failed.
+
+    Args:
+        by_error: whether a word of the error's text may be told.
+    """
     if attempt.get("outcome") not in (Outcome.FAILED.value, Outcome.DIED.value):
         return None
     if attempt.get("kind"):
         return str(attempt["kind"])
     if attempt.get("outcome") == Outcome.DIED.value:
         return "worker died"
-    match = re.match(r"[A-Za-z_][\w.]*", str(attempt.get("error") or ""))
+    match = re.match(r"[A-Za-z_][\w.]*", str(attempt.get("error") or "")) if by_error else None
     return match[0] if match else "unknown"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..run_folder import RunFolder, make_folder, write_atomically
+from .anonymous import write_bare
 from .cells import Cell, Run, read_run
 from .document import Look, document, quoted
 from .page import render
@@ -153,7 +155,8 @@ def write_zip(folders: Sequence[RunFolder], wish: Wish, track: Track) -> Report:
     one zip into the first run's `report/`.
 
     Raises:
-        UserError: as `write_page`.
+        UserError: as `write_page`; or an anonymous one would have a video that cannot be copied
+            without the texts in its file.
     """
     runs = read_runs(folders)
     folder = folders[0].path / "report"
@@ -182,7 +185,7 @@ def write_zip(folders: Sequence[RunFolder], wish: Wish, track: Track) -> Report:
             for base, run in zip(bases, runs, strict=True):
                 for cell in run.cells:
                     if cell.record is not None and not wish.preview:
-                        content = run.folder.video(cell.job).read_bytes()
+                        content = _content(run.folder.video(cell.job), folder, wish)
                         _add(archive, f"{name}/{base}{cell.job.output}", content)
         temporary.replace(path)
     finally:
@@ -193,6 +196,23 @@ def write_zip(folders: Sequence[RunFolder], wish: Wish, track: Track) -> Report:
 def base_of(run: Path, folder: Path) -> str:
     """The URL of a run folder as seen from a page in `folder`."""
     return quoted(os.path.relpath(run.resolve(), folder.resolve())) + "/"
+
+
+def _content(video: Path, folder: Path, wish: Wish) -> bytes:
+    """What of a video is packed: all of it, or where the page is anonymous no texts in it."""
+    if not wish.is_anonymous:
+        return video.read_bytes()
+    bare = folder / f".bare.{os.getpid()}.mp4"
+    try:
+        write_bare(video, bare)
+        return bare.read_bytes()
+    except (OSError, subprocess.SubprocessError) as error:
+        raise UserError(
+            f"--anonymous: {video}: cannot be packed without what else its file may say "
+            f"({error}); add --preview, which packs small videos instead"
+        ) from None
+    finally:
+        bare.unlink(missing_ok=True)
 
 
 def _add(archive: zipfile.ZipFile, name: str, content: bytes, *, is_text: bool = False) -> None:
