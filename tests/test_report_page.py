@@ -11,8 +11,10 @@ import json
 import re
 import shutil
 import threading
+import time
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -30,6 +32,14 @@ from playwright.sync_api import (
     sync_playwright,
 )
 from shown_sweep import CLOSING, FPS, HOSTILE, Served, copy_of
+
+from runner.attempts import Attempt, record_attempt
+from runner.failures import Policy
+from runner.job import JobState, Outcome
+from runner.placement import Slot
+from runner.processes import ProcessId
+from runner.queue.claim_order import Taste
+from runner.runs import open_queue
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -149,6 +159,9 @@ def test_every_job_has_a_cell_in_its_state_and_says_why(page: Page) -> None:
     assert "not made yet" in page.locator(".cell.pending").inner_text()
     page.locator(".cell.stale").first.hover()
     expect(page.locator("#tip")).to_contain_text("changed since: prompt")
+    page.locator(".cell.done").nth(1).hover()
+    expect(page.locator("#tip")).to_contain_text("prompt 0, seed 2")
+    expect(page.locator("#tip")).to_contain_text(HOSTILE)
 
 
 def test_what_prompts_and_names_hold_stays_text(page: Page) -> None:
@@ -189,7 +202,7 @@ def test_every_video_and_reference_loads_whatever_its_name(page: Page) -> None:
 
 
 def test_the_page_plays_pauses_and_scrubs_in_step(page: Page) -> None:
-    page.keyboard.press(" ")
+    page.locator("#transport .big").click()
     wait_until_playing(page, 0.2, 8)
     page.wait_for_timeout(150)
     # Sampled at one moment, while they play.
@@ -335,6 +348,47 @@ def test_the_dashboard_shows_progress_workers_times_and_failures(page: Page) -> 
     expect(page.locator("#grid")).to_be_visible()
 
 
+def test_it_says_what_waits_and_who_is_set_aside(
+    browser: Browser, shown: Project, tmp_path: Path
+) -> None:
+    """A job to be tried again has its time, a slot its reason; deaths and further attempts stand
+    out among what the workers did."""
+    project = copy_of(shown, tmp_path / "p")
+    now = time.time()
+    queue = open_queue(project.run_folder)
+    queue.set_policy(Policy(failures=3, deaths=10, backoff_seconds=300))
+    queue.retry([JobState.FAILED])
+    taken = queue.claim(Slot(0, 1), ProcessId.own(), Taste(), now)
+    assert taken is not None
+    queue.fail(taken, "OSError: a <b>hiccup</b>", now)
+    queue.set_aside("gpu0_process1", "out of memory <i>twice</i>")
+    queue.close()
+    died = Attempt(taken.job.id, "gpu0_process1", Outcome.DIED, now - 2, now, error="SIGKILL")
+    record_attempt(project.run_folder.attempts, replace(died, started_at=now - 5, ended_at=now - 4))
+    record_attempt(project.run_folder.attempts, died)
+    answer = json.loads(project.call("progress", "x", "--json").out)
+    assert (answer["waiting"], answer["next_try_at"]) == (1, pytest.approx(now + 300, abs=1))
+    assert project.sweep("report", "x").status == 0
+    context = browser.new_context(viewport={"width": 1280, "height": 2600})
+    opened = open_page(context, index(project).as_uri())
+    page = opened.page
+    cell = page.locator(".cell.pending", has_text="a <b>hiccup</b>")
+    expect(cell).to_contain_text("its next attempt not before")
+    page.get_by_role("tab", name="Dashboard").click()
+    notices = page.locator(".notices")
+    expect(notices).to_contain_text("gpu0_process1 is set aside: out of memory <i>twice</i>")
+    expect(notices).to_contain_text("1 job to be tried again, the next not before")
+    assert page.locator(".timeline path.died, .timeline path.again").count() == 2
+    box = page.locator(".timeline path.died").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] - 2, box["y"] + box["height"] / 2)
+    expect(page.locator("#tip")).to_contain_text(
+        re.compile("died · worker died · attempt [2-9] at")
+    )
+    assert opened.complaints == []
+    context.close()
+
+
 def test_a_reader_who_does_not_see_is_told_what_each_cell_is(page: Page) -> None:
     grid = page.get_by_role("grid").first
     assert grid.get_attribute("aria-rowcount") == "4"
@@ -357,8 +411,20 @@ def test_it_fits_a_phone_and_follows_light_and_dark(browser: Browser, shown: Pro
         page.wait_for_selector("html[data-ready]")
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         papers.append(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+        # Videos come first on a small window; the axes and filters are behind a button.
+        assert page.locator(".cell").first.evaluate("c => c.getBoundingClientRect().top") < 422
+        expect(page.get_by_label("rows", exact=True)).to_be_hidden()
+        page.get_by_role("button", name="axes, filters").click()
+        page.get_by_label("rows", exact=True).select_option("video")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        page.get_by_label("colours").select_option("dark")
+        page.reload()
+        papers.append(page.evaluate("getComputedStyle(document.body).backgroundColor"))
         context.close()
-    assert papers[0] != papers[1]
+    light, chosen, dark, _ = papers
+    assert light != dark
+    # What is chosen wins over what the system has, and is kept.
+    assert chosen == dark
 
 
 def test_only_rows_near_the_window_are_built(browser: Browser, shown: Project) -> None:
@@ -405,10 +471,14 @@ def test_several_runs_stand_beside_one_another(
     context.close()
 
 
+@pytest.mark.parametrize(
+    ("words", "width"), [([], 112), (["--preview", "64"], 64), (["--anonymous"], 112)]
+)
 def test_a_zip_opens_wherever_it_is_unpacked(
-    browser: Browser, shown: Project, tmp_path: Path
+    browser: Browser, shown: Project, tmp_path: Path, words: list[str], width: int
 ) -> None:
-    made = shown.sweep("report", "x", "--zip", "--preview", "64", "--json")
+    """With the videos, with small ones in their place, and with nothing that tells who made it."""
+    made = shown.sweep("report", "x", "--zip", "--json", *words)
     assert made.status == 0, made.err
     with zipfile.ZipFile(json.loads(made.out)["report"]) as archive:
         archive.extractall(tmp_path)
@@ -417,7 +487,7 @@ def test_a_zip_opens_wherever_it_is_unpacked(
     opened.page.keyboard.press(" ")
     wait_until_playing(opened.page, 0.05, 3)
     widths = {video["width"] for video in times(opened.page) if video["playing"]}
-    assert widths == {64}
+    assert widths == {width}
     assert opened.complaints == []
     assert all(url.startswith((tmp_path.as_uri(), "data:")) for url in opened.requests)
     context.close()
@@ -436,11 +506,23 @@ def test_cells_fill_in_while_the_page_is_open(
         opened = open_page(context, url)
         page = opened.page
         expect(page.locator(".cell.pending")).to_have_count(7)
-        page.locator(".cell.done").first.evaluate("cell => { cell.dataset.kept = 'yes'; }")
+        expect(page.locator(".count").first).to_have_text("0 of 6")
+        # Somebody looks at one of them in another tab, and here at the filter.
+        other = open_page(context, url)
+        other.page.locator(".cell.pending").first.click()
+        page.get_by_label("filter by text").focus()
         resumed = project.sweep("resume", "x", "--on", "local", "--wait")
         assert "x:" in resumed.err
         expect(page.locator(".cell.pending")).to_have_count(0, timeout=20_000)
         expect(page.locator(".cell.done")).to_have_count(22 - 6)
+        expect(page.locator(".count").first).to_have_text("6 of 6")
+        expect(page.locator(".chip[data-state=done]")).to_have_text("done 16")
+        expect(page.get_by_label("filter by text")).to_be_focused()
+        expect(other.page.locator("#large .state")).to_have_text("done", timeout=20_000)
+        expect(other.page.locator("#large video.shown")).to_have_count(2)
+        assert other.complaints == []
+        other.page.close()
+        page.keyboard.press("Escape")
         page.keyboard.press(" ")
         wait_until_playing(page, 0.1, 8)
         page.locator("#transport input").fill("11")

@@ -24,9 +24,31 @@ function shortTime(seconds) {
   return `${+(seconds / 3600).toFixed(2)} h`;
 }
 
+// For every attempt of an effort which one at its job it was, from 1; 0 where the job is gone.
+const turnsOf = new WeakMap();
+
+function turns(effort) {
+  if (!turnsOf.has(effort)) turnsOf.set(effort, countTurns(effort));
+  return turnsOf.get(effort);
+}
+
+function countTurns(effort) {
+  const order = effort.attempts.map((_, n) => n)
+    .sort((a, b) => effort.attempts[a][1] - effort.attempts[b][1]);
+  const seen = new Map();
+  const found = new Array(order.length).fill(0);
+  for (const n of order) {
+    const cell = effort.attempts[n][5];
+    if (cell === null) continue;
+    seen.set(cell, (seen.get(cell) || 0) + 1);
+    found[n] = seen.get(cell);
+  }
+  return found;
+}
+
 // Every attempt of every worker on one line each: what ran when, and how it ended.
 function timeline(effort, onPick) {
-  const [left, line, bar] = [118, 18, 11];
+  const [left, line, bar] = [118, 20, 11];
   const width = 1000;
   const height = effort.workers.length * line + 22;
   const most = Math.max(1e-3, ...effort.attempts.map(([, start, took]) => start + took));
@@ -41,20 +63,22 @@ function timeline(effort, onPick) {
         shortTime(at)));
   }
   const drawn = {};
-  for (const [worker, start, took, device, outcome] of effort.attempts) {
-    const y = worker * line + 4;
+  const turn = turns(effort);
+  for (const [n, [worker, start, took, device, outcome]] of effort.attempts.entries()) {
+    const y = worker * line + 6;
+    if (turn[n] > 1) (drawn.again ||= []).push([x(start), y - 4, 2, 3]);
     const busy = device === null ? took : Math.min(device, took);
     (drawn[outcome] ||= []).push([x(start), y, x(start + busy) - x(start), bar]);
     if (took > busy) {
       (drawn.finish ||= []).push([x(start + busy), y + bar - 3, x(start + took) - x(start + busy), 3]);
     }
   }
-  const order = ["finish", "done", "interrupted", "lost_claim", "died", "failed"];
+  const order = ["finish", "done", "interrupted", "lost_claim", "died", "failed", "again"];
   for (const outcome of order) {
     if (drawn[outcome]) svg.append(el("path", { class: `bar ${outcome}`, d: path(drawn[outcome]) }));
   }
   effort.workers.forEach((name, number) => svg.append(
-    el("text", { class: "name", x: left - 8, y: number * line + 13, "text-anchor": "end" }, name)));
+    el("text", { class: "name", x: left - 8, y: number * line + 15, "text-anchor": "end" }, name)));
   // What is under the pointer: the last to start of those that run there.
   const under = (event) => {
     const box = svg.getBoundingClientRect();

@@ -20,6 +20,7 @@ class Dashboard {
     return [
       isNamed ? el("h2", { class: "runname" }, effort.name) : null,
       this.numbers(effort, times),
+      this.notices(effort),
       this.card("Progress", this.progress(effort)),
       effort.attempts.length
         ? this.card("Workers over time", this.legend(effort), timeline(effort, this.pick.bind(this)))
@@ -56,6 +57,22 @@ class Dashboard {
       effort.eta_seconds ? cell(duration(effort.eta_seconds), "left") : null);
   }
 
+  // What a person should know of the sweep: who takes no more jobs, and what waits for what.
+  notices(effort) {
+    const because = (reason) => (reason ? `: ${reason}` : "");
+    const said = Object.entries(effort.set_aside)
+      .map(([name, reason]) => `${name} is set aside${because(reason)}`);
+    if (effort.stopped_because) said.push(`stopped${because(effort.stopped_because)}`);
+    if (effort.waiting) {
+      said.push(`${plural(effort.waiting, "job")} to be tried again`
+        + (effort.next_try_at ? `, the next not before ${moment(effort.next_try_at)}` : ""));
+    }
+    if (effort.stop_at) said.push(`no job that would last beyond ${moment(effort.stop_at)} is begun`);
+    if (effort.draining && effort.alive) said.push("stopping: each worker ends after its job");
+    if (!said.length) return null;
+    return this.card("To know", el("ul", { class: "notices" }, said.map((one) => el("li", {}, one))));
+  }
+
   progress(effort) {
     const rows = Object.entries(effort.categories).map(([name, counts]) => {
       const parts = STATES.filter((state) => state !== "pending").map((s) => [counts[s], s]);
@@ -70,9 +87,11 @@ class Dashboard {
 
   legend(effort) {
     const words = { done: "on the device", finish: "encoding and checking", interrupted: "given back",
-      died: "killed or died", failed: "failed", lost_claim: "claim lost" };
+      died: "killed or died", failed: "failed", lost_claim: "claim lost",
+      again: "a job's further attempt begins" };
     const there = new Set(effort.attempts.map(([, , , , outcome]) => outcome));
     there.add("finish");
+    if (turns(effort).some((turn) => turn > 1)) there.add("again");
     return el("p", { class: "legend" }, Object.entries(words).filter(([key]) => there.has(key))
       .map(([key, word]) => el("span", {}, el("i", { class: `swatch ${key}` }), word)));
   }
@@ -102,6 +121,9 @@ class Dashboard {
       return;
     }
     const [, start, took, , outcome, number, kind] = attempt;
+    const { efforts } = this.sweep.data;
+    const effort = efforts.find((one) => one.attempts.includes(attempt));
+    const turn = turns(effort)[effort.attempts.indexOf(attempt)];
     const cell = number === null ? null : this.sweep.cells[number];
     if (isClick) {
       if (cell) this.open(cell);
@@ -109,7 +131,8 @@ class Dashboard {
     }
     this.tip.showAt(event.clientX, event.clientY, [
       el("b", {}, cell ? this.sweep.label(cell) : "a job that is no longer in the sweep"),
-      el("span", {}, `${outcome.replaceAll("_", " ")}${kind ? ` · ${kind.replaceAll("_", " ")}` : ""}`),
+      el("span", {}, [outcome, kind, turn > 1 ? `attempt ${turn} at it` : null].filter(Boolean)
+        .map((one) => one.replaceAll("_", " ")).join(" · ")),
       el("span", {}, `after ${shortTime(Number(start.toFixed(1)))}, took ${duration(took)}`)]);
   }
 }

@@ -14,6 +14,7 @@ class Sweep {
     this.cells.forEach((cell, number) => {
       cell.number = number;
       cell.key = `${data.runs[cell.run].name}/${cell.id}`;
+      if (cell.retry_at) cell.reason += `; its next attempt not before ${moment(cell.retry_at)}`;
     });
   }
 
@@ -106,6 +107,11 @@ function duration(seconds) {
   const minutes = Math.round(seconds / 60);
   if (minutes < 90) return `${minutes} min`;
   return `${Math.floor(minutes / 60)} h ${String(minutes % 60).padStart(2, "0")} min`;
+}
+
+// Unix seconds as the reader's clock shows them.
+function moment(seconds) {
+  return new Date(seconds * 1000).toLocaleString([], { dateStyle: "medium", timeStyle: "medium" });
 }
 
 function plural(number, noun) {

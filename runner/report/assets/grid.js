@@ -160,10 +160,10 @@ class Grid {
     const { sweep } = this;
     const title = section.axes.map((name) => sweep.value(section.first, name));
     const heading = `section-${section.key}`;
-    const done = section.rows.flatMap((row) => row.cells).filter((c) => c && c.made).length;
-    const total = section.rows.flatMap((row) => row.cells).filter(Boolean).length;
     section.name = `section ${section.key}`;
     section.shown = section.rows.map((row, number) => this.row(section, row, number));
+    section.count = el("span", { class: "count" });
+    this.showCount(section);
     const perRow = !section.axes.includes("video");
     const reference = perRow ? null : this.referenceFigure(section.first);
     section.referenceClip = reference?.clip || null;
@@ -195,11 +195,16 @@ class Grid {
         { class: "sectionhead" },
         el("h2", { id: heading }, title.length > 1 ? el("span", { class: "category" }, title[0]) : null,
           el("span", { class: "name" }, title.at(-1) ?? sweep.data.title)),
-        el("span", { class: "count" }, `${done} of ${total}`),
+        section.count,
         this.playButton(section.name, "this reference video's outputs", () => this.scopeOf(section)),
       ),
       el("div", { class: "sectionbody" }, reference?.element, grid),
     );
+  }
+
+  showCount(section) {
+    const cells = section.shown.flatMap((row) => row.cells).filter(Boolean);
+    section.count.textContent = `${cells.filter((c) => c.made).length} of ${cells.length}`;
   }
 
   columnHead(section, value) {
@@ -362,7 +367,9 @@ class Grid {
         if (now && now !== old) changed = true;
         return now || old;
       });
-      if (changed) this.redraw(row);
+      if (!changed) continue;
+      this.showCount(row.section);
+      this.redraw(row);
     }
   }
 

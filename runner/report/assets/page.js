@@ -79,6 +79,7 @@ function view(name) {
   }
   byId("transport").hidden = name !== "videos";
   byId("toolbar").hidden = name !== "videos";
+  byId("more").hidden = name !== "videos";
   if (name === "dashboard") {
     if (player.playing) player.pause();
     dashboard.show();
@@ -108,6 +109,13 @@ byId("size").addEventListener("input", () => {
   byId("size").dataset.chosen = "yes";
   document.documentElement.style.setProperty("--cell", `${byId("size").value}px`);
 });
+function showToolbar(isOpen) {
+  byId("toolbar").classList.toggle("open", isOpen);
+  byId("more").setAttribute("aria-expanded", String(isOpen));
+}
+byId("more").addEventListener("click", () => {
+  showToolbar(byId("more").getAttribute("aria-expanded") !== "true");
+});
 byId("help").addEventListener("click", () => byId("keys").showModal());
 byId("keys").addEventListener("click", () => byId("keys").close());
 
@@ -122,7 +130,7 @@ const commands = {
   ",": () => step(-1),
   ".": () => step(1),
   r: () => { if (large.isOpen) large.toggleRow(); else playRow(); },
-  "/": () => toolbar.search.focus(),
+  "/": () => { showToolbar(true); toolbar.search.focus(); },
   "?": () => byId("keys").showModal(),
   Home: () => { if (grid.rows.length) grid.move(-grid.rows.length, 0); },
 };
@@ -199,12 +207,13 @@ function takeIn(data) {
     && JSON.stringify(data.axes) === JSON.stringify(sweep.axes);
   Object.assign(sweep, new Sweep(data));
   showCounts();
-  toolbar.build();
   if (!byId("panel-dashboard").hidden) dashboard.show();
   if (!isSame) {
+    toolbar.build();
     show(true);
     return;
   }
+  toolbar.showCounts();
   // A cell that has not changed keeps its element, and so its place in what plays.
   const changed = new Map();
   for (const cell of sweep.cells) {
@@ -215,6 +224,10 @@ function takeIn(data) {
   }
   sweep.cells = sweep.cells.map((cell) => changed.get(cell.key));
   grid.update(changed);
+  if (large.isOpen) {
+    const now = changed.get(large.cell.key);
+    if (now !== large.cell) large.open(now, large.row);
+  }
 }
 
 function showCounts() {

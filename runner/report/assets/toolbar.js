@@ -43,13 +43,9 @@ class Toolbar {
       });
     });
     const categories = sweep.axes[sweep.axis("category")].values;
-    const counts = {};
-    for (const cell of sweep.cells) counts[cell.state] = (counts[cell.state] || 0) + 1;
-    this.chips = STATES.filter((state) => counts[state]).map((state) => el("button", {
-      type: "button", class: "chip", "data-state": state,
-      "aria-pressed": String(this.states.has(state)),
-      onclick: () => this.toggleState(state),
-    }, `${STATE_WORDS[state]} `, el("span", {}, String(counts[state]))));
+    this.chips = [];
+    this.chipGroup = el("div", { class: "group", role: "group", "aria-label": "filter by state" });
+    this.showCounts();
     this.markChips = Object.keys(MARKS).map((mark) => el("button", {
       type: "button", class: "chip", "data-mark": mark, "aria-pressed": String(this.mark === mark),
       title: `only ${mark}s`,
@@ -59,6 +55,7 @@ class Toolbar {
         this.build();
       },
     }));
+    const isTyping = document.activeElement === this.search;
     this.host.replaceChildren(
       el("div", { class: "group" }, place("rows"), place("columns"), pickers),
       el("div", { class: "group grow" },
@@ -67,7 +64,7 @@ class Toolbar {
             this.category, (value) => { this.category = value; this.changed(); })
           : null,
         this.search),
-      el("div", { class: "group", role: "group", "aria-label": "filter by state" }, this.chips),
+      this.chipGroup,
       el("div", { class: "group", role: "group", "aria-label": "marks" }, this.markChips,
         el("details", { class: "menu" }, el("summary", {}, "marks"),
           el("div", {},
@@ -78,6 +75,26 @@ class Toolbar {
             }))))),
     );
     this.showMarkCounts();
+    if (isTyping) this.search.focus();
+  }
+
+  // How many cells are in each state; the buttons stay those that they were where they can, for a
+  // hand may be on one while a sweep is made.
+  showCounts() {
+    const counts = {};
+    for (const cell of this.sweep.cells) counts[cell.state] = (counts[cell.state] || 0) + 1;
+    const there = STATES.filter((state) => counts[state] || this.states.has(state));
+    if (there.join() !== this.chips.map((chip) => chip.dataset.state).join()) {
+      this.chips = there.map((state) => el("button", {
+        type: "button", class: "chip", "data-state": state,
+        "aria-pressed": String(this.states.has(state)),
+        onclick: () => this.toggleState(state),
+      }, `${STATE_WORDS[state]} `, el("span", {})));
+      this.chipGroup.replaceChildren(...this.chips);
+    }
+    this.chips.forEach((chip) => {
+      chip.lastChild.textContent = String(counts[chip.dataset.state] || 0);
+    });
   }
 
   toggleState(state) {
