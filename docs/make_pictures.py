@@ -1,9 +1,8 @@
 """Make the pictures of `docs/pictures/`: the report's page and the live view of a real sweep.
 
-A sweep of the sample clips is run on the fake backend, with a clip that fails and a worker that
-is killed; `sweep progress --watch` is taken from its tmux session. Then the sample clips in other
-colours are published in place of the videos, so that there is something to look at, and the page
-is opened in a headless Chromium.
+A sweep of the sample clips is run through the tiny checkpoint, on the CPU, in tmux; one worker is
+killed, and one clip is another for a while, so that its jobs fail. `sweep progress --watch` is
+taken from its session, and the page is opened in a headless Chromium.
 
     python docs/make_pictures.py
 """
@@ -22,25 +21,19 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 from playwright.sync_api import Browser, Page, sync_playwright
 from rich.console import Console
 from rich.text import Text
 
-from runner.job import Job, JobState
-from runner.publish import publish, read_sidecar
 from runner.run_folder import RunFolder
-from runner.runs import open_queue
-from runner.video import read_clip, write_video
 
 ROOT = Path(__file__).resolve().parents[1]
 PICTURES = ROOT / "docs" / "pictures"
 NAME = "motion_study"
 SOCKET = f"sweep-pictures-{os.getpid()}"
-FAILING = "ref_two_balls_256x160"
+FAILING = "videos/multiple_objects/ref_two_balls_256x160.mp4"
 CHANGED = "ref_slow zoom in_256x160"
-SIZE = {"width": 256, "height": 160, "num_frames": 33, "fps": 12}
 
 
 def main() -> None:
@@ -52,7 +45,6 @@ def main() -> None:
             terminal = run_sweep(root)
         finally:
             subprocess.run(["tmux", "-L", SOCKET, "kill-server"], check=False, capture_output=True)
-        recolour(root, run)
         change(root)
         sweep(root, "report", NAME)
         PICTURES.mkdir(exist_ok=True)
@@ -81,11 +73,14 @@ def make_project(root: Path) -> None:
     shutil.copy(ROOT / "prompts" / "motion_transfer.json", root / "prompts.json")
     experiment = {
         "name": NAME,
-        "backend": "fake",
-        "model": {"seconds": 2.0, "spread": 0.4, "faults": [{"kind": "fail", "video": FAILING}]},
+        "backend": "wan",
+        "model": {"checkpoint": "tiny"},
         "dataset": {"videos": "videos", "prompts": "prompts.json"},
         "seeds": [42, 142],
-        "generation": {**SIZE, "num_inference_steps": 20},
+        "generation": {
+            **{"width": 128, "height": 80, "num_frames": 17, "fps": 8},
+            **{"num_inference_steps": 12, "cfg_scale": 3.5, "denoising_strength": 0.6},
+        },
         "placement": {"gpus": [0, 1], "processes_per_gpu": 2, "device": "cpu"},
     }
     (root / "x.yaml").write_text(yaml.safe_dump(experiment), encoding="utf-8")
@@ -94,12 +89,14 @@ def make_project(root: Path) -> None:
 def run_sweep(root: Path) -> str:
     """Run it all; returns the live view as it stood in the middle, with its colours."""
     sweep(root, "launch", "x.yaml")
+    clip = (root / FAILING).read_bytes()
+    (root / FAILING).write_bytes(clip + b"\0\0\0\x08free")
     session = f"={NAME}_main:"
     tmux = ["tmux", "-L", SOCKET]
-    subprocess.run([*tmux, "resize-window", "-t", session, "-x", "92", "-y", "24"], check=True)
+    subprocess.run([*tmux, "resize-window", "-t", session, "-x", "80", "-y", "24"], check=True)
     progress: dict[str, Any] = {"done": 0}
     killed = False
-    while progress["done"] < 62:
+    while progress["done"] < 44:
         time.sleep(0.5)
         progress = json.loads(sweep(root, "progress", NAME, "--json"))
         if progress["done"] > 20 and not killed:
@@ -110,34 +107,8 @@ def run_sweep(root: Path) -> str:
     while progress["running"] or progress["pending"]:
         time.sleep(1)
         progress = json.loads(sweep(root, "progress", NAME, "--json"))
+    (root / FAILING).write_bytes(clip)
     return shown
-
-
-def recolour(root: Path, run: RunFolder) -> None:
-    """Publish each job's reference clip, in colours of its own, in place of its video."""
-    queue = open_queue(run)
-    for row in queue.rows(JobState.DONE):
-        job = row.job
-        record = read_sidecar(run.sidecar(job))
-        assert record is not None
-        finished = run.temporary(job)
-        write_video(finished, coloured(root, job), fps=SIZE["fps"], quality=7)
-        for key in ("schema", "job", "fingerprint"):
-            del record[key]
-        publish(run, job, finished, record)
-    queue.close()
-    open_queue(run, look_at_disk=True).close()
-
-
-def coloured(root: Path, job: Job) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    frames = read_clip(root / job.reference.path, **SIZE).astype(np.float32)
-    random = np.random.default_rng(int(job.fingerprint[:8], 16))
-    grey = frames.mean(axis=3, keepdims=True)
-    mixed = 0.45 * grey + 0.55 * frames[..., random.permutation(3)]
-    bright: np.ndarray[Any, np.dtype[np.uint8]] = np.clip(
-        mixed * random.uniform(0.75, 1.15, 3), 0, 255
-    ).astype(np.uint8)
-    return bright
 
 
 def change(root: Path) -> None:
@@ -150,7 +121,7 @@ def change(root: Path) -> None:
 
 
 def take_terminal(browser: Browser, shown: str, root: Path) -> None:
-    console = Console(width=92, record=True, file=io.StringIO())
+    console = Console(width=80, record=True, file=io.StringIO())
     console.print(Text.from_ansi(shown.rstrip()))
     svg = root / "terminal.svg"
     console.save_svg(str(svg), title=f"sweep progress {NAME} --watch")
@@ -171,7 +142,6 @@ def take_page(browser: Browser, run: RunFolder) -> None:
         page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
         page.goto(f"{index}#{part}")
         page.wait_for_selector("html[data-ready]")
-        page.locator("#size").fill("190" if width > 640 else "170")
         page.wait_for_timeout(2500)
         return page
 
@@ -182,7 +152,8 @@ def take_page(browser: Browser, run: RunFolder) -> None:
     page.mouse.move(0, 0)
     page.wait_for_timeout(2500)
     page.screenshot(path=PICTURES / "page.png")
-    page.locator(".chip[data-state=stale], .chip[data-state=failed]").first.click()
+    page.locator("#size").fill("190")
+    page.locator(".chip[data-state=failed]").click()
     page.locator(".chip[data-state=stale]").click()
     page.locator(".chip[data-state=pending]").click()
     page.wait_for_timeout(2500)
@@ -190,7 +161,7 @@ def take_page(browser: Browser, run: RunFolder) -> None:
     page.close()
     page = opened(1180, 760, "dark")
     page.locator(".cell.done").nth(1).click()
-    page.locator("#transport input").fill("16")
+    page.locator("#transport input").fill("9")
     page.wait_for_timeout(2500)
     page.screenshot(path=PICTURES / "large.png")
     page.close()

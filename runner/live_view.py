@@ -302,8 +302,7 @@ def failure_list(sweep: str, failures: Sequence[Failure], now: float) -> Table:
     table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
     for failure in failures:
         ago = duration(max(0.0, now - failure.at))
-        table.add_row(
-            Text.assemble((f"{ago} ago  {failure.worker}  ", "dim"), (failure.error, "red"))
-        )
-        table.add_row(Text(f"  sweep explain {sweep} {failure.job}", style="bold"))
+        table.add_row(Text.assemble((f"{ago} ago  ", "dim"), (failure.error, "red")))
+        command = f"  sweep explain {sweep} {failure.job}"
+        table.add_row(Text.assemble((command, "bold"), (f"  {failure.worker}", "dim")))
     return table

@@ -88,8 +88,8 @@ def test_at_80_columns_all_that_matters_is_on_it() -> None:
         "97 %  88/140",
         "a/b/seed_1",
         "31/50",
-        "2 min ago  gpu1_process0  OutOfMemoryError: CUDA",
-        "sweep explain motion_study 77c7ee3515762011",
+        "2 min ago  OutOfMemoryError: CUDA",
+        "sweep explain motion_study 77c7ee3515762011  gpu1_process0",
     ):
         assert words in text, words
 

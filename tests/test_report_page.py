@@ -31,7 +31,7 @@ from playwright.sync_api import (
     expect,
     sync_playwright,
 )
-from shown_sweep import CLOSING, FPS, HOSTILE, Served, copy_of
+from shown_sweep import CLOSING, FPS, FRAMES, HOSTILE, Served, copy_of
 
 from runner.attempts import Attempt, record_attempt
 from runner.failures import Policy
@@ -224,6 +224,17 @@ def test_the_page_plays_pauses_and_scrubs_in_step(page: Page) -> None:
         f" Math.floor(v.currentTime * {FPS}) === 12)",
     )
     expect(page.locator(".clock")).to_contain_text("13/17")
+
+
+def test_references_show_the_moment_that_posters_show(page: Page) -> None:
+    """Before anything plays, clip and outputs are seen at the same frame, the one in the middle."""
+    middle = FRAMES // 2
+    until(
+        page,
+        "() => { const all = [...document.querySelectorAll('.reference video.shown')];"
+        f" return all.length === 4 && all.every(v => Math.floor(v.currentTime * {FPS}) === {middle}"
+        "); }",
+    )
 
 
 def test_a_row_plays_alone_beside_its_reference_and_loops(page: Page) -> None:

@@ -66,9 +66,11 @@ function timeline(effort, onPick) {
   const turn = turns(effort);
   for (const [n, [worker, start, took, device, outcome]] of effort.attempts.entries()) {
     const y = worker * line + 6;
-    if (turn[n] > 1) (drawn.again ||= []).push([x(start), y - 4, 2, 3]);
+    if (turn[n] > 1) (drawn.again ||= []).push([x(start), y - 5, 4, 4]);
     const busy = device === null ? took : Math.min(device, took);
-    (drawn[outcome] ||= []).push([x(start), y, x(start + busy) - x(start), bar]);
+    // However short, what went wrong is seen.
+    const least = outcome === "failed" || outcome === "died" ? 3 : 0;
+    (drawn[outcome] ||= []).push([x(start), y, Math.max(least, x(start + busy) - x(start)), bar]);
     if (took > busy) {
       (drawn.finish ||= []).push([x(start + busy), y + bar - 3, x(start + took) - x(start + busy), 3]);
     }
@@ -85,7 +87,7 @@ function timeline(effort, onPick) {
     const scale = width / box.width;
     const worker = Math.floor(((event.clientY - box.top) * scale - 2) / line);
     const seconds = (((event.clientX - box.left) * scale - left) / (width - left - 4)) * most;
-    const slack = most / 500;
+    const slack = most / 250;
     return effort.attempts.findLast(([own, start, took]) => own === worker
       && start - slack <= seconds && seconds <= start + took + slack);
   };

@@ -243,10 +243,11 @@ class Grid {
     return { element, clip };
   }
 
-  // A reference has no poster: its video shows its first frame, once it comes near.
+  // A reference has no poster: its video shows the frame that posters show, the one in the middle,
+  // once it comes near.
   lazily(element, clip) {
     const watcher = new IntersectionObserver(([entry]) => {
-      if (entry.isIntersecting) clip.attach(this.player.time);
+      if (entry.isIntersecting) clip.attach(this.player.scope ? this.player.time : clip.seconds / 2);
       else if (!this.player.clips.includes(clip)) clip.release();
     }, { rootMargin: "200px 0px" });
     watcher.observe(element);
