@@ -258,6 +258,8 @@ def test_any_two_axes_go_on_rows_and_columns_and_the_rest_are_pickers(page: Page
     page.get_by_label("rows", exact=True).select_option("video")
     assert page.locator("section.section").count() == 2
     assert page.locator(".columnhead b").all_inner_texts() == ["seed 1", "seed 2"] * 2
+    # Each row has its reference beside it.
+    expect(page.locator(".row .reference video.shown")).to_have_count(4)
     page.get_by_label("columns", exact=True).select_option("prompt")
     picker = page.get_by_label("seed", exact=True)
     expect(page.locator(".cell.failed")).to_have_count(3)
@@ -268,6 +270,10 @@ def test_any_two_axes_go_on_rows_and_columns_and_the_rest_are_pickers(page: Page
     page.get_by_label("rows", exact=True).select_option("prompt")
     assert page.get_by_label("columns", exact=True).input_value() == "video"
     assert page.locator(".rowname b").all_inner_texts()[:3] == ["prompt 0", "prompt 1", "prompt 2"]
+    # And each column its own above it.
+    expect(page.locator(".row .reference video.shown")).to_have_count(4)
+    page.locator(".rowname .play").first.click()
+    wait_until_playing(page, 0.05, 4)
 
 
 def test_filters_by_category_text_and_state(page: Page) -> None:

@@ -11,7 +11,10 @@ from typing import Any
 
 import jinja2
 
-SCRIPTS = ("data", "marks", "player", "grid", "large", "charts", "dashboard", "toolbar", "page")
+SCRIPTS = (
+    *("data", "marks", "player", "arrangement", "grid", "large", "charts", "dashboard"),
+    *("toolbar", "page"),
+)
 """In the order in which they build on one another."""
 
 # The page can load pictures and clips from beside it, and nothing else from anywhere: a text

@@ -1,78 +1,8 @@
 // The grid: any two axes on rows and columns, a section for each reference video. A row is an
 // empty box of the right height until it comes near the window, and again when it is far.
 
-const SECTION_AXES = ["category", "video"];
 const NEAR = "700px 0px";
 const BUILD_MS = 6;
-
-// Which axis is on rows, which on columns, and one value for every other.
-class Arrangement {
-  constructor(sweep) {
-    this.sweep = sweep;
-    const several = (name) => sweep.axis(name) >= 0 && sweep.axes[sweep.axis(name)].values.length > 1;
-    const free = sweep.names.filter((name) => !SECTION_AXES.includes(name));
-    // Runs or values of a parameter beside each other are what a person came to compare.
-    const parameters = free.filter((name) => !["prompt", "seed", "run"].includes(name));
-    const columns = ["run", ...parameters, "seed", "prompt"].find((name) => several(name)) || "seed";
-    this.rows = columns === "prompt" ? "seed" : "prompt";
-    this.columns = columns;
-    this.picks = new Map();
-  }
-
-  get sectionAxes() {
-    return SECTION_AXES.filter((name) => name !== this.rows && name !== this.columns);
-  }
-
-  get picked() {
-    const used = [this.rows, this.columns, ...SECTION_AXES];
-    return this.sweep.names.filter(
-      (name) => !used.includes(name) && this.sweep.axes[this.sweep.axis(name)].values.length > 1,
-    );
-  }
-
-  put(place, name) {
-    const other = place === "rows" ? "columns" : "rows";
-    if (this[other] === name) this[other] = this[place];
-    this[place] = name;
-  }
-
-  pick(name) {
-    return this.picks.get(name) ?? 0;
-  }
-
-  // The cells by section, row and column, in the order of the axes' values.
-  sections() {
-    const { sweep } = this;
-    const [row, column] = [sweep.axis(this.rows), sweep.axis(this.columns)];
-    const fixed = this.sectionAxes.map((name) => sweep.axis(name));
-    const picks = this.picked.map((name) => [sweep.axis(name), this.pick(name)]);
-    const sections = new Map();
-    for (const cell of sweep.cells) {
-      const key = fixed.map((axis) => cell.at[axis]).join(",");
-      let section = sections.get(key);
-      if (!section) {
-        section = { key, cells: new Map(), rows: new Set(), columns: new Set(), first: cell };
-        sections.set(key, section);
-      }
-      section.rows.add(cell.at[row]);
-      section.columns.add(cell.at[column]);
-      if (picks.every(([axis, index]) => cell.at[axis] === index)) {
-        section.cells.set(`${cell.at[row]},${cell.at[column]}`, cell);
-      }
-    }
-    const order = (set) => [...set].sort((a, b) => a - b);
-    return [...sections.values()].map((section) => ({
-      key: section.key,
-      first: section.first,
-      axes: this.sectionAxes,
-      columns: order(section.columns),
-      rows: order(section.rows).map((value) => ({
-        value,
-        cells: order(section.columns).map((other) => section.cells.get(`${value},${other}`)),
-      })),
-    }));
-  }
-}
 
 class Grid {
   constructor(sweep, marks, player, host) {
@@ -80,6 +10,7 @@ class Grid {
     this.matches = () => true;
     this.arrangement = new Arrangement(sweep);
     this.rows = []; // Every row shown, in order.
+    this.sections = []; // And their sections.
     this.rowOf = new Map(); // Element -> row.
     this.waiting = new Set(); // Rows that came near and are not built yet.
     this.anchor = 0; // The number of a row in the window.
@@ -135,8 +66,12 @@ class Grid {
   show() {
     this.observer.disconnect();
     this.seen.disconnect();
-    this.player.forget(this.rows.flatMap((row) => this.clipsOf(row)));
+    this.player.forget([
+      ...this.rows.flatMap((row) => this.clipsOf(row)),
+      ...this.sections.flatMap((section) => section.referenceClips),
+    ]);
     this.rows = [];
+    this.sections = [];
     this.rowOf.clear();
     this.waiting.clear();
     this.current = null;
@@ -146,7 +81,9 @@ class Grid {
       const rows = section.rows.filter((row) => row.cells.some((c) => c && this.matches(c)));
       if (!rows.length) continue;
       shown += rows.reduce((n, row) => n + row.cells.filter((c) => c && this.matches(c)).length, 0);
-      found.push(this.section({ ...section, rows }));
+      const own = { ...section, rows };
+      this.sections.push(own);
+      found.push(this.section(own));
     }
     this.host.replaceChildren(...found);
     if (!found.length) {
@@ -164,9 +101,9 @@ class Grid {
     section.shown = section.rows.map((row, number) => this.row(section, row, number));
     section.count = el("span", { class: "count" });
     this.showCount(section);
-    const perRow = !section.axes.includes("video");
-    const reference = perRow ? null : this.referenceFigure(section.first);
-    section.referenceClip = reference?.clip || null;
+    const perRow = this.hasOwnReferences(section);
+    const reference = section.axes.includes("video") ? this.referenceFigure(section.first) : null;
+    section.referenceClips = reference?.clip ? [reference.clip] : [];
     const grid = el(
       "div",
       {
@@ -180,6 +117,7 @@ class Grid {
         perRow ? el("div", { class: "columnhead", role: "columnheader" }, "reference") : null,
         section.columns.map((value) => this.columnHead(section, value)),
       ),
+      this.arrangement.columns === "video" ? this.referenceRow(section) : null,
       section.shown.map((row) => row.element),
     );
     // Names and prompts need room, a seed or a number little.
@@ -200,6 +138,24 @@ class Grid {
       ),
       el("div", { class: "sectionbody" }, reference?.element, grid),
     );
+  }
+
+  // Whether each row of a section has a reference clip of its own.
+  hasOwnReferences(section) {
+    return !section.axes.includes("video") && this.arrangement.columns !== "video";
+  }
+
+  // Above its outputs, where each column is a reference video's.
+  referenceRow(section) {
+    const figures = section.columns.map((_, column) => {
+      const cell = section.rows.map((row) => row.cells[column]).find(Boolean);
+      if (!cell) return el("div");
+      const { element, clip } = this.referenceFigure(cell);
+      if (clip) section.referenceClips.push(clip);
+      return element;
+    });
+    return el("div", { class: "row", role: "presentation" },
+      el("div", { class: "rowhead" }, "reference"), figures);
   }
 
   showCount(section) {
@@ -233,7 +189,6 @@ class Grid {
       clip = new Clip(frame, {
         url: reference.url, label: `reference ${name}`, fps, seconds: fps ? frames / fps : 0,
       });
-      clip.attachWhenSeen = true;
     } else {
       frame.append(el("p", { class: "why" }, reference.problem || "no clip"));
     }
@@ -247,6 +202,7 @@ class Grid {
   // once it comes near.
   lazily(element, clip) {
     const watcher = new IntersectionObserver(([entry]) => {
+      clip.isNear = entry.isIntersecting;
       if (entry.isIntersecting) clip.attach(this.player.scope ? this.player.time : clip.seconds / 2);
       else if (!this.player.clips.includes(clip)) clip.release();
     }, { rootMargin: "200px 0px" });
@@ -272,14 +228,11 @@ class Grid {
         this.playButton(name, label, () => this.scopeOf(row.section, row)), el("b", {}, label)),
       text ? el("p", {}, text) : null);
     const first = row.cells.find(Boolean);
-    const perRow = !row.section.axes.includes("video");
-    const reference = perRow && this.arrangement.columns !== "video"
-      ? this.referenceFigure(first) : null;
+    const reference = this.hasOwnReferences(row.section) ? this.referenceFigure(first) : null;
     row.referenceClip = reference?.clip || null;
     row.clips = [];
     row.elements = row.cells.map((cell, column) => this.cell(row, cell, column));
-    row.element.replaceChildren(head, ...(perRow ? [reference ? reference.element : el("div")] : []),
-      ...row.elements);
+    row.element.replaceChildren(head, ...(reference ? [reference.element] : []), ...row.elements);
   }
 
   empty(row) {
@@ -390,10 +343,9 @@ class Grid {
 
   scopeOf(section, row) {
     if (row) {
-      const reference = () => (section.referenceClip ? [section.referenceClip] : []);
       return {
         name: `${section.name} row ${row.value}`,
-        clips: () => [...reference(), ...this.clipsOf(row)],
+        clips: () => [...this.referencesSeen(section), ...this.clipsOf(row)],
       };
     }
     return { name: section.name, clips: () => this.clipsSeen([section]) };
@@ -403,7 +355,7 @@ class Grid {
   pageScope() {
     return {
       name: "page",
-      clips: () => this.clipsSeen([...new Set(this.rows.map((row) => row.section))]),
+      clips: () => this.clipsSeen(this.sections),
     };
   }
 
@@ -411,9 +363,14 @@ class Grid {
     return sections.flatMap((section) => {
       const rows = section.shown.filter((row) => row.isSeen);
       if (!rows.length) return [];
-      const reference = section.referenceClip ? [section.referenceClip] : [];
-      return [...reference, ...rows.flatMap((row) => this.clipsOf(row))];
+      return [...this.referencesSeen(section), ...rows.flatMap((row) => this.clipsOf(row))];
     });
+  }
+
+  // One stays beside its outputs as they scroll; of many, those at hand.
+  referencesSeen(section) {
+    const clips = section.referenceClips;
+    return clips.length > 1 ? clips.filter((clip) => clip.isNear) : clips;
   }
 
   take(row, column) {
