@@ -385,6 +385,16 @@ def project_root(file: Path, project: str | None) -> Path:
     return folder.parent if folder.name == "experiments" else folder
 
 
+def root_of(path: Path) -> Path:
+    """The project root of an experiment file, whatever else is in it.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    project = read_yaml(path).get("project")
+    return project_root(path.absolute(), project if isinstance(project, str) else None)
+
+
 def is_planned(path: Path) -> bool:
     """Whether this is an experiment as plan wrote it into its run folder."""
     return path.name == "experiment.yaml" and (path.parent / "manifest.jsonl").exists()

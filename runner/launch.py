@@ -15,6 +15,7 @@ from .experiment import Experiment, load_experiment
 from .gpus import VISIBLE, Wish, choose_gpus, every_gpu, find_gpus, hidden_by_mistake
 from .job import JobState
 from .launchers import Launcher, SlotCommand, slot_command, view_command
+from .links import Linked, link_before_a_launch, siblings
 from .placement import Slot, home_categories, slots
 from .plan import select, slots_needed
 from .processes import share_of_cores
@@ -110,14 +111,7 @@ def plan_launch(
     choice = choose_gpus(wish, gpus)
     device = choose_device(experiment, bool(gpus))
     experiment.make_backend().check_launch(device, explicit=placement.device == device)
-    chosen = None
-    if part.only or part.sample is not None:
-        try:
-            chosen = select(queue.points(), part.only, part.sample)
-        except UserError as error:
-            raise UserError(f"--only {error}") from None
-        if not chosen:
-            raise UserError(f"{run.name}: no job matches {describe_part(part)}")
+    chosen = choose_part(run, queue, part)
     left = queue.left({JobState.PENDING, JobState.RUNNING, *retry}, chosen)
     # Beside GPUs that are at work already, new ones begin where these have most left.
     in_use = sorted({*choice.numbers, *(slot.gpu for slot in running)})
@@ -135,6 +129,8 @@ def plan_launch(
         for slot in wanted
         if slot not in running and claimable and (placement.balance == "steal" or home[slot.gpu])
     )
+    if commands:
+        refuse_absent_data(experiment)
     return Launch(
         run,
         experiment,
@@ -146,6 +142,52 @@ def plan_launch(
         choice.left_out,
         narrowing.gpus,
     )
+
+
+def refuse_absent_data(experiment: Experiment) -> None:
+    """Raise UserError where the reference clips' folder is not here, as on another machine: every
+    job would fail."""
+    folder = experiment.data / experiment.dataset.videos
+    if not folder.is_dir():
+        raise UserError(
+            f"{experiment.file}: dataset.videos: no such folder: {folder}; where "
+            f"{experiment.dataset.videos} lies elsewhere here, say --here data=FOLDER"
+        )
+
+
+def choose_part(run: RunFolder, queue: Queue, part: Part) -> set[str] | None:
+    """The ids of a part of the sweep; None for all of it.
+
+    Raises:
+        UserError: nothing is in it.
+    """
+    if not part.only and part.sample is None:
+        return None
+    try:
+        chosen = select(queue.points(), part.only, part.sample)
+    except UserError as error:
+        raise UserError(f"--only {error}") from None
+    if not chosen:
+        raise UserError(f"{run.name}: no job matches {describe_part(part)}")
+    return chosen
+
+
+def link_first(
+    run: RunFolder, queue: Queue, part: Part, *, retry: Sequence[JobState]
+) -> list[Linked]:
+    """Take from other run folders what this launch would make and they have made since the plan,
+    in place of making it again; nothing where the experiment says `reuse: false`.
+
+    Args:
+        retry: states whose jobs get another chance.
+
+    Raises:
+        UserError: nothing is in that part.
+    """
+    if not siblings(run) or not load_experiment(run.experiment).reuse:
+        return []
+    chosen = choose_part(run, queue, part)
+    return link_before_a_launch(run, queue, {JobState.PENDING, *retry}, chosen)
 
 
 def refuse_homeless(

@@ -11,7 +11,7 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -54,8 +54,7 @@ def link_made(
     Args:
         formerly: jobs of this run as they were, under ids that now stand for something else.
     """
-    siblings = [path.parent for path in sorted(run.path.parent.glob("*/sweep.db"))]
-    others = [RunFolder(path) for path in siblings if path != run.path]
+    others = siblings(run)
     own = {job.fingerprint: job for job in (*formerly, *manifest.retired)}
     candidates = [job for job in manifest.jobs if others or job.fingerprint in own]
     open_ids = set(queue.ids(JobState.PENDING, JobState.FAILED)) if candidates else set()
@@ -67,17 +66,61 @@ def link_made(
     for fingerprint in own.keys() & wanted.keys():
         for job in wanted[fingerprint]:
             found[job.id] = Linked(job, run, own[fingerprint])
-    for other in others if wanted else ():
-        for job_id, fingerprint, output in made_in(other):
+    for job_id, one in look_up(others if wanted else (), wanted).items():
+        found.setdefault(job_id, one)
+    return [one for one in whole(found.values()) if take_in(run, queue, one)]
+
+
+def link_before_a_launch(
+    run: RunFolder,
+    queue: Queue,
+    states: Collection[JobState],
+    chosen: Collection[str] | None,
+) -> list[Linked]:
+    """Link what other run folders have made since this one was planned; checked as by a plan.
+
+    Args:
+        states: of the jobs that would be made; the video of a stale one is superseded.
+        chosen: the ids of the part of the sweep that would be made; None for all of it.
+    """
+    others = siblings(run)
+    wanted: dict[str, list[Job]] = {}
+    for row in queue.rows(*states):
+        if chosen is None or row.job.id in chosen:
+            wanted.setdefault(row.job.fingerprint, []).append(row.job)
+    good = whole(look_up(others if wanted else (), wanted).values())
+    if good and JobState.STALE in states:
+        queue.retry([JobState.STALE], {one.job.id for one in good})
+    return [one for one in good if take_in(run, queue, one)]
+
+
+def siblings(run: RunFolder) -> list[RunFolder]:
+    """The other run folders of the same `results`."""
+    folders = (path.parent for path in sorted(run.path.parent.glob("*/sweep.db")))
+    return [RunFolder(path) for path in folders if path != run.path]
+
+
+def look_up(runs: Iterable[RunFolder], wanted: Mapping[str, Sequence[Job]]) -> dict[str, Linked]:
+    """For each job, by its id, where its video was made; the first of these runs counts.
+
+    Args:
+        wanted: the jobs by their fingerprint.
+    """
+    found: dict[str, Linked] = {}
+    for run in runs:
+        for job_id, fingerprint, output in made_in(run):
             for job in wanted.get(fingerprint, ()):
-                made = replace(job, id=job_id, output=output)
-                found.setdefault(job.id, Linked(job, other, made))
-    if not found:
+                found.setdefault(job.id, Linked(job, run, replace(job, id=job_id, output=output)))
+    return found
+
+
+def whole(linked: Collection[Linked]) -> list[Linked]:
+    """Those whose video is as its sidecar says, and decodes."""
+    if not linked:
         return []
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        problems = pool.map(lambda one: find_problem(one.run, one.made), found.values())
-        good = [one for one, p in zip(found.values(), problems, strict=True) if p is None]
-    return [one for one in good if take_in(run, queue, one)]
+        problems = pool.map(lambda one: find_problem(one.run, one.made), linked)
+        return [one for one, p in zip(linked, problems, strict=True) if p is None]
 
 
 def made_in(run: RunFolder) -> Iterator[tuple[str, str, str]]:
@@ -140,6 +183,8 @@ def sidecar_record(one: Linked, record: dict[str, Any], *, is_copy: bool) -> dic
     }
 
 
-def sources(linked: Sequence[Linked]) -> str:
-    """The runs that made them, for a line."""
-    return ", ".join(dict.fromkeys(one.run.name for one in linked))
+def linked_line(linked: Sequence[Linked]) -> str:
+    """How many were linked, and the runs that made them."""
+    runs = ", ".join(dict.fromkeys(one.run.name for one in linked))
+    videos = "1 video that was" if len(linked) == 1 else f"{len(linked)} videos that were"
+    return f"linked: {videos} made already, in {runs}; `reuse: false` would make them again"

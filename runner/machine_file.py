@@ -7,6 +7,7 @@ the project root, or `~/.config/sweep/machine.yaml`; the first of them that is t
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -87,10 +88,67 @@ def read_machine(root: Path, environment: Mapping[str, str] = os.environ) -> Mac
     return Machine()
 
 
+def keep(root: Path, words: Sequence[str]) -> Path:
+    """Put `KEY=VALUE` words into the machine file that counts for a project, or into a new one in
+    its root; what else is in it stays. Relative paths start where the shell stands.
+
+    Raises:
+        UserError: a word that is none, or a value that the key does not take.
+    """
+    machine = read_machine(root)
+    path = machine.file or root / NAME
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines() if machine.file else []
+        for word in words:
+            key, equals, text = word.partition("=")
+            if not equals or key not in Machine.model_fields:
+                raise UserError(
+                    f"--here {word!r}: must be KEY=VALUE (keys: {', '.join(Machine.model_fields)})"
+                )
+            value = _absolute(key, yaml.safe_load(text))
+            lines = [*_without(lines, key), f"{key}: {json.dumps(value, ensure_ascii=False)}"]
+        content = "\n".join(lines) + "\n"
+        _parse(path, content)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        said = str(error).splitlines()[0]
+        raise UserError(f"--here {' '.join(words)}: is not YAML: {said}") from None
+    path.write_text(content, encoding="utf-8")
+    return path
+
+
+def _absolute(key: str, value: Any) -> Any:
+    if key in ("data", "results") and isinstance(value, str):
+        path = Path(value).expanduser()
+        return str(path.resolve() if ".." in path.parts else path.absolute())
+    if key == "checkpoints" and isinstance(value, (str, list)):
+        folders = [value] if isinstance(value, str) else value
+        return [_absolute("data", folder) for folder in folders]
+    return value
+
+
+def _without(lines: Sequence[str], key: str) -> list[str]:
+    """The lines of a mapping without those of a key."""
+    kept, inside = [], False
+    for line in lines:
+        if line[:1].strip() and not line.startswith(("#", "- ")):
+            inside = line.partition(":")[0].strip(" '\"") == key
+        if not inside or line.startswith("#"):
+            kept.append(line)
+    return kept
+
+
 def _read(path: Path) -> Machine:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError) as error:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from None
+    return _parse(path, text)
+
+
+def _parse(path: Path, text: str) -> Machine:
+    try:
+        values = yaml.safe_load(text) or {}
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from None
     valid = ", ".join(Machine.model_fields)
     if not isinstance(values, dict):

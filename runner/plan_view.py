@@ -13,7 +13,7 @@ from rich.text import Text
 from .costs import hours
 from .drift import Survey
 from .forecast import Forecast
-from .links import sources
+from .links import linked_line
 from .plain_text import size
 from .plan import Estimate
 from .sweep import Planned
@@ -87,13 +87,7 @@ def print_plan(planned: Planned, estimate: Estimate, survey: Survey, forecast: F
         console.print(Text(f"warning: {problem}", style="bold yellow"))
     console.print(Text(change_line(planned)))
     if planned.linked:
-        number = len(planned.linked)
-        console.print(
-            Text(
-                f"linked: {number} {'video that was' if number == 1 else 'videos that were'} made "
-                f"already, in {sources(planned.linked)}; `reuse: false` would make them again"
-            )
-        )
+        console.print(Text(linked_line(planned.linked)))
     if survey.stale:
         videos = "video was" if survey.stale == 1 else "videos were"
         console.print(

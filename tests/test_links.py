@@ -90,6 +90,33 @@ def test_what_is_broken_there_is_not_linked(project: Project) -> None:
     assert not list(other.path.rglob("*.tmp*"))
 
 
+def test_what_was_made_elsewhere_since_the_plan_is_linked_too(project: Project) -> None:
+    """What waits by any launch, what is stale only where it would be remade."""
+    made(project)
+    other, _ = plan_other(project, "seeds=[1, 2]")
+    project.write(**QUICK, seeds=[1, 2])
+    assert project.call("plan", "experiments/x.yaml").status == 0
+    assert project.sweep("launch", "x", *LAUNCH).status == 0
+    ended = project.call("resume", "other", *LAUNCH)
+    assert ended.status == 0, ended.err
+    assert "linked: 6 videos that were made already, in x" in ended.err
+
+    path = project.root / "prompts.json"
+    path.write_text(path.read_text(encoding="utf-8").replace("red", "blue"), encoding="utf-8")
+    assert project.call("plan", "experiments/x.yaml").status == 0
+    assert project.sweep("resume", "x", "--stale", *LAUNCH).status == 0
+    assert plan_other(project)[1]["stale"]["videos"] == 2
+    assert "linked" not in project.call("resume", "other", *LAUNCH).err
+    assert project.call("resume", "other", "--stale", "--dry-run", *LAUNCH).status == 0
+    assert not (other.path / "superseded").exists()
+    ended = project.call("resume", "other", "--stale", *LAUNCH)
+    assert ended.status == 0, ended.err
+    assert "linked: 2 videos" in ended.err
+    assert read_attempts(other.attempts) == []
+    assert len(list((other.path / "superseded").rglob("*.mp4"))) == 2
+    assert "12 good" in project.call("verify", "other").out
+
+
 def test_reuse_may_be_refused(project: Project) -> None:
     made(project)
     assert plan_other(project, "reuse=false")[1]["linked"] == []

@@ -68,6 +68,43 @@ def test_results_go_where_the_machine_has_them_and_are_found_there(project: Proj
     assert told["done"] == 6
 
 
+def test_what_differs_here_may_be_said_on_the_command_line(project: Project) -> None:
+    """A copy of the run folder alone, elsewhere; it is kept for whatever is asked there next."""
+    project.write(placement={"gpus": [0, 1, 2, 3], "processes_per_gpu": 1})
+    assert project.call("plan", "experiments/x.yaml").status == 0
+    there = Project(project.root.parent / "其他 machine", project.environment)
+    shutil.copytree(project.run_folder.path, there.run_folder.path)
+    kept = machine(there.root / "machine.yaml", checkpoints=["/a", "/b"], processes_per_gpu=4)
+    kept.write_text("# ours\n" + kept.read_text(encoding="utf-8"), encoding="utf-8")
+    refused = there.call("resume", "results/x", "--here", "gpus=[0]", *LOCAL)
+    assert refused.status == 2
+    assert "dataset.videos: no such folder: " in refused.err
+    assert "--here data=FOLDER" in refused.err
+    words: tuple[str, ...] = (
+        "--here",
+        f"data={json.dumps(f'../{project.root.name}')}",
+        "--here",
+        "gpus=[0]",
+    )
+    words += ("--here", "processes_per_gpu=2", "--here", "checkpoints=/c")
+    resumed = there.sweep("resume", "results/x", *words, *LOCAL)
+    assert resumed.status == 0, resumed.err
+    assert "2 workers started" in resumed.err
+    assert there.call("verify", "x").status == 0
+    text = kept.read_text(encoding="utf-8")
+    assert text.startswith("# ours\n")
+    assert yaml.safe_load(text) == {
+        "checkpoints": ["/c"],
+        "data": str(project.root),
+        "gpus": [0],
+        "processes_per_gpu": 2,
+    }
+    for wrong in ("data", "gpu=[0]", "gpus=[", "gpus=all", "processes_per_gpu=0"):
+        refused = there.call("resume", "x", "--here", wrong)
+        assert (refused.status, len(refused.err.splitlines())) == (2, 1), refused.err
+        assert kept.read_text(encoding="utf-8") == text
+
+
 def test_an_override_of_what_the_machine_settles_is_refused(project: Project) -> None:
     file = machine(project.root / "machine.yaml", gpus=[0])
     planned = project.call("plan", "experiments/x.yaml", "placement.gpus=[1]")

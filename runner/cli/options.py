@@ -9,12 +9,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import UserError
 from ..job import AXES
+from ..terminal import say
 from .completing import complete_part
 
 if TYPE_CHECKING:
@@ -31,6 +33,25 @@ only_option = click.option(
     help="Run only these jobs.",
     shell_complete=complete_part,
 )
+
+here_option = click.option(
+    "--here",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="What differs on this machine, kept in its machine.yaml: checkpoints, data, results, "
+    "gpus, processes_per_gpu.",
+)
+
+
+def settle_here(run: str, words: Sequence[str]) -> None:
+    """Keep what `--here` says for the project of an experiment file or a run."""
+    from ..experiment import root_of
+    from ..machine_file import keep
+    from ..runs import find_run, is_experiment_file
+
+    if words:
+        file = Path(run) if is_experiment_file(run) else find_run(run).experiment
+        say(f"kept in {keep(root_of(file), words)}")
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,11 @@ from ..terminal import exit_at_end, plural, print_json, say, show_until_end
 from .completing import complete_run
 from .options import (
     How,
+    here_option,
     json_option,
     numbers,
     only_option,
+    settle_here,
     skip_option,
     split_words,
     start_options,
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 @only_option
 @click.option("--sample", type=click.IntRange(min=1), help="Run so many jobs per category.")
 @skip_option
+@here_option
 @start_options
 def launch(
     run: str,
@@ -43,6 +46,7 @@ def launch(
     only: tuple[str, ...],
     sample: int | None,
     skip_invalid: bool,
+    here: tuple[str, ...],
     how: How,
 ) -> None:
     """Start workers; an experiment file is planned first, a half-finished sweep goes on.
@@ -55,6 +59,7 @@ def launch(
     from ..runs import find_run, is_experiment_file
     from ..sweep import plan_sweep
 
+    settle_here(run, here)
     overrides, part = split_words(words, only, sample)
     if is_experiment_file(run):
         planned = plan_sweep(
@@ -80,12 +85,14 @@ def launch(
 @only_option
 @click.argument("words", nargs=-1, metavar="[AXIS=VALUE]...")
 @click.option("--stale", is_flag=True, help="Also remake videos whose inputs have changed.")
+@here_option
 @start_options
 def resume(
     run: str,
     only: tuple[str, ...],
     words: tuple[str, ...],
     stale: bool,
+    here: tuple[str, ...],
     how: How,
 ) -> None:
     """Go on with a sweep as it was planned: what is done stays, what failed is tried again.
@@ -93,10 +100,12 @@ def resume(
     \b
     sweep resume quickstart
     sweep resume quickstart --stale
+    sweep resume results/quickstart --here data=/data/motion --here processes_per_gpu=1
     """
     from ..job import JobState
     from ..runs import find_run
 
+    settle_here(run, here)
     overrides, part = split_words(words, only, None)
     if overrides:
         raise UserError(
@@ -141,8 +150,9 @@ def stop(run: str, now: bool, gpus: str | None, waits: bool, as_json: bool) -> N
 def start_workers(folder: RunFolder, part: Part, how: How, *, retry: Sequence[JobState]) -> None:
     """Start workers for a part of a planned run; jobs of the states `retry` get another chance."""
     from ..at_end import run_end_commands
-    from ..launch import attend, plan_launch, prioritise, start
+    from ..launch import attend, link_first, plan_launch, prioritise, start
     from ..launchers import launcher
+    from ..links import linked_line
     from ..progress import one_line, take_snapshot
     from ..run_folder import locked
     from ..runs import open_queue
@@ -152,6 +162,8 @@ def start_workers(folder: RunFolder, part: Part, how: How, *, retry: Sequence[Jo
     # One launch at a time: a second one sees what the first has started.
     with locked(folder.launch_lock):
         queue = open_queue(folder, look_at_disk=True)
+        if not how.dry_run and (linked := link_first(folder, queue, part, retry=retry)):
+            say(f"{name}: {linked_line(linked)}")
         launch = plan_launch(folder, queue, part, how.narrowing, retry=retry)
         for line in launch.left_out:
             say(f"left out: {line}")
