@@ -6,11 +6,12 @@ import contextlib
 import ctypes
 import functools
 import os
+import re
 import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -164,10 +165,36 @@ def _cgroup_files() -> Iterator[Path]:
     yield root / "memory" / "memory.oom_control"
 
 
-def resident_gib() -> float:
-    """Memory of this process that is in RAM, in GiB."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+def resident_gib(others: Iterable[int] = ()) -> float:
+    """Memory of this process, and of others by their pid, that is in RAM, in GiB."""
+    pages = 0
+    for of in ("self", *others):
+        # One of the others may have ended.
+        with contextlib.suppress(OSError):
+            pages += int(Path(f"/proc/{of}/statm").read_text(encoding="ascii").split()[1])
     return pages * os.sysconf("SC_PAGESIZE") / 1024**3
+
+
+def peak_resident_gib(others: Iterable[int] = ()) -> float | None:
+    """Peak memory in RAM of this process, and of others by their pid, since the last call
+    (first: since each started), in GiB: the sum of their peaks, which need not have been at once.
+
+    None where Linux's `/proc` does not tell. Writing 5 to `clear_refs` starts the peak anew
+    (https://man7.org/linux/man-pages/man5/proc_pid_clear_refs.5.html).
+    """
+    kib = 0
+    for of in ("self", *others):
+        place = Path(f"/proc/{of}")
+        try:
+            peak = re.search(r"^VmHWM:\s+(\d+) kB", (place / "status").read_text(), re.MULTILINE)
+            (place / "clear_refs").write_text("5")
+        except OSError:
+            if of == "self":
+                return None
+            continue
+        if peak is not None:
+            kib += int(peak[1])
+    return round(kib / 1024**2, 3) if kib else None
 
 
 class Stop:

@@ -21,7 +21,6 @@ PACKAGES = (
     *("sweep-runner", "diffsynth", "torch", "transformers", "numpy", "Pillow"),
     *("decord", "imageio", "imageio-ffmpeg"),
 )
-GIB_IN_KIB = 1024**2
 
 
 def provenance(
@@ -102,18 +101,3 @@ def _said_by(*command: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return result.stdout.decode("utf-8", "replace") if result.returncode == 0 else None
-
-
-def peak_host_memory_gib() -> float | None:
-    """Peak resident memory of this process since the last call (first: since it started), GiB.
-
-    None where Linux's `/proc` does not tell. Writing 5 to `clear_refs` starts the peak anew
-    (https://man7.org/linux/man-pages/man5/proc_pid_clear_refs.5.html).
-    """
-    own = Path("/proc/self")
-    try:
-        peak = re.search(r"^VmHWM:\s+(\d+) kB", (own / "status").read_text(), re.MULTILINE)
-        (own / "clear_refs").write_text("5")
-    except OSError:
-        return None
-    return round(int(peak[1]) / GIB_IN_KIB, 3) if peak else None

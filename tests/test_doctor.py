@@ -123,6 +123,31 @@ def test_axes_and_rules_are_counted_and_looked_at(project: Project) -> None:
     assert "2 decode" in found["clips"][-1]["what"]
 
 
+def test_a_script_its_python_and_its_files_are_looked_at(project: Project) -> None:
+    """All of it at once, each with its key."""
+    (project.root / "方法.py").write_text("def load(settings): 0\ndef generate(job, path): 0\n")
+    (project.root / "weights").mkdir()
+    (project.root / "weights" / "a.pt").write_bytes(bytes(2048))
+    model = {"file": "方法.py", "files": {"net": "weights"}}
+    project.write(backend="script", model=model)
+    status, found = asked(project, "experiments/x.yaml")
+    assert status == 0, wrongs(found)
+    script, weights = (one["what"] for one in found["model"])
+    assert "方法.py: 49 B, read by Python 3." in script
+    assert "weights: 2.0 KiB" in weights
+    methods = {
+        "ours": {**model, "interpreter": "nowhere/python"},
+        "other": {"file": "gone.py", "files": {"net": "gone.pt"}},
+    }
+    project.write(backend="script", model={"methods": methods}, axes={"method": [*methods]})
+    status, found = asked(project, "experiments/x.yaml")
+    assert status == 1
+    said = "\n".join(wrongs(found))
+    assert "model.methods.ours.interpreter: " in said
+    assert "model.methods.other.file: no such script" in said
+    assert "model.methods.other.files.net: no such file or folder" in said
+
+
 def test_an_experiment_that_is_wrong_is_one_finding(project: Project) -> None:
     """The machine is looked at all the same."""
     status, found = asked(project, "experiments/x.yaml", "sedes=[1]")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from runner.backends.wan.checkpoint import Checkpoint
 from runner.backends.wan.made_up import write_checkpoint
 from runner.backends.wan.sizes import TINY
 from runner.manifest import read_manifest
-from runner.provenance import git_state, peak_host_memory_gib
+from runner.processes import peak_resident_gib, resident_gib
+from runner.provenance import git_state
 from runner.publish import read_sidecar
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "sidecar.md"
@@ -150,12 +152,31 @@ def test_the_commit_and_whether_it_is_dirty(tmp_path: Path) -> None:
 
 def test_peak_host_memory_is_since_the_last_call() -> None:
     """A peak that has been told once is not told again of the next video."""
-    peak_host_memory_gib()
+    peak_resident_gib()
     block = bytearray(b"\1") * (400 << 20)
-    with_block = peak_host_memory_gib()
+    with_block = peak_resident_gib()
     del block
-    peak_host_memory_gib()
-    after = peak_host_memory_gib()
+    peak_resident_gib()
+    after = peak_resident_gib()
     assert with_block is not None
     assert after is not None
     assert with_block - after > 0.3
+
+
+def test_what_a_process_of_a_script_holds_counts() -> None:
+    """And one that has ended meanwhile is no obstacle."""
+    hold = "block = b'x' * (200 << 20); print(flush=True); input()"
+    child = subprocess.Popen(
+        [sys.executable, "-c", hold], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    with child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        assert resident_gib([child.pid]) - resident_gib() > 0.18
+        both, alone = peak_resident_gib([child.pid]), peak_resident_gib()
+        child.kill()
+    assert both is not None
+    assert alone is not None
+    assert both - alone > 0.18
+    assert abs(resident_gib([child.pid]) - resident_gib()) < 0.01
+    assert peak_resident_gib([child.pid]) is not None

@@ -657,6 +657,15 @@ def test_a_job_is_decided_by_its_own_method_alone(tmp_path: Path) -> None:
         backend.identity()
 
 
+def test_its_process_is_known_while_it_lives(make: Callable[..., ScriptBackend]) -> None:
+    """What it holds in memory is the worker's."""
+    backend = make("import os\ndef load(settings): print(os.getpid())\ndef generate(job, path): 0")
+    (pid,) = backend.processes()
+    assert is_running(pid)
+    backend.close()
+    assert backend.processes() == ()
+
+
 def test_every_setting_is_described() -> None:
     fields = ScriptSettings.model_fields
     assert [name for name, field in fields.items() if not field.description] == []

@@ -223,6 +223,8 @@ def test_a_process_that_grows_is_replaced(project: Project) -> None:
     leak = bytearray(b"x" * (100 << 20))
     assert "grown by 0.1 GiB" in str(surroundings.recycle(2))
     assert leak
+    # Another model in a process of its own is no growth.
+    assert surroundings.recycle(2, (os.getpid(),)) is None
 
 
 def test_a_folder_is_measured_whole(tmp_path: Path) -> None:

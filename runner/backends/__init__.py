@@ -109,12 +109,13 @@ class PeakMemory:
 @dataclass(frozen=True)
 class FileState:
     """A model file as it lies there: `size` in bytes; `problem` and `remedy` where it cannot be
-    loaded as it is."""
+    loaded as it is, `note` what was looked at where it can."""
 
     file: str
     size: int = 0
     problem: str | None = None
     remedy: str = ""
+    note: str = "its header is whole"
 
 
 SettingsT = TypeVar("SettingsT", bound=Section)
@@ -180,8 +181,8 @@ class Backend(ABC, Generic[SettingsT]):
         return {}
 
     def look_at_files(self) -> list[FileState]:
-        """Every file that a worker loads: whether it is there and its header can be read,
-        without loading it. [] where there are none."""
+        """Every file that a worker loads: whether it is there and can be read, as far as that
+        shows without loading it. [] where there are none."""
         return []
 
     def tokenizer_file(self) -> Path | None:
@@ -257,6 +258,11 @@ class Backend(ABC, Generic[SettingsT]):
     def gpu_memory_gib(self) -> float | None:
         """GPU memory that this process holds now, in GiB; None where there is no GPU."""
         return None
+
+    def processes(self) -> tuple[int, ...]:
+        """The pids of this backend's own processes beside the worker's, whose memory counts as
+        the worker's does."""
+        return ()
 
     def close(self) -> None:
         """Free what `load` took."""

@@ -25,12 +25,12 @@ WIDE = 0x2E80
 
 
 def check_model(backend: Backend[Any]) -> Iterator[Finding]:
-    """Every file of the model: there, whole as far as its header tells, of which size."""
+    """Every file of the model: there, whole as far as that shows, of which size."""
     for state in backend.look_at_files():
         if state.problem is not None:
             yield wrong("model", f"{state.file}: {state.problem}", state.remedy)
         else:
-            yield right("model", f"{state.file}: {size(state.size)}, its header is whole")
+            yield right("model", f"{state.file}: {size(state.size)}, {state.note}")
 
 
 def check_data(experiment: Experiment) -> tuple[Dataset | None, list[Finding]]:

@@ -267,7 +267,9 @@ class Worker:
         if broken is not None:
             self._finisher.settle()
             raise Broken(broken)
-        restart = self._restart or self.surroundings.recycle(self._jobs_done)
+        restart = self._restart or self.surroundings.recycle(
+            self._jobs_done, self.backend.processes()
+        )
         if restart is not None:
             self._finisher.settle()
             raise Restart(restart)

@@ -13,8 +13,7 @@ from typing import Any
 from ..backends import Backend, Interrupted
 from ..failures import is_disk_full
 from ..fingerprint import Recipe, files_of_job
-from ..processes import give_way
-from ..provenance import peak_host_memory_gib
+from ..processes import give_way, peak_resident_gib
 from ..publish import inputs_of, publish
 from ..queue import Queue
 from ..run_folder import RunFolder
@@ -153,7 +152,7 @@ class Finisher:
             "seconds": making.stages.seconds,
             "seconds_per_step": None if a_step is None else round(a_step, 5),
             "peak_gpu_memory_gib": None if peak is None else round(peak, 2),
-            "peak_host_memory_gib": peak_host_memory_gib(),
+            "peak_host_memory_gib": peak_resident_gib(self._backend.processes()),
             **self._record,
             "model_identity": dict(self._recipe.model_of(job.parameters)),
             "model_files": files_of_job(self._record.get("model_files", ()), job.parameters),

@@ -61,6 +61,7 @@ class Surroundings:
         self._recycling = recycling
         self._is_refused = False
         self._first_resident_gib: float | None = None
+        self._others: tuple[int, ...] = ()
         self._next_health = 0.0
 
     # Room on the disk.
@@ -144,16 +145,20 @@ class Surroundings:
 
     # The process itself.
 
-    def recycle(self, jobs_done: int) -> str | None:
-        """Why this worker should make room for a new one after so many jobs, or None."""
+    def recycle(self, jobs_done: int, others: tuple[int, ...] = ()) -> str | None:
+        """Why this worker should make room for a new one after so many jobs, or None.
+
+        Args:
+            others: pids of the backend's own processes; others than before start it all anew.
+        """
         if not jobs_done:
             return None
-        if self._first_resident_gib is None:
-            self._first_resident_gib = resident_gib()
+        if self._first_resident_gib is None or others != self._others:
+            self._first_resident_gib, self._others = resident_gib(others), others
         after, growth = self._recycling.after_jobs, self._recycling.growth_gib
         if after is not None and jobs_done >= after:
             return f"{jobs_done} jobs done (limits.recycle_after_jobs)"
-        grown = resident_gib() - self._first_resident_gib
+        grown = resident_gib(others) - self._first_resident_gib
         if growth is not None and grown > growth:
             return f"its memory has grown by {grown:.1f} GiB (limits.recycle_growth_gb)"
         return None

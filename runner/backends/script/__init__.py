@@ -22,9 +22,9 @@ from typing import Any
 from ...errors import UserError
 from ...failures import FailureKind, ForeignError, kind_of
 from ...job import Job
-from .. import Backend, Generation, Group, Machine, OnStep, PeakMemory
+from .. import Backend, FileState, Generation, Group, Machine, OnStep, PeakMemory
 from .child import Child
-from .settings import ScriptGeneration, ScriptSettings
+from .settings import Method, ScriptGeneration, ScriptSettings
 from .source import Script
 
 VIDEO = "video.mp4"
@@ -82,6 +82,10 @@ class ScriptBackend(Backend[ScriptSettings]):
         """The script, by its name, and every file of `model.files`, by its path under its name
         there; `key` is the experiment's, and `method` whose it is, where there are several."""
         return [record for script in self._scripts() for record in script.model_files()]
+
+    def look_at_files(self) -> list[FileState]:
+        """Each script, read by its own interpreter, and what lies at each of its `files`."""
+        return [state for script in self._scripts() for state in script.look()]
 
     def versions(self) -> dict[str, str]:
         """Of each script's Python and of the packages there that touch a video."""
@@ -158,6 +162,9 @@ class ScriptBackend(Backend[ScriptSettings]):
 
     def gpu_memory_gib(self) -> float | None:
         return self._gpu_gib
+
+    def processes(self) -> tuple[int, ...]:
+        return () if self._child is None or self._child.is_gone else (self._child.pid,)
 
     def close(self) -> None:
         if self._child is not None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from ...errors import UserError
 from ...job import sha256_of
+from .. import FileState
 from ..model_file import content_of
 from .child import Child
 from .interpreter import Answer, ask, find_interpreter
@@ -195,6 +196,38 @@ class Script:
                 f"{self.key}file: {self.path}: Python {answer.versions['python']} of "
                 f"{self.key}interpreter cannot read it: {answer.problem}"
             )
+
+    def look(self) -> Iterator[FileState]:
+        """The script and its files as they lie here, without running anything of them."""
+        try:
+            self.source().check()
+            answer = self.ask()
+        except UserError as error:
+            yield FileState(self.method.file, problem=str(error), remedy="docs/your_own_method.md")
+        else:
+            said = f"Python {answer.versions['python']}"
+            yield FileState(
+                self.method.file,
+                self.path.stat().st_size,
+                answer.problem
+                and f"{said} of {self.key}interpreter cannot read it: {answer.problem}",
+                "mend it, or name a newer Python" if answer.problem else "",
+                f"read by {said}",
+            )
+        for name, written in self.method.files.items():
+            path = self._path(written)
+            key = f"{self.key}files.{name}"
+            try:
+                sizes = [record["size"] for record in contents(path)] if path.exists() else None
+            except OSError as error:
+                problem = f"{key}: cannot be read: {error.strerror}"
+                yield FileState(written, problem=problem, remedy="mend its owner and mode")
+                continue
+            if sizes is None:
+                problem = f"{key}: no such file or folder: {path}"
+                yield FileState(written, problem=problem, remedy=f"put it there, or mend {key}")
+            else:
+                yield FileState(written, sum(sizes), note="readable")
 
     def ask(self) -> Answer:
         """What its interpreter says of itself and of it."""
