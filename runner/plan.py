@@ -9,7 +9,7 @@ from typing import Any
 
 from .backends import Backend, PeakMemory
 from .errors import UserError
-from .experiment import Experiment
+from .experiment import Experiment, Placement
 from .job import AXES, Job, Point, is_said
 from .manifest import Manifest
 from .placement import Slot, home_categories, slots
@@ -134,7 +134,7 @@ def estimate(
         for gpu in own:
             per_gpu[gpu] += count / len(own)
     gpu_gib = ASSUMED_GPU_GIB if gpu_memory_gib is None else gpu_memory_gib
-    problems = ignored_references(jobs)
+    problems = [*ignored_references(jobs), *assigned_elsewhere(placement, gpus)]
     if peak_memory is not None:
         need = peak_memory.gib * placement.processes_per_gpu
         if need > gpu_gib:
@@ -175,6 +175,33 @@ def ignored_references(jobs: Sequence[Job]) -> list[str]:
         f"denoising_strength 1.0 ignores the reference, in {number} of {len(jobs)} jobs; take a "
         "value below 1 (0.8) to follow its motion"
     ]
+
+
+def model_problems(backend: Backend[Any]) -> list[str]:
+    """A line where this machine lacks what a launch of the model needs: a sweep may be planned
+    away from its weights, by their identity."""
+    found = [f"{one.file}: {one.problem}" for one in backend.look_at_files() if one.problem]
+    if not found:
+        return []
+    more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    return [f"a launch here would be refused: {'; '.join(found[:NAMED])}{more}"]
+
+
+def assigned_elsewhere(placement: Placement, gpus: Sequence[int]) -> list[str]:
+    """A line for each category whose own GPUs are not all among those that are used."""
+    static = placement.balance == "static"
+    lines = []
+    for category, own in placement.assign.items():
+        absent = [gpu for gpu in own if gpu not in gpus]
+        if absent:
+            rest = "it starts on the others"
+            if len(absent) == len(own):
+                rest = "nothing makes it (static)" if static else "any GPU may start it"
+            lines.append(
+                f"placement.assign: {category}: GPU {', '.join(map(str, absent))} is not among the "
+                f"GPUs that are used ({', '.join(map(str, gpus))}): {rest}"
+            )
+    return lines
 
 
 def peak_memory(

@@ -14,6 +14,7 @@ from .errors import UserError
 from .expansion import expand
 from .experiment import Experiment, load_experiment
 from .fingerprint import Recipe
+from .gpus import Gpu
 from .job import Job, JobState
 from .links import Linked, link_made
 from .manifest import Manifest, write_manifest
@@ -51,12 +52,18 @@ class Planned:
 
 
 def plan_sweep(
-    path: Path, overrides: Sequence[str], *, skip_invalid: bool, take_changes: bool
+    path: Path,
+    overrides: Sequence[str],
+    *,
+    skip_invalid: bool,
+    take_changes: bool,
+    gpus: Sequence[Gpu] = (),
 ) -> Planned:
     """Expand an experiment and bring its run folder in line with it.
 
     Args:
         take_changes: whether an existing run may be changed to match the file.
+        gpus: of this machine, where the placement is to be checked against them.
 
     Raises:
         UserError: the experiment is wrong, the run folder is another experiment's, or the
@@ -86,6 +93,7 @@ def plan_sweep(
         raise UserError(f"{run.path}: is not empty and no run folder; change `name` or `results`")
     dataset = read_dataset(experiment, skip_invalid=skip_invalid)
     check_placement(experiment, dataset)
+    check_gpus(experiment, gpus)
     recipe = Recipe.of(experiment)
     with locked(run.plan_lock):
         refuse_lost_queue(run)
@@ -148,6 +156,26 @@ def check_placement(experiment: Experiment, dataset: Dataset) -> None:
                 f"{experiment.file}: placement.assign: no category is called {category!r} "
                 f"(there are: {', '.join(categories)})"
             )
+
+
+def check_gpus(experiment: Experiment, gpus: Sequence[Gpu]) -> None:
+    """Raise UserError where the placement names a GPU that this machine, which has some, has not.
+
+    A machine without GPUs may well plan for another one.
+    """
+    wanted = experiment.placement.gpus
+    if not gpus or isinstance(wanted, str) or experiment.placement.device == "cpu":
+        return
+    here = [gpu.number for gpu in gpus]
+    missing = [number for number in wanted if number not in here]
+    if missing:
+        machine = experiment.machine
+        file = experiment.file if machine.gpus is None else machine.file
+        raise UserError(
+            f"{file}: placement.gpus: GPU {', '.join(map(str, missing))} is not there (this "
+            f"machine has {', '.join(map(str, here))}); choose among these, or say auto\n"
+            "to plan for another machine, hide them: CUDA_VISIBLE_DEVICES= sweep plan ..."
+        )
 
 
 def read_planned(run: RunFolder, *, restoring: bool) -> Experiment | None:

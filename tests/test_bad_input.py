@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ import yaml
 from conftest import Project, write_clip
 
 from runner.cli import main
+from runner.errors import UserError
+from runner.gpus import Gpu
+from runner.sweep import plan_sweep
 
 Run = Callable[..., tuple[int, str]]
 
@@ -288,6 +292,20 @@ def test_a_checkpoint_folder_with_files_missing_names_each(project: Project, run
     refused(run, "plan", "experiments/x.yaml", says=says)
 
 
+def test_a_model_that_is_not_here_is_told_by_plan_though_its_identity_is_given(
+    project: Project, run: Run
+) -> None:
+    """Planning may happen elsewhere; a launch here is refused."""
+    size = {"width": 112, "height": 64, "num_frames": 9, "fps": 15}
+    model = {"checkpoint": "weights", "identity": "Wan2.1-T2V-14B"}
+    project.write(backend="wan", model=model, generation=size)
+    planned = project.call("plan", "experiments/x.yaml", "--json")
+    assert planned.status == 0, planned.err
+    (line,) = (one for one in json.loads(planned.out)["problems"] if "launch" in one)
+    assert "diffusion_pytorch_model*.safetensors (or .pth): is missing" in line
+    refused(run, "launch", "experiments/x.yaml", "--on", "local", says=["weights"])
+
+
 def test_cuda_is_asked_for_where_there_is_no_gpu(project: Project, run: Run) -> None:
     from runner.gpus import find_gpus
 
@@ -295,6 +313,40 @@ def test_cuda_is_asked_for_where_there_is_no_gpu(project: Project, run: Run) -> 
         pytest.skip("this machine has GPUs")
     project.write(placement={"device": "cuda"})
     refused(run, "launch", "experiments/x.yaml", "--on", "local", says=["placement.device", "GPU"])
+
+
+def test_a_gpu_that_is_not_there_is_named_by_plan(project: Project) -> None:
+    """On a machine with GPUs; one without any may plan for another."""
+    gpus = [Gpu(number, f"GPU-{number}", "A800", 79.3, 79.0) for number in range(4)]
+    project.write(placement={"gpus": [0, 1, 2, 3, 4, 5, 6, 7]})
+
+    def plan(*overrides: str) -> None:
+        plan_sweep(project.file, overrides, skip_invalid=False, take_changes=True, gpus=gpus)
+
+    with pytest.raises(UserError) as error:
+        plan()
+    said = r"experiments/x.yaml: placement.gpus: GPU 4, 5, 6, 7 is not there \(.* 0, 1, 2, 3\);"
+    assert re.search(said, str(error.value))
+    machine = project.root / "machine.yaml"
+    machine.write_text("gpus: [9]")
+    with pytest.raises(UserError, match=r"machine.yaml: placement.gpus: GPU 9 is not there"):
+        plan()
+    machine.unlink()
+    assert not project.run_folder.path.exists()
+    plan("placement.gpus=[0, 3]")
+    plan("placement.gpus=auto")
+
+
+def test_an_assignment_to_a_gpu_that_is_not_used_is_told(project: Project) -> None:
+    assign = {"camera_motion": [0, 2], "two words": [5]}
+    project.write(placement={"gpus": [0, 1], "assign": assign})
+    some, none = json.loads(project.call("plan", "experiments/x.yaml", "--json").out)["problems"]
+    assert "camera_motion: GPU 2 is not among" in some
+    assert "it starts on the others" in some
+    assert "two words: GPU 5 is not among the GPUs that are used (0, 1): any GPU may" in none
+    project.write(placement={"gpus": [0, 1], "assign": assign, "balance": "static"})
+    said = json.loads(project.call("plan", "experiments/x.yaml", "--json").out)["problems"]
+    assert "nothing makes it" in said[1]
 
 
 def test_every_tracked_experiment_is_fine() -> None:

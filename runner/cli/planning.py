@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from ..terminal import print_json, say
-from .options import json_option, skip_option
+from .options import here_option, json_option, settle_here, skip_option
 
 
 @click.command(short_help="Expand an experiment, and say what it will take.")
 @click.argument("experiment", type=click.Path(path_type=Path))
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @skip_option
+@here_option
 @json_option
-def plan(experiment: Path, overrides: tuple[str, ...], skip_invalid: bool, as_json: bool) -> None:
+def plan(
+    experiment: Path,
+    overrides: tuple[str, ...],
+    skip_invalid: bool,
+    here: tuple[str, ...],
+    as_json: bool,
+) -> None:
     """Expand an experiment into jobs, and say what the sweep will take.
 
     \b
@@ -25,13 +33,16 @@ def plan(experiment: Path, overrides: tuple[str, ...], skip_invalid: bool, as_js
     from ..drift import Now, survey
     from ..forecast import Experience, forecast
     from ..gpus import Wish, find_gpus, likely_gpus, processor_name
-    from ..plan import estimate, flops_a_video, peak_memory
+    from ..plan import estimate, flops_a_video, model_problems, peak_memory
     from ..plan_view import plan_json, print_plan
     from ..runs import live_slots
     from ..sweep import plan_sweep
 
-    planned = plan_sweep(experiment, overrides, skip_invalid=skip_invalid, take_changes=True)
+    settle_here(str(experiment), here)
     gpus = find_gpus()
+    planned = plan_sweep(
+        experiment, overrides, skip_invalid=skip_invalid, take_changes=True, gpus=gpus
+    )
     placement = planned.experiment.placement
     own = frozenset(slot.gpu for slot in live_slots(planned.run))
     choice = likely_gpus(Wish(placement.gpus, f"{experiment}: placement.gpus", own=own), gpus)
@@ -56,6 +67,7 @@ def plan(experiment: Path, overrides: tuple[str, ...], skip_invalid: bool, as_js
         min((gpu.memory_gib for gpu in gpus if gpu.problem is None), default=None),
         experience.video_bytes(),
     )
+    result = replace(result, problems=(*result.problems, *model_problems(backend)))
     costs = forecast(
         planned.experiment,
         experience,
