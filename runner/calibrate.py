@@ -13,7 +13,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count
 from math import ceil
 from pathlib import Path
@@ -23,11 +24,12 @@ from typing import Any
 import yaml
 
 from . import machine_file
-from .calibration import Calibration, Row, Subject, folder_of, save
+from .calibration import Calibration, Mix, Row, Share, folder_of, save
 from .errors import UserError
 from .experiment import Experiment, load_experiment
 from .fingerprint import Recipe
 from .job import JobState
+from .kinds import Kind, kinds_of
 from .manifest import read_manifest
 from .publish import read_sidecar
 from .queue import Queue
@@ -39,6 +41,7 @@ VIDEOS = 2
 BETTER = 1.02
 """More processes are tried as long as the last one brought so much."""
 MOST_PROCESSES = 8
+FEW_STEPS = 4
 
 
 @dataclass(frozen=True)
@@ -47,49 +50,64 @@ class Trial:
 
     Attributes:
         gpu: the number of the GPU.
-        steps: denoising steps of each video.
+        steps: denoising steps of each video; None takes a few where the seconds of one step stand
+            for all, and else what the experiment says.
         processes: how many to try, in this order; None goes on from 1 while it pays.
     """
 
     gpu: int
-    steps: int
+    steps: int | None = None
     processes: tuple[int, ...] | None = None
 
 
 def calibrate(
-    path: Path, overrides: Sequence[str], trial: Trial, show: Callable[[Row], None]
-) -> tuple[Calibration, Path]:
-    """Measure an experiment's videos on this machine and keep the result.
+    path: Path, overrides: Sequence[str], trial: Trial, show: Callable[[Kind, Row], None]
+) -> list[Part]:
+    """Measure each kind of an experiment's videos on this machine and keep the results.
 
     Args:
         path: the experiment file.
         show: told of each row as soon as it is measured.
 
-    Returns:
-        The calibration, and the file in which plans find it.
-
     Raises:
         UserError: the experiment is wrong, or not even one process could make a video.
     """
     experiment = load_experiment(path, overrides)
-    subject = Subject.of(experiment, Recipe.of(experiment))
+    if experiment.jobs is not None:
+        raise UserError(f"{path}: jobs: what is calibrated must be a grid, with prompts")
+    settings = [(setting.parameters, 1) for setting in experiment.settings]
+    kinds = kinds_of(experiment, Recipe.of(experiment), settings)
+    return [_measure_kind(experiment, kind, trial, partial(show, kind)) for kind in kinds]
+
+
+def _measure_kind(
+    experiment: Experiment, kind: Kind, trial: Trial, show: Callable[[Row], None]
+) -> Part:
+    steps = trial.steps or (FEW_STEPS if experiment.steps_are_denoising else kind.steps)
     per_group = jobs_per_group(experiment)
     rows: list[Row] = []
     device, full = "", None
     for processes in trial.processes or count(1):
-        found = _measure(experiment, trial, processes)
+        found = _measure(experiment, kind, replace(trial, steps=steps), processes)
         if isinstance(found, str):
             if not rows:
-                raise UserError(f"{path}: cannot be calibrated: {found}")
+                which = f" ({kind.name})" if kind.name else ""
+                raise UserError(f"{experiment.file}: cannot be calibrated{which}: {found}")
             full = processes
             break
         device = found[1]
         rows.append(found[0])
         show(found[0])
-        if trial.processes is None and not _goes_on(rows, experiment, per_group):
+        if trial.processes is None and not _goes_on(rows, kind.steps, per_group):
             break
-    calibration = Calibration(subject, device, time.time(), trial.steps, tuple(rows), full)
-    return calibration, save(folder_of(experiment), calibration)
+    calibration = Calibration(kind.subject, device, time.time(), steps, tuple(rows), full)
+    if not calibration.tells(kind.steps):
+        raise UserError(
+            f"--steps {steps}: the script tells of no denoising steps (job.step(n, {steps})), so "
+            f"this says nothing of videos of {kind.steps}; leave --steps away"
+        )
+    file = save(folder_of(experiment), calibration)
+    return Part(kind, Share(calibration, kind.steps, per_group, kind.number), file)
 
 
 def jobs_per_group(experiment: Experiment) -> float:
@@ -102,38 +120,39 @@ def jobs_per_group(experiment: Experiment) -> float:
     return float(len(experiment.seeds) or 1)
 
 
-def _goes_on(rows: Sequence[Row], experiment: Experiment, per_group: float) -> bool:
+def _goes_on(rows: Sequence[Row], steps: int, per_group: float) -> bool:
     """Whether one process more may pay."""
     if len(rows) >= MOST_PROCESSES:
         return False
     if len(rows) == 1:
         return True
-    steps = experiment.generation.num_inference_steps
     before, last = (row.videos_per_hour(steps, per_group) for row in rows[-2:])
     return last > BETTER * before
 
 
-def _measure(experiment: Experiment, trial: Trial, processes: int) -> tuple[Row, str] | str:
+def _measure(
+    experiment: Experiment, kind: Kind, trial: Trial, processes: int
+) -> tuple[Row, str] | str:
     """The row of so many processes and the device's name, or why they made no videos."""
     with tempfile.TemporaryDirectory(prefix="sweep-calibrate-") as name:
         folder = Path(name)
-        file = _write_experiment(experiment, folder, trial, processes)
+        file = _write_experiment(experiment, folder, kind, trial, processes)
         planned = _sweep(folder, "plan", str(file), "--json")
         if planned.returncode != 0:
             return _last_line(planned.stderr)
         run = RunFolder(folder / "results" / NAME)
         words = _part(run, processes)
         _sweep(folder, "launch", str(run.path), "--on", "local", "--wait", "--only", *words)
-        return _read(run, processes)
+        return _read(run, processes, are_denoising=experiment.steps_are_denoising)
 
 
-def _write_experiment(experiment: Experiment, folder: Path, trial: Trial, processes: int) -> Path:
+def _write_experiment(
+    experiment: Experiment, folder: Path, kind: Kind, trial: Trial, processes: int
+) -> Path:
     values: dict[str, Any] = yaml.safe_load(experiment.to_yaml(folder))
     values |= {"name": NAME, "results": str(folder / "results"), "overrides": []}
-    if experiment.jobs is not None:
-        raise UserError(f"{experiment.file}: jobs: what is calibrated must be a grid, with prompts")
     values |= {"axes": {}, "include": [], "exclude": []}
-    values["generation"]["num_inference_steps"] = trial.steps
+    values["generation"] = {**kind.parameters, "num_inference_steps": trial.steps}
     values["seeds"] = list(range(VIDEOS * processes))
     values["placement"] |= {"gpus": [trial.gpu], "processes_per_gpu": processes, "assign": {}}
     values["placement"]["balance"] = "steal"
@@ -164,7 +183,12 @@ def _part(run: RunFolder, processes: int) -> list[str]:
     ]
 
 
-def _read(run: RunFolder, processes: int) -> tuple[Row, str] | str:
+def _read(run: RunFolder, processes: int, *, are_denoising: bool) -> tuple[Row, str] | str:
+    """As `_measure`, of a sweep that has ended.
+
+    Args:
+        are_denoising: whether all time goes into denoising steps where nothing is told of them.
+    """
     queue = Queue(run.queue)
     try:
         aside = queue.gate().aside
@@ -183,12 +207,11 @@ def _read(run: RunFolder, processes: int) -> tuple[Row, str] | str:
         return errors[0] if errors else _log_end(run)
     # A worker that made but one video has no other to tell by.
     warm = [record for own in per_worker.values() for record in own[1:] or own]
-    steps = [record["parameters"]["num_inference_steps"] for record in warm]
-    a_step = mean(
-        record["seconds_per_step"] or record["seconds"]["generate"] / number
-        for record, number in zip(warm, steps, strict=True)
-    )
+    steps = warm[0]["parameters"]["num_inference_steps"]
     generate = mean(record["seconds"]["generate"] for record in warm)
+    told = [record["seconds_per_step"] for record in warm]
+    otherwise = generate / steps if are_denoising else 0.0
+    a_step = mean(told) if all(told) else otherwise
     peaks = [record["peak_gpu_memory_gib"] for record in records]
     loads = [
         row.first_claim_at - row.started_at for row in workers if row.first_claim_at is not None
@@ -198,7 +221,7 @@ def _read(run: RunFolder, processes: int) -> tuple[Row, str] | str:
         load=round(max(loads), 2),
         prepare=round(_mean_of(records, "prepare"), 4),
         step=round(a_step, 5),
-        rest=round(max(0.0, generate - a_step * steps[0]), 4),
+        rest=round(max(0.0, generate - a_step * steps), 4),
         finish=round(sum(_mean_of(warm, stage) for stage in ("finish", "check", "publish")), 4),
         peak_gib=max((peak for peak in peaks if peak is not None), default=None),
     )
@@ -246,6 +269,22 @@ def _log_end(run: RunFolder) -> str:
 
 
 @dataclass(frozen=True)
+class Part:
+    """What was measured of one kind of an experiment's videos, and the file that has it."""
+
+    kind: Kind
+    share: Share
+    file: Path
+
+    @property
+    def calibration(self) -> Calibration:
+        return self.share.calibration
+
+    def videos_per_hour(self, row: Row) -> float:
+        return row.videos_per_hour(self.share.steps, self.share.jobs_per_group)
+
+
+@dataclass(frozen=True)
 class Variant:
     """One way to run an experiment: a further setting (None: as it is), and what it measured.
 
@@ -253,18 +292,17 @@ class Variant:
     """
 
     setting: str | None
-    calibration: Calibration
-    file: Path
-    steps: int
-    per_group: float
+    parts: tuple[Part, ...]
     same_video: bool
 
     @property
-    def best(self) -> Row:
-        return self.calibration.best(self.steps, self.per_group)
+    def mix(self) -> Mix:
+        return Mix(tuple(part.share for part in self.parts))
 
-    def videos_per_hour(self, row: Row) -> float:
-        return row.videos_per_hour(self.steps, self.per_group)
+    @property
+    def videos_per_hour(self) -> float:
+        """With the best number of processes; 0 where none was measured for every kind."""
+        return self.mix.videos_per_hour(self.mix.best) if self.mix.best is not None else 0.0
 
 
 def measure_variant(
@@ -272,24 +310,15 @@ def measure_variant(
     overrides: Sequence[str],
     setting: str | None,
     trial: Trial,
-    show: Callable[[Row], None],
+    show: Callable[[Kind, Row], None],
 ) -> Variant:
     """Calibrate an experiment with these overrides, of which `setting` is the one to try."""
     experiment = load_experiment(path, overrides)
     plain = load_experiment(path, [one for one in overrides if one != setting])
-    calibration, file = calibrate(path, overrides, trial, show)
-    return Variant(
-        setting,
-        calibration,
-        file,
-        experiment.generation.num_inference_steps,
-        jobs_per_group(experiment),
-        Recipe.of(experiment) == Recipe.of(plain),
-    )
+    parts = calibrate(path, overrides, trial, show)
+    return Variant(setting, tuple(parts), Recipe.of(experiment) == Recipe.of(plain))
 
 
 def best_of(variants: Sequence[Variant]) -> Variant:
     """The variant with most videos an hour, of those whose videos are the same."""
-    return max(
-        (one for one in variants if one.same_video), key=lambda one: one.videos_per_hour(one.best)
-    )
+    return max((one for one in variants if one.same_video), key=lambda one: one.videos_per_hour)

@@ -18,7 +18,7 @@ from .job import sha256_of
 from .run_folder import write_atomically
 
 SCHEMA = 1
-PATHS = frozenset({"checkpoint", "identity", "file", "interpreter"})
+PATHS = frozenset({"checkpoint", "identity", "file", "files", "interpreter"})
 """Settings of a model that name it: its identity by content is what counts."""
 
 
@@ -38,17 +38,17 @@ class Subject:
     guided: bool
 
     @classmethod
-    def of(cls, experiment: Experiment, recipe: Recipe) -> Subject:
-        settings = experiment.model.model_dump(mode="json")
-        size = experiment.generation
+    def of(cls, experiment: Experiment, recipe: Recipe, parameters: Mapping[str, Any]) -> Subject:
+        """What videos of these parameters (as in `Job.parameters`) are."""
+        settings = experiment.make_backend().settings_of(parameters)
         return cls(
             backend=recipe.backend,
-            identity=dict(recipe.model),
+            identity=dict(recipe.model_of(parameters)),
             settings={key: value for key, value in settings.items() if key not in PATHS},
-            width=size.width,
-            height=size.height,
-            num_frames=size.num_frames,
-            guided=size.cfg_scale != 1.0,
+            width=parameters["width"],
+            height=parameters["height"],
+            num_frames=parameters["num_frames"],
+            guided=parameters["cfg_scale"] != 1.0,
         )
 
 
@@ -102,9 +102,9 @@ class Calibration:
     def row(self, processes: int) -> Row | None:
         return next((row for row in self.rows if row.processes == processes), None)
 
-    def best(self, steps: int, jobs_per_group: float) -> Row:
-        """The row with most videos an hour."""
-        return max(self.rows, key=lambda row: row.videos_per_hour(steps, jobs_per_group))
+    def tells(self, steps: int) -> bool:
+        """Whether it tells what a video of so many steps takes."""
+        return steps == self.steps or any(row.step for row in self.rows)
 
     def to_json(self) -> dict[str, Any]:
         return {"schema": SCHEMA, **asdict(self)}
@@ -119,6 +119,59 @@ class Calibration:
             rows=tuple(Row(**row) for row in values["rows"]),
             full=values["full"],
         )
+
+
+@dataclass(frozen=True)
+class Share:
+    """One kind of a sweep's videos: how they were measured, how they are made, how many."""
+
+    calibration: Calibration
+    steps: int
+    jobs_per_group: float
+    videos: int
+
+    def gpu_seconds(self, processes: int) -> float | None:
+        """Of one video, where so many processes were measured."""
+        row = self.calibration.row(processes)
+        return None if row is None else 3600 / row.videos_per_hour(self.steps, self.jobs_per_group)
+
+
+@dataclass(frozen=True)
+class Mix:
+    """All kinds of a sweep's videos, each with its calibration; one at least."""
+
+    shares: tuple[Share, ...]
+
+    @property
+    def processes(self) -> list[int]:
+        """The numbers of processes that were measured for every kind."""
+        first = self.shares[0].calibration.rows
+        return [
+            row.processes
+            for row in first
+            if all(share.calibration.row(row.processes) for share in self.shares)
+        ]
+
+    @property
+    def full(self) -> int | None:
+        """The least number of processes that did not fit, for any of the kinds."""
+        met = [share.calibration.full for share in self.shares]
+        return min((full for full in met if full is not None), default=None)
+
+    @property
+    def gpu(self) -> str:
+        return self.shares[0].calibration.gpu
+
+    def videos_per_hour(self, processes: int) -> float:
+        """Of a GPU with so many processes, the kinds as often as there are videos of them."""
+        seconds = [(share.gpu_seconds(processes) or 0.0, share.videos) for share in self.shares]
+        number = sum(videos for _, videos in seconds)
+        return 3600 * number / sum(each * videos for each, videos in seconds)
+
+    @property
+    def best(self) -> int | None:
+        """The number of processes with most videos an hour."""
+        return max(self.processes, key=self.videos_per_hour, default=None)
 
 
 def folder_of(experiment: Experiment) -> Path:

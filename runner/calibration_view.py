@@ -9,48 +9,52 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .calibrate import Variant
+from .calibrate import Part, Variant
 from .calibration import Row
 from .costs import hours, plural_processes
+from .kinds import Kind
 
 
-def line(row: Row) -> str:
+def line(kind: Kind, row: Row) -> str:
     """A row in a line, as soon as it is measured."""
     peak = "" if row.peak_gib is None else f", peak {row.peak_gib:.1f} GiB each"
+    of = f"{kind.name}: " if kind.name else ""
     return (
-        f"  {plural_processes(row.processes)}: loaded in {hours(row.load)}, {row.step:.3f} s a "
+        f"  {of}{plural_processes(row.processes)}: loaded in {hours(row.load)}, {row.step:.3f} s a "
         f"step, {row.prepare + row.rest:.2f} s beside the steps{peak}"
     )
 
 
 def to_json(variants: Sequence[Variant], best: Variant) -> dict[str, Any]:
-    """Every variant with its rows, and which is best."""
+    """Every variant with the rows of each kind of videos, and which is best."""
     answer: list[dict[str, Any]] = []
     for variant in variants:
-        values = variant.calibration.to_json()
-        for row, measured in zip(values["rows"], variant.calibration.rows, strict=True):
-            row["videos_per_hour"] = round(variant.videos_per_hour(measured), 2)
-        answer.append(
-            {
-                "setting": variant.setting,
-                "same_video": variant.same_video,
-                "file": str(variant.file),
-                **values,
-            }
-        )
+        for part in variant.parts:
+            values = part.calibration.to_json()
+            for row, measured in zip(values["rows"], part.calibration.rows, strict=True):
+                row["videos_per_hour"] = round(part.videos_per_hour(measured), 2)
+            answer.append(
+                {
+                    "setting": variant.setting,
+                    "kind": part.kind.name,
+                    "same_video": variant.same_video,
+                    "file": str(part.file),
+                    **values,
+                }
+            )
     return {
         "variants": answer,
-        "best": {"setting": best.setting, "processes_per_gpu": best.best.processes},
+        "best": {"setting": best.setting, "processes_per_gpu": best.mix.best},
     }
 
 
 def report(variants: Sequence[Variant], best: Variant) -> None:
     """The table on standard output, and what is best below it."""
     console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
-    first = variants[0]
+    first = variants[0].parts[0]
     table = Table(
         title=Text(
-            f"{first.calibration.gpu}: {first.steps} steps a video, from "
+            f"{first.calibration.gpu}: {first.share.steps} steps a video, from "
             f"{first.calibration.steps} measured"
         ),
         title_justify="left",
@@ -58,41 +62,42 @@ def report(variants: Sequence[Variant], best: Variant) -> None:
     table.add_column("setting")
     for name in ("processes", "load", "prepare", "step", "rest", "finish", "GiB", "videos/h"):
         table.add_column(name, justify="right")
-    for variant in variants:
-        for row in variant.calibration.rows:
-            name = variant.setting or "as it is"
-            name += "" if variant.same_video else " (other videos)"
+    parts = [(variant, part) for variant in variants for part in variant.parts]
+    for variant, part in parts:
+        for row in part.calibration.rows:
             seconds = (row.load, row.prepare, row.step, row.rest, row.finish)
             table.add_row(
-                Text(name),
+                Text(name_of(variant, part)),
                 str(row.processes),
                 *(f"{value:.2f}" for value in seconds),
                 "-" if row.peak_gib is None else f"{row.peak_gib:.1f}",
-                f"{variant.videos_per_hour(row):.0f}",
+                f"{part.videos_per_hour(row):.0f}",
             )
     console.print(table)
-    for variant in variants:
-        if variant.calibration.full is not None:
-            console.print(
-                f"{variant.setting or 'as it is'}: {plural_processes(variant.calibration.full)} "
-                "did not fit"
-            )
+    for variant, part in parts:
+        if part.calibration.full is not None:
+            number = plural_processes(part.calibration.full)
+            console.print(f"{name_of(variant, part)}: {number} did not fit")
     setting = f"{best.setting} and " if best.setting else ""
     console.print(
-        f"best: {setting}placement.processes_per_gpu={best.best.processes}, "
-        f"{best.videos_per_hour(best.best):.1f} videos an hour a GPU"
+        f"best: {setting}placement.processes_per_gpu={best.mix.best}, "
+        f"{best.videos_per_hour:.1f} videos an hour a GPU"
     )
     for variant in variants:
-        if not variant.same_video and variant.videos_per_hour(variant.best) > best.videos_per_hour(
-            best.best
-        ):
+        if not variant.same_video and variant.videos_per_hour > best.videos_per_hour:
             console.print(
                 f"faster, but with other videos: {variant.setting}, "
-                f"{variant.videos_per_hour(variant.best):.1f} videos an hour a GPU"
+                f"{variant.videos_per_hour:.1f} videos an hour a GPU"
             )
     console.print(
         "seconds of one process: load once, prepare once a reference, rest beside the steps, "
         "finish beside the next video; GiB of each",
         style="dim",
     )
-    console.print(f"`sweep plan` goes by it; kept in {best.file.parent}", style="dim")
+    console.print(f"`sweep plan` goes by it; kept in {first.file.parent}", style="dim")
+
+
+def name_of(variant: Variant, part: Part) -> str:
+    """What was measured, for a row of the table."""
+    words = " ".join(word for word in (variant.setting, part.kind.name) if word)
+    return (words or "as it is") + ("" if variant.same_video else " (other videos)")

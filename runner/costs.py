@@ -6,12 +6,12 @@ measured on it, jobs of a former one, and arithmetic from model and video size.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from .calibration import Calibration, Row
+from .calibration import Calibration, Mix
 
 TFLOPS = {
     "H200": 989,
@@ -46,6 +46,8 @@ MEASURED_RANGE = 0.1
 """What one measurement may be off by."""
 OTHER_PROCESSES_RANGE = 0.25
 """The same where another number of processes shared the GPU."""
+WORTH_SAYING = 1.02
+"""A gain that is larger than what measurements differ by."""
 
 
 @dataclass(frozen=True)
@@ -85,14 +87,40 @@ class Pace:
 
 
 @dataclass(frozen=True)
+class Portion:
+    """So many videos of one kind (see `Kind.name`), and the pace at which they are made."""
+
+    name: str
+    videos: int
+    pace: Pace
+
+    def to_json(self) -> dict[str, Any]:
+        pace = self.pace
+        return {
+            "name": self.name,
+            "videos_left": self.videos,
+            "gpu_seconds_a_video": {
+                "likely": round(pace.seconds, 2),
+                "least": round(pace.least, 2),
+                "most": round(pace.most, 2),
+            },
+            "source": pace.source,
+        }
+
+
+@dataclass(frozen=True)
 class Cost:
-    """What is left of a sweep, in hours; each with the least and the most it may be."""
+    """What is left of a sweep, in hours; each with the least and the most it may be.
+
+    `portions` are the kinds of videos of which there are several.
+    """
 
     videos: int
     gpu_seconds_a_video: tuple[float, float, float]
     gpu_hours: tuple[float, float, float]
     hours: tuple[float, float, float]
     source: str
+    portions: tuple[Portion, ...] = ()
 
     def to_json(self, now: float) -> dict[str, Any]:
         likely, least, most = range(3)
@@ -118,6 +146,7 @@ class Cost:
                 0,
             ),
             "source": self.source,
+            "kinds": [portion.to_json() for portion in self.portions],
         }
 
 
@@ -220,7 +249,25 @@ def peak_of(gpu: str | None) -> tuple[float, str]:
     return TFLOPS[max(parts, key=len)], gpu
 
 
-def cost(work: Work, pace: Pace) -> Cost:
+def pace_of_all(portions: Sequence[Portion]) -> Pace:
+    """Of one video of a sweep, on average."""
+    number = sum(portion.videos for portion in portions)
+    if len(portions) == 1 or not number:
+        return portions[0].pace
+
+    def mean(values: Iterable[float]) -> float:
+        weights = (portion.videos for portion in portions)
+        return sum(v * w for v, w in zip(values, weights, strict=True)) / number
+
+    return Pace(
+        mean(portion.pace.seconds for portion in portions),
+        mean(portion.pace.least for portion in portions),
+        mean(portion.pace.most for portion in portions),
+        "; ".join(dict.fromkeys(portion.pace.source for portion in portions)),
+    )
+
+
+def cost(work: Work, pace: Pace, portions: Sequence[Portion] = ()) -> Cost:
     """What the rest of a sweep costs at that pace, loading left out."""
     values = (pace.seconds, pace.least, pace.most)
     return Cost(
@@ -229,6 +276,7 @@ def cost(work: Work, pace: Pace) -> Cost:
         gpu_hours=_each(values, lambda seconds: work.videos * seconds / 3600),
         hours=_each(values, lambda seconds: makespan(work, seconds) / 3600),
         source=pace.source,
+        portions=tuple(portions) if len(portions) > 1 else (),
     )
 
 
@@ -255,8 +303,12 @@ def makespan(work: Work, gpu_seconds: float) -> float:
     return max(max(load.values()) * gpu_seconds, one)
 
 
-def advice(work: Work, pace: Pace, calibration: Calibration | None) -> list[str]:
-    """Where the placement wastes GPUs, and what would be better, by how much."""
+def advice(work: Work, pace: Pace, mix: Mix | None) -> list[str]:
+    """Where the placement wastes GPUs, and what would be better, by how much.
+
+    Args:
+        mix: the calibrations of all that is left to make, where there are.
+    """
     lines: list[str] = []
     if not work.videos:
         return lines
@@ -276,29 +328,20 @@ def advice(work: Work, pace: Pace, calibration: Calibration | None) -> list[str]
             f"{work.videos} videos are left for {workers} workers: "
             f"{workers - work.videos} of them get none"
         )
-    if calibration is not None:
-        best = calibration.best(work.steps, work.jobs_per_group)
-        now = calibration.row(work.processes)
-        if now is not None and best.processes != work.processes:
-            lines += _better(best, now, work)
-        if calibration.full is not None and work.processes >= calibration.full:
+    if mix is not None and (best := mix.best) is not None:
+        if work.processes in mix.processes:
+            gain = mix.videos_per_hour(best) / mix.videos_per_hour(work.processes)
+            if gain >= WORTH_SAYING:
+                lines.append(
+                    f"placement.processes_per_gpu={best} makes {gain - 1:.0%} more videos an hour "
+                    f"than {work.processes} (calibrated)"
+                )
+        if mix.full is not None and work.processes >= mix.full:
             lines.append(
-                f"{plural_processes(calibration.full)} did not fit the memory of "
-                f"{calibration.gpu}; set placement.processes_per_gpu={best.processes}"
+                f"{plural_processes(mix.full)} did not fit the memory of {mix.gpu}; set "
+                f"placement.processes_per_gpu={best}"
             )
     return lines
-
-
-def _better(best: Row, now: Row, work: Work) -> list[str]:
-    gain = best.videos_per_hour(work.steps, work.jobs_per_group) / now.videos_per_hour(
-        work.steps, work.jobs_per_group
-    )
-    if gain < 1.02:
-        return []
-    return [
-        f"placement.processes_per_gpu={best.processes} makes {gain - 1:.0%} more videos an hour "
-        f"than {work.processes} (calibrated)"
-    ]
 
 
 def _stealing(work: Work) -> Work:

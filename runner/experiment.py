@@ -271,6 +271,11 @@ class Experiment(Section):
         """What `include` and `exclude` leave of the grid."""
         return Cut.of(self.include, self.exclude)
 
+    @property
+    def steps_are_denoising(self) -> bool:
+        """See `Backend`."""
+        return backend_class(self.backend).steps_are_denoising
+
     def make_backend(self) -> Backend[Any]:
         return backend_class(self.backend)(self.model, self._root)
 

@@ -2,38 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .backends import PeakMemory
-from .calibration import Calibration, Subject, find, folder_of
+from .calibration import Calibration, Mix, Share, find, folder_of
 from .costs import (
     Cost,
     Measured,
     Pace,
+    Portion,
     Work,
     advice,
     cost,
+    pace_of_all,
     pace_of_arithmetic,
     pace_of_calibration,
     pace_of_jobs,
 )
 from .experiment import Experiment
-from .fingerprint import Recipe
+from .kinds import Kind
 from .past_jobs import former_sweeps, measured
 from .plan import Estimate
 
 ENOUGH = 3
 """So many videos of this sweep tell more than a calibration does."""
 
+Flops = Callable[[Kind], "float | None"]
+"""Floating-point operations of a video of some kind; None where they are not known, or where no
+GPU makes it."""
+
 
 @dataclass(frozen=True)
 class Forecast:
-    """`cost` is None where nothing tells it; `advice` are lines on what would be better."""
+    """`cost` is None where nothing tells it, and `unknown` then names the kinds of videos of which
+    nothing does (see `Kind.name`); `advice` are lines on what would be better."""
 
     cost: Cost | None
     advice: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
 
     def to_json(self, now: float) -> dict[str, Any]:
         return {
@@ -42,54 +50,79 @@ class Forecast:
         }
 
 
-class Experience:
-    """What is known of the cost of an experiment's videos: calibrations and former videos.
+class Tale:
+    """What is known of the cost of one kind of videos.
 
     Args:
-        device: the name of the GPU, or processor, that will make them; None where it is not here,
-            and any GPU's numbers are better than none.
+        device: as in `Experience`.
     """
 
-    def __init__(self, experiment: Experiment, recipe: Recipe, device: str | None) -> None:
+    def __init__(self, experiment: Experiment, kind: Kind, device: str | None) -> None:
+        self.kind = kind
         self._experiment = experiment
-        self._subject = Subject.of(experiment, recipe)
         self._device = device
-        self._own = [job for job in measured(experiment, self._subject) if self._fits(job.gpu)]
-        found = find(folder_of(experiment), self._subject)
+        self.own = [job for job in measured(experiment, kind.subject) if self._fits(job.gpu)]
+        found = find(folder_of(experiment), kind.subject)
         self.calibration: Calibration | None = next(
-            (one for one in found if self._fits(one.gpu)), None
+            (one for one in found if self._fits(one.gpu) and one.tells(kind.steps)), None
         )
 
     def _fits(self, device: str) -> bool:
         return self._device in (None, device)
 
-    def peak_memory(self, processes: int) -> PeakMemory | None:
-        """Of one of so many processes on a GPU, where it was calibrated."""
-        if self.calibration is None:
-            return None
-        row = self.calibration.row(processes) or self.calibration.rows[0]
-        if row.peak_gib is None:
-            return None
-        return PeakMemory(round(row.peak_gib, 1), f"calibrated on {self.calibration.gpu}")
-
-    def video_bytes(self) -> int | None:
-        """Mean size of this sweep's last videos, once there are some."""
-        sizes = [job.video_bytes for job in self._own]
-        return sum(sizes) // len(sizes) if len(sizes) >= ENOUGH else None
-
     def pace(self, work: Work, flops: float | None) -> Pace | None:
         """By the best source; None where nothing tells."""
-        if len(self._own) >= ENOUGH and (pace := pace_of_jobs(self._own, work, "this sweep")):
+        if len(self.own) >= ENOUGH and (pace := pace_of_jobs(self.own, work, "this sweep")):
             return pace
         if self.calibration is not None:
             return pace_of_calibration(self.calibration, work)
-        for name, jobs in former_sweeps(self._experiment.run_folder, self._subject):
+        for name, jobs in former_sweeps(self._experiment.run_folder, self.kind.subject):
             fitting: list[Measured] = [job for job in jobs if self._fits(job.gpu)]
             if pace := pace_of_jobs(fitting, work, f"the sweep {name}"):
                 return pace
-        if self._own and (pace := pace_of_jobs(self._own, work, "this sweep")):
+        if self.own and (pace := pace_of_jobs(self.own, work, "this sweep")):
             return pace
         return None if flops is None else pace_of_arithmetic(flops, self._device)
+
+
+class Experience:
+    """What is known of the cost of an experiment's videos: calibrations and former videos.
+
+    Args:
+        kinds: of the videos that are to be made; where there are none any more, of all.
+        device: the name of the GPU, or processor, that will make them; None where it is not here,
+            and any GPU's numbers are better than none.
+    """
+
+    def __init__(self, experiment: Experiment, kinds: Sequence[Kind], device: str | None) -> None:
+        self.tales = [Tale(experiment, kind, device) for kind in kinds]
+
+    def peak_memory(self, processes: int) -> PeakMemory | None:
+        """Of one of so many processes on a GPU, where all kinds were calibrated: the most."""
+        found: list[PeakMemory] = []
+        for tale in self.tales:
+            if tale.calibration is None:
+                return None
+            row = tale.calibration.row(processes) or tale.calibration.rows[0]
+            if row.peak_gib is None:
+                return None
+            source = f"calibrated on {tale.calibration.gpu}"
+            found.append(PeakMemory(round(row.peak_gib, 1), source))
+        return max(found, key=lambda peak: peak.gib, default=None)
+
+    def video_bytes(self) -> int | None:
+        """Mean size of this sweep's last videos, once there are some."""
+        sizes = [job.video_bytes for tale in self.tales for job in tale.own]
+        return sum(sizes) // len(sizes) if len(sizes) >= ENOUGH else None
+
+    def mix(self, jobs_per_group: float) -> Mix | None:
+        """The calibrations of all kinds; None where one of them has none."""
+        shares = [
+            Share(tale.calibration, tale.kind.steps, jobs_per_group, tale.kind.number)
+            for tale in self.tales
+            if tale.calibration is not None
+        ]
+        return Mix(tuple(shares)) if shares and len(shares) == len(self.tales) else None
 
 
 def forecast(
@@ -97,13 +130,12 @@ def forecast(
     experience: Experience,
     estimate: Estimate,
     left: Mapping[str, int],
-    flops: float | None,
+    flops: Flops,
 ) -> Forecast:
     """What making the jobs that are left will cost.
 
     Args:
         left: jobs that are to be made, per category.
-        flops: floating-point operations of a video, where no GPU time was measured.
     """
     work = Work(
         left=left,
@@ -113,7 +145,18 @@ def forecast(
         processes=experiment.placement.processes_per_gpu,
         static=experiment.placement.balance == "static",
     )
-    pace = experience.pace(work, flops)
-    if pace is None:
-        return Forecast(None)
-    return Forecast(cost(work, pace), tuple(advice(work, pace, experience.calibration)))
+    portions: list[Portion] = []
+    unknown: list[str] = []
+    for tale in experience.tales:
+        kind = tale.kind
+        pace = tale.pace(replace(work, steps=kind.steps), flops(kind))
+        if pace is None:
+            unknown.append(kind.name)
+        else:
+            portions.append(Portion(kind.name, kind.number, pace))
+    if unknown or not portions:
+        return Forecast(None, unknown=tuple(unknown))
+    pace = pace_of_all(portions)
+    mix = experience.mix(work.jobs_per_group)
+    shown = portions if work.videos else ()
+    return Forecast(cost(work, pace, shown), tuple(advice(work, pace, mix)))

@@ -15,7 +15,7 @@ from .queue import Queue
 from .run_folder import RunFolder
 
 LOOKED_AT = 40
-"""So many of the videos that a sweep has made last are looked at."""
+"""So many of the videos that a sweep has made last are looked at, of each of its parameters."""
 
 
 def measured(experiment: Experiment, subject: Subject) -> list[Measured]:
@@ -25,7 +25,7 @@ def measured(experiment: Experiment, subject: Subject) -> list[Measured]:
         return []
     queue = Queue(run.queue)
     try:
-        done = queue.last_done(LOOKED_AT)
+        done = queue.last_done(LOOKED_AT, lambda parameters: _has_size(parameters, subject))
     finally:
         queue.close()
     records = [record for job in done if (record := read_sidecar(run.sidecar(job))) is not None]
@@ -62,14 +62,19 @@ def former_sweeps(run: RunFolder, subject: Subject) -> Iterator[tuple[str, list[
 
 def _is_of(record: Mapping[str, Any], subject: Subject) -> bool:
     """Whether a sidecar is of a video that costs what the subject's do, but for its steps."""
-    parameters = record.get("parameters") or {}
-    size = tuple(parameters.get(key) for key in ("width", "height", "num_frames"))
     return (
         record.get("backend") == subject.backend
         and record.get("model_identity") == subject.identity
-        and size == (subject.width, subject.height, subject.num_frames)
-        and (parameters.get("cfg_scale") != 1.0) == subject.guided
+        and _has_size(record.get("parameters") or {}, subject)
         # A video that went on from an earlier attempt's latents took less.
         and not record.get("from_step")
         and "generate" in (record.get("seconds") or {})
+    )
+
+
+def _has_size(parameters: Mapping[str, Any], subject: Subject) -> bool:
+    size = tuple(parameters.get(key) for key in ("width", "height", "num_frames"))
+    return (
+        size == (subject.width, subject.height, subject.num_frames)
+        and (parameters.get("cfg_scale") != 1.0) == subject.guided
     )

@@ -222,14 +222,18 @@ def mean_steps(jobs: Sequence[Job]) -> int:
 
 
 def flops_a_video(
-    backend: Backend[Any], experiment: Experiment, jobs: Sequence[Job]
+    backend: Backend[Any], experiment: Experiment, videos: Sequence[tuple[Mapping[str, Any], int]]
 ) -> float | None:
-    """Floating-point operations of one of these jobs, on average; None where it is not known."""
-    schema, number = type(experiment.generation), number_by_parameters(jobs)
-    known = [(backend.flops(schema.model_validate(own)), n) for own, n in number]
+    """Floating-point operations of one of these videos, on average; None where it is not known.
+
+    Args:
+        videos: how many there are of each of several parameters.
+    """
+    schema = type(experiment.generation)
+    known = [(backend.flops(schema.model_validate(own)), n) for own, n in videos]
     if not known or any(flops is None for flops, _ in known):
         return None
-    return sum((flops or 0.0) * n for flops, n in known) / len(jobs)
+    return sum((flops or 0.0) * n for flops, n in known) / sum(n for _, n in known)
 
 
 def number_by_parameters(jobs: Sequence[Job]) -> list[tuple[dict[str, Any], int]]:

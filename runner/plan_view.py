@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .costs import hours
+from .costs import Pace, hours
 from .drift import Survey
 from .forecast import Forecast
 from .links import linked_line
@@ -70,10 +70,10 @@ def print_plan(planned: Planned, estimate: Estimate, survey: Survey, forecast: F
             fits = "no" if processes * peak.gib > estimate.gpu_memory_gib else "yes"
         table.add_row(str(gpu), str(jobs), str(processes), memory, fits)
     console.print(table)
-    console.print(
-        f"{estimate.sessions} worker sessions, about {size(estimate.disk_bytes)} of disk "
-        f"({estimate.disk_source})"
+    sessions = (
+        "1 worker session" if estimate.sessions == 1 else f"{estimate.sessions} worker sessions"
     )
+    console.print(f"{sessions}, about {size(estimate.disk_bytes)} of disk ({estimate.disk_source})")
     console.print(
         "\n".join(cost_lines(forecast, time.time())), style="dim" if not forecast.cost else None
     )
@@ -106,17 +106,23 @@ def cost_lines(forecast: Forecast, now: float) -> list[str]:
     """Time and GPU-hours with their range, and where the numbers come from."""
     cost = forecast.cost
     if cost is None:
-        return ["time: not known before a video was made; `sweep calibrate` measures it"]
+        those = " and of ".join(filter(None, forecast.unknown))
+        video = f"a video of {those}" if those else "a video"
+        return [f"time: not known before {video} was made; `sweep calibrate` measures it"]
     if not cost.videos:
         return ["nothing is left to make"]
     likely, least, most = cost.hours
     end = time.strftime("%a %H:%M", time.localtime(now + 3600 * likely))
-    return [
+    lines = [
         f"{cost.videos} videos are left: about {hours(3600 * likely)} ({hours(3600 * least)} to "
         f"{hours(3600 * most)}), until {end}; {cost.gpu_hours[0]:.3g} GPU-hours "
         f"({cost.gpu_hours[1]:.3g} to {cost.gpu_hours[2]:.3g})",
-        f"  {cost.gpu_seconds_a_video[0]:.3g} GPU-seconds a video, {cost.source}; loading left out",
     ]
+    portions = [(f"{one.videos} of {one.name}: ", one.pace) for one in cost.portions]
+    for name, pace in portions or [("", Pace(*cost.gpu_seconds_a_video, cost.source))]:
+        lines.append(f"  {name}{pace.seconds:.3g} GPU-seconds a video, {pace.source}")
+    lines[-1] += "; loading left out"
+    return lines
 
 
 def change_line(planned: Planned) -> str:

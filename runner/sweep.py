@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from .damage import drop_damaged_queue, read_former, set_aside
 from .dataset import Dataset, read_dataset
@@ -33,8 +34,8 @@ class Planned:
 
     `stale` are the jobs whose video was made from inputs that have changed since, `made_stale`
     how many of them became so by this plan, and `reasons` what it changed of jobs that were there.
-    `left` are the numbers of those yet to be made, per category, and `linked` the jobs whose
-    video was made elsewhere.
+    `left` are the numbers of those yet to be made, per category, and `left_of` per parameters;
+    `linked` are the jobs whose video was made elsewhere.
     """
 
     run: RunFolder
@@ -46,6 +47,7 @@ class Planned:
     recipe: Recipe
     stale: tuple[Job, ...]
     left: dict[str, int]
+    left_of: tuple[tuple[Mapping[str, Any], int], ...]
     made_stale: int
     reasons: tuple[str, ...]
     linked: tuple[Linked, ...]
@@ -125,6 +127,7 @@ def plan_sweep(
     formerly = [old for old, _ in changed]
     linked = link_made(run, queue, manifest, formerly) if experiment.reuse else []
     left = queue.left({JobState.PENDING, JobState.RUNNING})
+    left_of = queue.left_of({JobState.PENDING, JobState.RUNNING})
     queue.close()
     return Planned(
         run=run,
@@ -136,6 +139,7 @@ def plan_sweep(
         recipe=recipe,
         stale=tuple(job for job in manifest.jobs if job.id in stale) if stale else (),
         left=left,
+        left_of=tuple(left_of),
         made_stale=sum(job.id in stale for _, job in changed),
         reasons=tuple(reasons(changed)),
         linked=tuple(linked),

@@ -90,3 +90,69 @@ def test_where_no_more_fit_the_last_number_is_noted(project: Project) -> None:
     (variant,) = found["variants"]
     assert [row["processes"] for row in variant["rows"]] == [1]
     assert variant["full"] == 3
+
+
+METHOD = """
+import shutil, time
+
+def load(settings):
+    globals().update(settings)
+
+def generate(job, path):
+    time.sleep(seconds)
+    shutil.copyfile(job.reference, path)
+"""
+
+
+def test_each_method_of_ones_own_is_measured_and_counted_by_itself(project: Project) -> None:
+    """A script's steps need not be the denoising's, so whole videos are measured of each; and
+    what is left costs what the videos of each have taken."""
+    (project.root / "method.py").write_text(METHOD)
+    seconds = {"quick": 0.1, "slow": 0.7}
+    methods = {
+        name: {"file": "method.py", "settings": {"seconds": value}}
+        for name, value in seconds.items()
+    }
+    sweep: dict[str, Any] = {
+        "backend": "script",
+        "model": {"methods": methods},
+        "axes": {"method": [*methods]},
+        "placement": {"gpus": [0], "processes_per_gpu": 1},
+    }
+    project.write(**sweep)
+    one = ("calibrate", "experiments/x.yaml", "--processes", "1")
+    wrong = project.sweep(*one, "--steps", "2")
+    assert wrong.status == 2
+    assert "leave --steps away" in wrong.err
+    found = answer(project, *one)
+    assert [variant["kind"] for variant in found["variants"]] == ["method=quick", "method=slow"]
+    for variant, value in zip(found["variants"], seconds.values(), strict=True):
+        (row,) = variant["rows"]
+        assert row["step"] == 0
+        assert value <= row["rest"] < value + 0.3
+    assert found["best"]["processes_per_gpu"] == 1
+
+    def told(source: str) -> dict[str, Any]:
+        cost: dict[str, Any] = answer(project, "plan", "experiments/x.yaml")["cost"]
+        assert [kind["name"] for kind in cost["kinds"]] == ["method=quick", "method=slow"]
+        for kind, value in zip(cost["kinds"], seconds.values(), strict=True):
+            assert source in kind["source"]
+            assert value <= kind["gpu_seconds_a_video"]["likely"] < value + 0.3
+        return cost
+
+    assert told("calibrated on")["videos_left"] == 12
+    assert project.sweep("launch", "x", "--on", "local", "--wait").status == 0
+    project.write(**sweep, seeds=[1, 2], exclude=[{"method": "slow", "seed": 2, "prompt": 0}])
+    cost = told("videos of this sweep")
+    assert [kind["videos_left"] for kind in cost["kinds"]] == [6, 3]
+    # Another sweep learns from this one, of the method that is the same.
+    for path in (project.root / "results" / ".calibrations").iterdir():
+        path.unlink()
+    methods["slow"]["settings"] = {"seconds": 0.8}
+    project.write(**sweep, name="y", seeds=[7])
+    planned = project.call("plan", "experiments/x.yaml")
+    assert "time: not known before a video of method=slow was made" in planned.out
+    project.write(**{**sweep, "axes": {"method": ["quick"]}}, name="z", seeds=[7])
+    cost = answer(project, "plan", "experiments/x.yaml")["cost"]
+    assert "videos of the sweep x" in cost["source"]
+    assert cost["kinds"] == []

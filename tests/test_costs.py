@@ -10,14 +10,16 @@ from hypothesis import strategies as st
 
 from runner.backends import Generation
 from runner.backends.wan.memory import Weights, denoising_flops
-from runner.calibration import Calibration, Row, Subject, find, save
+from runner.calibration import Calibration, Mix, Row, Share, Subject, find, save
 from runner.costs import (
     Measured,
     Pace,
+    Portion,
     Work,
     advice,
     cost,
     makespan,
+    pace_of_all,
     pace_of_arithmetic,
     pace_of_calibration,
     pace_of_jobs,
@@ -40,6 +42,10 @@ def row(processes: int, step: float) -> Row:
 
 def calibration(*rows: Row, full: int | None = None) -> Calibration:
     return Calibration(SUBJECT, "NVIDIA H200", 1.0, 4, rows, full)
+
+
+def mix(*calibrations: Calibration) -> Mix:
+    return Mix(tuple(Share(one, 50, 10, 100) for one in calibrations))
 
 
 def test_a_calibration_tells_seconds_from_a_few_steps() -> None:
@@ -108,14 +114,25 @@ def test_pinned_categories_are_said_to_waste_gpus_and_by_how_much() -> None:
 def test_a_better_number_of_processes_is_named() -> None:
     measured = calibration(row(1, 6.5), row(2, 14.6))
     two = work(processes=2)
-    (line,) = advice(two, pace_of_calibration(measured, two), measured)
+    (line,) = advice(two, pace_of_calibration(measured, two), mix(measured))
     assert "processes_per_gpu=1 makes 11% more videos an hour than 2" in line
-    assert advice(work(), pace_of_calibration(measured, work()), measured) == []
+    assert advice(work(), pace_of_calibration(measured, work()), mix(measured)) == []
+
+
+def test_the_best_number_of_processes_is_that_of_all_kinds_together() -> None:
+    """Two help the quick method by a little and harm the slow one by much."""
+    quick, slow = calibration(row(1, 0.2), row(2, 0.3)), calibration(row(1, 6.5), row(2, 14.6))
+    assert (mix(quick).best, mix(slow).best) == (2, 1)
+    both = mix(quick, slow)
+    assert both.best == 1
+    hours = [1 / mix(one).videos_per_hour(1) for one in (quick, slow)]
+    assert both.videos_per_hour(1) == pytest.approx(2 / sum(hours))
+    assert mix(quick, calibration(row(3, 1))).best is None
 
 
 def test_processes_that_did_not_fit_are_named() -> None:
     measured = calibration(row(1, 6.5), full=2)
-    lines = advice(work(processes=2), Pace(1, 1, 1, ""), measured)
+    lines = advice(work(processes=2), Pace(1, 1, 1, ""), mix(measured))
     assert any("did not fit the memory of NVIDIA H200" in line for line in lines)
 
 
@@ -142,6 +159,15 @@ def test_stealing_never_takes_longer_than_pinning(
     steal, static = (makespan(one, seconds) for one in both)
     assert steal <= static * (1 + 1e-9)
     assert steal >= sum(left.values()) * seconds / gpus * (1 - 1e-9)
+
+
+def test_several_kinds_cost_what_they_cost_together() -> None:
+    portions = [Portion("a", 30, Pace(1, 1, 1, "x")), Portion("b", 10, Pace(9, 5, 13, "y"))]
+    pace = pace_of_all(portions)
+    assert pace == Pace(3, 2, 4, "x; y")
+    told = cost(work(left={"c": 40}), pace, portions).to_json(0)
+    assert [one["videos_left"] for one in told["kinds"]] == [30, 10]
+    assert told["gpu_hours"]["likely"] == pytest.approx(120 / 3600, abs=1e-6)
 
 
 def test_nothing_left_costs_nothing() -> None:

@@ -138,6 +138,8 @@ class Backend(ABC, Generic[SettingsT]):
     the other."""
     imports: ClassVar[tuple[str, ...]] = ()
     """Top-level packages that a worker of this backend needs beyond the core's."""
+    steps_are_denoising: ClassVar[bool] = True
+    """Whether a video with twice the `num_inference_steps` takes twice as long for these."""
     prompt_tokens: ClassVar[int | None] = None
     """So many tokens of a prompt are read, the end mark among them; None where all are."""
 
@@ -169,6 +171,11 @@ class Backend(ABC, Generic[SettingsT]):
             UserError: the parameters ask for a model that there is not.
         """
         return identity
+
+    def settings_of(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """The settings, as JSON has them, that hold for a job of these parameters: all of them,
+        unless a backend has several models."""
+        return self.settings.model_dump(mode="json")
 
     def model_files(self) -> list[dict[str, Any]]:
         """The files behind `identity()["weights"]`, for the record of a video and to say which

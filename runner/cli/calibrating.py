@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 @click.option("--gpu", type=click.IntRange(min=0), help="On this GPU; default: the first.")
 @click.option(
-    "--steps", default=4, show_default=True, type=click.IntRange(min=2), help="Of each video."
+    "--steps",
+    type=click.IntRange(min=2),
+    help="Of each video; default: 4, or all of them where the method is a script.",
 )
 @click.option(
     "--processes",
@@ -39,7 +41,7 @@ def calibrate(
     experiment: Path,
     overrides: tuple[str, ...],
     gpu: int | None,
-    steps: int,
+    steps: int | None,
     processes: str | None,
     tried: tuple[str, ...],
     as_json: bool,
@@ -65,7 +67,9 @@ def calibrate(
         say(f"calibrating{f' with {setting}' if setting else ''}: {_what(trial)}")
         words = (*overrides, *((setting,) if setting else ()))
         variants.append(
-            measure_variant(experiment, words, setting, trial, lambda row: say(line(row)))
+            measure_variant(
+                experiment, words, setting, trial, lambda kind, row: say(line(kind, row))
+            )
         )
     best = best_of(variants)
     if as_json:
@@ -75,7 +79,8 @@ def calibrate(
 
 
 def _what(trial: Trial) -> str:
-    return f"{trial.steps} steps a video on GPU {trial.gpu}"
+    steps = "" if trial.steps is None else f"{trial.steps} steps a video "
+    return f"{steps}on GPU {trial.gpu}"
 
 
 def _gpu(experiment: Path, overrides: tuple[str, ...], wanted: int | None) -> int:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ..terminal import print_json, say
 from .options import here_option, json_option, settle_here, skip_option
+
+if TYPE_CHECKING:
+    from ..kinds import Kind
 
 
 @click.command(short_help="Expand an experiment, and say what it will take.")
@@ -33,7 +37,8 @@ def plan(
     from ..drift import Now, survey
     from ..forecast import Experience, forecast
     from ..gpus import Wish, find_gpus, likely_gpus, processor_name
-    from ..plan import estimate, flops_a_video, model_problems, peak_memory
+    from ..kinds import kinds_of
+    from ..plan import estimate, flops_a_video, model_problems, number_by_parameters, peak_memory
     from ..plan_view import plan_json, print_plan
     from ..runs import live_slots
     from ..sweep import plan_sweep
@@ -47,17 +52,25 @@ def plan(
     own = frozenset(slot.gpu for slot in live_slots(planned.run))
     choice = likely_gpus(Wish(placement.gpus, f"{experiment}: placement.gpus", own=own), gpus)
     backend = planned.experiment.make_backend()
-    flops = None
-    if placement.device != "cpu":
-        flops = flops_a_video(backend, planned.experiment, planned.manifest.jobs)
+    kinds = kinds_of(
+        planned.experiment,
+        planned.recipe,
+        planned.left_of or number_by_parameters(planned.manifest.jobs),
+    )
+
+    def flops(kind: Kind) -> float | None:
+        if placement.device == "cpu":
+            return None
+        return flops_a_video(backend, planned.experiment, kind.videos)
+
     device: str | None
     if gpus and placement.device != "cpu":
         # Numbers may be another machine's: the GPUs here are the best guess then.
         device = next((gpu.name for gpu in gpus if gpu.number in choice.numbers), gpus[0].name)
     else:
         # A model too large for this machine waits for GPUs that are not here.
-        device = None if flops else processor_name()
-    experience = Experience(planned.experiment, planned.recipe, device)
+        device = None if any(map(flops, kinds)) else processor_name()
+    experience = Experience(planned.experiment, kinds, device)
     result = estimate(
         planned.experiment,
         planned.manifest.jobs,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -188,12 +188,36 @@ class Questions:
         with read(self._engine) as connection:
             return [_row(row) for row in connection.execute(query)]
 
-    def last_done(self, number: int) -> list[Job]:
-        """The jobs done last, newest first."""
+    def left_of(self, states: Collection[JobState]) -> list[tuple[Mapping[str, Any], int]]:
+        """How many jobs of these states there are of each of the parameters that they share."""
+        query = (
+            sa.select(jobs.c.parameters, sa.func.count())
+            .where(jobs.c.state.in_([state.value for state in states]))
+            .group_by(jobs.c.parameters)
+            .order_by(sa.func.min(jobs.c.position))
+        )
+        with read(self._engine) as connection:
+            parameters = shared_parameters(connection)
+            return [(parameters[key], number) for key, number in connection.execute(query).all()]
+
+    def last_done(
+        self, number: int, fits: Callable[[Mapping[str, Any]], bool] | None = None
+    ) -> list[Job]:
+        """The jobs done last, newest first.
+
+        Args:
+            fits: of these parameters only, and of each of them as many.
+        """
         query = whole_jobs.where(
             jobs.c.state == JobState.DONE.value, jobs.c.finished_at.is_not(None)
         )
         with read(self._engine) as connection:
+            if fits is not None:
+                keys = [key for key, own in shared_parameters(connection).items() if fits(own)]
+                query = query.where(jobs.c.parameters.in_(keys))
+                if len(keys) > 1:
+                    query = query.where(jobs.c.id.in_(_last_of_each(keys, number)))
+                    number *= len(keys)
             rows = connection.execute(query.order_by(jobs.c.finished_at.desc()).limit(number))
             return [job_of(row) for row in rows.all()]
 
@@ -227,6 +251,22 @@ class Questions:
                 ]
                 query = query.where(jobs.c.parameters.in_(keys))
             return [_row(row) for row in connection.execute(query)]
+
+
+def _last_of_each(keys: Collection[int], number: int) -> sa.Select[tuple[str]]:
+    """The ids of the jobs done last of each of these parameters."""
+    ranked = (
+        sa.select(
+            jobs.c.id,
+            sa.func.row_number()
+            .over(partition_by=jobs.c.parameters, order_by=jobs.c.finished_at.desc())
+            .label("place"),
+        )
+        .where(jobs.c.state == JobState.DONE.value, jobs.c.finished_at.is_not(None))
+        .where(jobs.c.parameters.in_(keys))
+        .subquery()
+    )
+    return sa.select(ranked.c.id).where(ranked.c.place <= number)
 
 
 def _row(row: Any) -> JobRow:

@@ -434,7 +434,7 @@ class Worker:
         making = self._generating
         assert making is not None
         if steps:
-            making.step()
+            making.step(steps)
         if self.stop.is_asked:
             raise Interrupted
         if making.is_lost:

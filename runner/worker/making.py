@@ -58,6 +58,8 @@ class Making:
     waits: bool = False
     begun: float = field(default_factory=time.monotonic)
     touched: float = field(default_factory=time.monotonic)
+    steps: int = 0
+    """Of how many steps the backend speaks."""
     _step_times: list[float] = field(default_factory=list)
 
     @property
@@ -68,16 +70,19 @@ class Making:
         """Note a sign of life: a step, or a new stage."""
         self.touched = time.monotonic()
 
-    def step(self) -> None:
-        """Note a step that was made."""
+    def step(self, steps: int) -> None:
+        """Note a step that was made, of so many."""
         self.touch()
+        self.steps = steps
         self._step_times.append(self.touched)
 
     @property
     def seconds_per_step(self) -> float | None:
-        """From the first step to the last, on average; None where there were fewer than two."""
+        """From the first step to the last, on average; None where there were fewer than two, or
+        where they are others than those of `num_inference_steps`."""
         times = self._step_times
-        return None if len(times) < 2 else (times[-1] - times[0]) / (len(times) - 1)
+        is_other = self.steps != self.job.parameters.get("num_inference_steps")
+        return None if len(times) < 2 or is_other else (times[-1] - times[0]) / (len(times) - 1)
 
     @property
     def lasted(self) -> float:

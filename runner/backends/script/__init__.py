@@ -43,6 +43,7 @@ class ScriptBackend(Backend[ScriptSettings]):
     settings_type = ScriptSettings
     generation_type = ScriptGeneration
     costly_axis = "method"
+    steps_are_denoising = False
     recipe = 1
 
     def __init__(self, settings: ScriptSettings, root: Path) -> None:
@@ -77,6 +78,10 @@ class ScriptBackend(Backend[ScriptSettings]):
             )
         own: Mapping[str, Any] = methods[name]
         return own
+
+    def settings_of(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        own = self.settings.methods.get(str(parameters.get("method")), self.settings)
+        return Method.model_dump(own, mode="json", include=set(Method.model_fields))
 
     def model_files(self) -> list[dict[str, Any]]:
         """The script, by its name, and every file of `model.files`, by its path under its name
