@@ -15,7 +15,7 @@ from pydantic_core import PydanticUndefined
 from runner.backends import NAMES, Section, backend_class
 from runner.backends.fake import Fault
 from runner.experiment import Dataset, Experiment, Limits, Output, Placement, Retries
-from runner.schema import WRITTEN_BY_PLAN, experiment_schema
+from runner.schema import experiment_schema
 
 DOCS = Path(__file__).resolve().parent
 SCHEMA, REFERENCE = DOCS / "experiment.schema.json", DOCS / "experiment.md"
@@ -96,7 +96,7 @@ def schema_text() -> str:
 
 
 def _sections() -> Iterator[str]:
-    yield from _table("Keys", Experiment, "", WRITTEN_BY_PLAN)
+    yield from _table("Keys", Experiment, "", ("overrides",))
     for name, model in (
         ("dataset", Dataset),
         ("placement", Placement),

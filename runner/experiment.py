@@ -26,7 +26,7 @@ from .mistakes import describe, shown
 from .overrides import apply_override, merged_overrides
 from .rules import Cut, check_rules
 from .run_folder import NAME, RESERVED, RunFolder
-from .yaml_file import read_yaml
+from .yaml_file import read_yaml, schema_line
 
 
 class Dataset(Section):
@@ -283,7 +283,8 @@ class Experiment(Section):
         """The resolved experiment as YAML that means the same when it lies in `folder`."""
         values = {**self.model_dump(mode="json"), **self._own}
         values["project"] = os.path.relpath(self._root, folder.resolve())
-        return yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
+        text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=100)
+        return schema_line(folder) + text
 
     def differences(self, other: Experiment) -> list[str]:
         """Each key whose value differs, as `key: other's value -> own value`."""

@@ -12,7 +12,6 @@ from .backends import NAMES, backend_class
 from .experiment import Experiment
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
-WRITTEN_BY_PLAN = ("overrides",)
 OF_A_BACKEND = ("model", "generation", "axes")
 DEFAULT_BACKEND = "wan"
 
@@ -21,8 +20,6 @@ def experiment_schema() -> dict[str, Any]:
     """The schema as JSON."""
     whole = Experiment.model_json_schema()
     properties, definitions = whole["properties"], whole["$defs"]
-    for name in WRITTEN_BY_PLAN:
-        del properties[name]
     for name in OF_A_BACKEND:
         properties[name] = {"description": properties[name].get("description", "the backend's own")}
     properties["backend"] |= {"enum": list(NAMES)}

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from .errors import UserError
+from .plain_text import printable
+
+SCHEMA = Path(__file__).resolve().parents[1] / "docs" / "experiment.schema.json"
+"""The experiment file's, as published; an installation without the repository has none."""
 
 
 class UniqueKeyLoader(yaml.SafeLoader):
@@ -54,3 +59,12 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise UserError(f"{path}: must be a mapping of keys such as name:, dataset:, seeds:")
     return values
+
+
+def schema_line(folder: Path) -> str:
+    """The first line of an experiment file in that folder, by which editors complete and check
+    it; "" where the schema is not here."""
+    if not SCHEMA.is_file():
+        return ""
+    path = Path(os.path.relpath(SCHEMA, folder.resolve())).as_posix()
+    return printable(f"# yaml-language-server: $schema={path}") + "\n"

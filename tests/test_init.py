@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 import yaml
@@ -15,11 +16,13 @@ from conftest import Finished, write_clip
 from conftest import run_here as run
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 
 from runner.backends.wan.tiny import tiny_checkpoint
 from runner.experiment import load_experiment
 from runner.proposal.former_config import read_config
 from runner.proposal.shape import WAN, propose_shape
+from runner.schema import experiment_schema
 from runner.video import VideoInfo, frames_available, write_video
 
 CONFIG = {
@@ -58,6 +61,7 @@ def make_original(root: Path) -> None:
 def written(root: Path, name: str = "my") -> dict[str, Any]:
     text = (root / "experiments" / f"{name}.yaml").read_text(encoding="utf-8")
     values: dict[str, Any] = yaml.safe_load(text)
+    jsonschema.validate(values, experiment_schema(), jsonschema.Draft202012Validator)
     return values
 
 
@@ -161,6 +165,10 @@ def test_clips_without_folders(tmp_path: Path) -> None:
     made = init(tmp_path, "--videos", "clips 片段", "--prompts", "p.csv")
     assert made.status == 0, made.err
     assert written(tmp_path)["dataset"]["categories"] == ["clips 片段"]
+    text = (tmp_path / "experiments" / "my.yaml").read_text(encoding="utf-8")
+    # A comment stands in its column, whatever the width of what is before it.
+    (line,) = (line for line in text.splitlines() if line.startswith("  videos: "))
+    assert cell_len(line.partition("# ")[0]) == 36
     assert planned(tmp_path)["jobs_per_category"] == {"clips 片段": 2}
 
 

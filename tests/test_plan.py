@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import time
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from conftest import Project, write_clip
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 
 from runner.expansion import number_prompts
 from runner.fingerprint import Recipe
@@ -175,6 +177,25 @@ def test_dry_run_prints_sessions_arguments_and_environment(project: Project) -> 
     assert commands[0]["argv"][1:3] == ["-m", "runner.slot"]
     assert "PATH" in commands[0]["environment"]
     assert project.progress()["workers"] == []
+
+
+def test_tables_line_up_with_wide_characters(project: Project) -> None:
+    """A Chinese character takes two columns of a terminal."""
+    shutil.rmtree(project.root / "videos")
+    project.add_clips({"镜头运动（上仰）": {"甲": ["一"]}, "b": {"c": ["one", "two"]}})
+    planned = project.call("plan", "experiments/x.yaml").out.splitlines()
+    asked = project.call("progress", "x").out.splitlines()
+    for lines, mark in ((planned, "│"), (asked, "░")):
+        rows = [
+            line for line in lines if "镜头运动（上仰）" in line or line.strip("│ ")[:2] == "b "
+        ]
+        assert len(rows) == 2, lines
+        # From the start of a line to each border, or to the bar.
+        places = {
+            tuple(cell_len(row[:at]) for at, character in enumerate(row) if character == mark)[:3]
+            for row in rows
+        }
+        assert len(places) == 1, rows
 
 
 def test_plan_is_quick_and_needs_no_torch(project: Project) -> None:

@@ -46,6 +46,16 @@ def test_it_is_a_schema_and_every_tracked_experiment_fits() -> None:
         assert refusals(yaml.safe_load(path.read_text(encoding="utf-8"))) == [], path
 
 
+def test_the_file_that_plan_writes_names_its_schema_and_fits(project: Project) -> None:
+    project.write(axes={"cfg_scale": [3, 5]}, retries=2)
+    assert project.call("plan", "experiments/x.yaml", "seeds=[1, 2]").status == 0
+    text = project.run_folder.experiment.read_text(encoding="utf-8")
+    line, _, rest = text.partition("\n")
+    name = line.removeprefix("# yaml-language-server: $schema=")
+    assert (project.run_folder.path / name).samefile(make_reference.SCHEMA)
+    assert refusals(yaml.safe_load(rest)) == []
+
+
 CHANGES: list[tuple[str, Any, bool]] = [
     ("seeds", [1, 2], True),
     ("seeds", "many", False),

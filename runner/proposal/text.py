@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
+from rich.cells import cell_len
 
 from ..backends import Section, backend_class
 from ..experiment import Experiment
 from ..plain_text import printable
+from ..yaml_file import schema_line
 from . import Proposal
 
-SCHEMA = Path(__file__).resolve().parents[2] / "docs" / "experiment.schema.json"
 COLUMN = 36
 WIDTH = 100
 NOT_A_PERSONS = ("project", "overrides")
@@ -44,7 +44,7 @@ def experiment_text(name: str, proposal: Proposal, file: Path) -> str:
     backend = backend_class("wan")
     sections = {"model": backend.settings_type, "generation": backend.generation_type}
     values = {"name": name, "backend": "wan", **proposal.values}
-    lines = [*head(name, proposal, file), ""]
+    lines = [*head(name, proposal), ""]
     # A section stands by itself; keys without one stand together.
     for key in Experiment.model_fields:
         if key in NOT_A_PERSONS:
@@ -61,12 +61,10 @@ def experiment_text(name: str, proposal: Proposal, file: Path) -> str:
         lines += line(f"{key}:", comment_of(key, Experiment, key, {}), 0, used=used)
         for dotted, own in zip(inner, section.model_fields, strict=True):
             lines += entry(dotted, own, values, proposal.notes, section, indent=2, used=used)
-    return "\n".join(lines) + "\n"
+    return schema_line(file.absolute().parent) + "\n".join(lines) + "\n"
 
 
-def head(name: str, proposal: Proposal, file: Path) -> Iterator[str]:
-    schema = os.path.relpath(SCHEMA, file.absolute().parent)
-    yield printable(f"# yaml-language-server: $schema={Path(schema).as_posix()}")
+def head(name: str, proposal: Proposal) -> Iterator[str]:
     clips, videos = proposal.clips, proposal.videos
     yield printable(
         f"# {name}: {clips} clips in {len(proposal.categories)} categories, {proposal.prompts} "
@@ -101,8 +99,9 @@ def line(
     mark = "# " + " " * indent if not used else " " * indent + "# "
     text = (mark if off or not used else " " * indent) + text
     comment = printable(comment)
-    if len(text) < COLUMN and COLUMN + 2 + len(comment) <= WIDTH:
-        yield f"{text:<{COLUMN}}# {comment}"
+    wide = cell_len(text)
+    if wide < COLUMN and COLUMN + 2 + cell_len(comment) <= WIDTH:
+        yield f"{text}{' ' * (COLUMN - wide)}# {comment}"
         return
     # Not to be taken for a key behind a #, whatever it begins with.
     above = "## " if not used else " " * indent + "## "
