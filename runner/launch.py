@@ -290,8 +290,10 @@ def prioritise(experiment: Experiment, queue: Queue, axis: str | None) -> None:
         axis = backend_class(experiment.backend).costly_axis
         if axis not in experiment.axes or queue.priority_axis() is not None:
             return
+    if axis == "prompt":
+        orders["prompt"] = sorted({point.prompt for point in queue.points()})
     if axis not in orders:
-        raise UserError(f"--priority {axis}: must be one of {', '.join(orders)}")
+        raise UserError(f"--priority {axis}: must be one of {', '.join(['prompt', *orders])}")
     queue.prioritise(axis, orders[axis])
 
 

@@ -19,10 +19,14 @@ import pytest
 from conftest import Project, wait_for, write_clip
 
 from runner.attempts import read_attempts
+from runner.experiment import load_experiment
+from runner.launch import prioritise
 from runner.launchers import NAMES as LAUNCHERS
 from runner.placement import Slot
 from runner.processes import ProcessId
 from runner.publish import read_sidecar
+from runner.queue import Queue
+from runner.queue.claim_order import Taste
 from runner.runs import live_slots
 from runner.slot import supervisor
 
@@ -428,6 +432,20 @@ def test_priority_finishes_one_seed_before_the_next(project: Project) -> None:
     seed_of = {job["id"]: int(job["seed"]) for job in jobs(project)}
     done = [seed_of[a["job"]] for a in read_attempts(project.run_folder.attempts)]
     assert done == [7] * ALL + [3] * ALL
+
+
+def test_the_first_prompts_may_come_first(project: Project) -> None:
+    """`--priority prompt`: a look at every clip before its other prompts are made."""
+    project.write()
+    assert project.call("plan", "experiments/x.yaml").status == 0
+    queue = Queue(project.run_folder.queue)
+    prioritise(load_experiment(project.run_folder.experiment), queue, "prompt")
+    taste, claimed = Taste(), []
+    while (claim := queue.claim(Slot(0, 0), ProcessId.own(), taste, time.time())) is not None:
+        claimed.append(claim.job.prompt)
+    queue.close()
+    assert claimed == sorted(claimed)
+    assert len(claimed) == ALL
 
 
 def test_static_without_its_gpu_is_an_error_and_not_a_wait(project: Project) -> None:

@@ -74,7 +74,8 @@ _START_OPTIONS = (
     click.option(
         "--priority",
         metavar="AXIS",
-        help="Finish one category, one seed or one value of a parameter axis before the next.",
+        help="Finish one category, prompt number, seed or value of a parameter axis before the "
+        "next.",
     ),
     click.option(
         "--on", default="tmux", show_default=True, help="Launcher: tmux, or local (detached)."
