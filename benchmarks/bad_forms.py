@@ -166,7 +166,9 @@ ANY = frozenset({0, 1, 2})
 
 def forms(seed: int, number: int) -> Iterator[Form]:
     """So many forms, the families in turn; the same ones for the same seed."""
+    families: tuple[Callable[[random.Random], Form], ...]
     families = (values, texts, prompts, prompt_texts, overrides, commands, clips, run_folders)
+    families += (init_prompts, init_configs, init_folders, doctors)
     for place in range(number):
         yield families[place % len(families)](random.Random(f"{seed} {place}"))
 
@@ -447,6 +449,132 @@ def run_folders(rng: random.Random) -> Form:
             path.mkdir()
 
     return Form("run folders", f"{kind} {name}: {' '.join(words)}", words, ANY, damage)
+
+
+CSV = "category,video,prompt\nc,a,one\nc,a,一\nc,-b,two\n类 别,v🎬,three\n"
+CONFIG: dict[str, Any] = {
+    "model_path": "models/none",
+    "video_dir": "videos",
+    "prompt_file": "prompts.json",
+    "seeds": [1, 2],
+    "generation": {"num_frames": 9, "fps": 15, "cfg_scale": 5.0, "resolution": "112x64"},
+    "gpu_assignment": {"c": 0, "类 别": [1]},
+    "num_gpus": 2,
+}
+
+
+def init_prompts(rng: random.Random) -> Form:
+    """A prompt file of any form, damaged, from which an experiment is to be made."""
+    suffix = rng.choice([".json", ".yaml", ".csv", ".tsv", ".txt", ".md", ""])
+    text = json.dumps(PROMPTS, ensure_ascii=False, indent=1)
+    if suffix in (".csv", ".tsv"):
+        text = CSV.replace(",", "\t") if suffix == ".tsv" else CSV
+    content, what = _damaged(text, rng)
+    right = ANY
+    try:
+        if suffix == ".json":
+            json.loads(content.decode("utf-8-sig"))
+        content.decode("utf-8")
+    except (ValueError, RecursionError):
+        right = WRONG
+    named = rng.random() < 0.8
+    words = ("init", "new", "--videos", "videos", *(("--prompts", f"p{suffix}") if named else ()))
+    return Form(
+        "init: prompts",
+        f"{suffix} {what}{'' if named else ', not named'}",
+        words,
+        right if named else ANY,
+        lambda root: (root / f"p{suffix}").write_bytes(content),
+    )
+
+
+def init_configs(rng: random.Random) -> Form:
+    """Another script's settings, with odd values or a damaged text."""
+    made = json.loads(json.dumps(CONFIG))
+    right = ANY
+    if rng.random() < 0.6:
+        path = rng.choice(list(_keys(made)))
+        section = made
+        for name in path[:-1]:
+            section = section[name]
+        section[path[-1]] = value = rng.choice(ODD)
+        content, what = json.dumps(made).encode(), f"{'.'.join(path)} = {value!r:.60}"
+    else:
+        content, what = _damaged(json.dumps(made, ensure_ascii=False, indent=1), rng)
+        try:
+            if not isinstance(json.loads(content.decode("utf-8-sig")), dict):
+                right = WRONG
+        except (ValueError, RecursionError):
+            right = WRONG
+    words = ["init", "new", "--config", "config.json"]
+    words += rng.choice([[], ["--videos", "videos"], ["--json"], ["--checkpoint", "tiny"]])
+    return Form(
+        "init: another script's settings",
+        what,
+        tuple(words),
+        right,
+        lambda root: (root / "config.json").write_bytes(content),
+    )
+
+
+def init_folders(rng: random.Random) -> Form:
+    """Clips in a folder of an awkward shape, or words that name none."""
+    kind = rng.choice(
+        ["file", "gone", "empty", "deep", "flat", "odd name", "reserved", "noise", "mixed", "name"]
+    )
+    name = rng.choice(["", "-x", "a/b", "..", "名字", "x" * 200, "a b", ".a"])
+    words = ["init", "new", "--videos", "videos", "--prompts", "prompts.json"]
+    right = ANY
+    if kind == "gone":
+        words[3], right = rng.choice(["nowhere", "", "/dev/null", "a\nb", "x" * 5000]), WRONG
+    elif kind in ("file", "empty"):
+        right = WRONG
+    elif kind == "name":
+        words[1], right = name, WRONG
+
+    def damage(root: Path) -> None:
+        videos = root / "videos"
+        clip = (videos / "c" / "a.mp4").read_bytes()
+        if kind in ("file", "empty"):
+            shutil.rmtree(videos)
+            if kind == "file":
+                videos.write_bytes(clip)
+            else:
+                videos.mkdir()
+        elif kind == "deep":
+            (videos / "c" / "d" / "e").mkdir(parents=True)
+            (videos / "c" / "d" / "e" / "a.mp4").write_bytes(clip)
+        elif kind in ("flat", "mixed"):
+            (videos / "loose.mp4").write_bytes(clip)
+            if kind == "flat":
+                shutil.rmtree(videos / "类 别")
+                shutil.rmtree(videos / "c")
+        elif kind == "odd name":
+            for text in (b"\xff\xfe", b"a\nb", "👩‍👩‍👧".encode(), b"#", b"* &a"):
+                (Path(os.fsdecode(os.fsencode(videos) + b"/" + text))).mkdir()
+                (Path(os.fsdecode(os.fsencode(videos) + b"/" + text)) / "a.mp4").write_bytes(clip)
+        elif kind == "reserved":
+            (videos / "c").rename(videos / rng.choice(["logs", "report", ".c"]))
+        elif kind == "noise":
+            for path in videos.rglob("*.mp4"):
+                path.write_bytes(random.Random(path.name).randbytes(5000))
+
+    return Form(
+        "init: folders", f"{kind}: {words[1]!r} {words[3]!r:.40}", tuple(words), right, damage
+    )
+
+
+def doctors(rng: random.Random) -> Form:
+    """`sweep doctor` on what is wrong: it says so in its table, with status 1, and never falls."""
+    base = rng.choice([values, texts, prompts, prompt_texts, clips, run_folders])(rng)
+    words: tuple[str, ...] = ("doctor", "experiments/x.yaml")
+    if base.family == "run folders":
+        words = ("doctor", "x")
+    if rng.random() < 0.3:
+        words = (*words, "--json")
+    # A run folder that has lost its experiment cannot be examined.
+    right = ANY if words[1] == "x" else frozenset({0, 1})
+    return Form("doctor", f"{base.family}: {base.what}", words, right, base.damage)
 
 
 def _plan(root: Path) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from bad_forms import Form, forms, make_base, run_form, run_here
 
-EACH = 8
-FAMILIES = 8
+EACH = 6
+FAMILIES = 12
 FORMS = list(forms(4, EACH * FAMILIES))
 
 
