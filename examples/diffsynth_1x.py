@@ -4,7 +4,7 @@ diffsynth 1.x cannot be installed beside the diffsynth 2.x of the built-in backe
 environment of its own, whose Python is `model.interpreter`:
 
     python3.10 -m venv ~/envs/diffsynth1
-    ~/envs/diffsynth1/bin/pip install 'diffsynth<2' torch imageio[ffmpeg]
+    ~/envs/diffsynth1/bin/pip install diffsynth==1.1.7
 
     model:
       file: examples/diffsynth_1x.py
@@ -17,7 +17,9 @@ environment of its own, whose Python is `model.interpreter`:
       denoising_strength: 0.8
       negative_prompt: "..."
 
-It was written against the published examples of diffsynth 1.1 and needs a GPU.
+1.1.7 names the transformers release that it works with; 1.1.8 and 1.1.9 take any, and do not import
+with the newest. It was run through 1.1.7's own pipeline on a processor, with small models of
+random numbers in the place of the weights; with the real ones it needs a GPU, and was not run.
 """
 
 from __future__ import annotations

@@ -234,6 +234,77 @@ def test_the_example_runs_and_follows_its_reference(project: Project) -> None:
     assert abs(made - mirrored).mean() < 0.5 * abs(made - reference).mean()
 
 
+DIFFSYNTH = """
+import json, shutil
+
+def told(**values):
+    with open("told.jsonl", "a") as file:
+        file.write(json.dumps(values, default=str) + "\\n")
+
+class ModelManager:
+    def __init__(self, torch_dtype=None, device="cuda", model_id_list=[], downloading_priority=[],
+                 file_path_list=[]): ...
+    def load_models(self, file_path_list, model_names=None, device=None, torch_dtype=None):
+        told(loads=file_path_list, dtype=torch_dtype)
+
+class VideoData:
+    def __init__(self, video_file=None, image_folder=None, height=None, width=None, **kwargs):
+        self.video_file = video_file
+        told(reads=video_file, size=[width, height])
+    def __len__(self): return 9
+    def __getitem__(self, item): return f"{self.video_file}#{item}"
+
+class WanVideoPipeline:
+    @staticmethod
+    def from_model_manager(model_manager, torch_dtype=None, device=None, use_usp=False):
+        return WanVideoPipeline()
+    def enable_vram_management(self, num_persistent_param_in_dit=None): ...
+    def __call__(self, prompt, negative_prompt="", input_image=None, end_image=None,
+                 input_video=None, control_video=None, denoising_strength=1.0, seed=None,
+                 rand_device="cpu", height=480, width=832, num_frames=81, cfg_scale=5.0,
+                 num_inference_steps=50, sigma_shift=5.0, motion_bucket_id=None, tiled=True,
+                 tile_size=(30, 52), tile_stride=(15, 26), tea_cache_l1_thresh=None,
+                 tea_cache_model_id="", progress_bar_cmd=None, progress_bar_st=None):
+        told(prompt=prompt, seed=seed, frames=len(input_video), strength=denoising_strength)
+        for _ in enumerate(progress_bar_cmd(range(num_inference_steps))): ...
+        return input_video
+
+def save_video(frames, save_path, fps, quality=9, ffmpeg_params=None):
+    shutil.copyfile(frames[0].rpartition("#")[0], save_path)
+"""
+"""What `examples/diffsynth_1x.py` calls, as diffsynth 1.1.7 declares it."""
+
+
+def test_the_diffsynth_example_calls_what_there_is(project: Project) -> None:
+    """With the real package's own signatures; the model behind them is left out."""
+    (project.root / "lib").mkdir()
+    (project.root / "lib" / "diffsynth.py").write_text(DIFFSYNTH, encoding="utf-8")
+    (project.root / "lib" / "torch.py").write_text("bfloat16 = 'bfloat16'")
+    weights = project.root / "weights"
+    weights.mkdir()
+    for name in ("diffusion_pytorch_model-1.safetensors", "models_t5_umt5-xxl-enc-bf16.pth"):
+        (weights / name).write_bytes(b"x")
+    (weights / "Wan2.1_VAE.pth").write_bytes(b"x")
+    own = {"files": {"weights": "weights"}, "environment": {"PYTHONPATH": "lib"}}
+    text = EXAMPLE.with_name("diffsynth_1x.py").read_text(encoding="utf-8")
+    write(project, text, model=own, generation={"num_inference_steps": 3})
+    finished = project.sweep(*LAUNCH)
+    assert finished.status == 0, finished.err + log(project)
+    told = [json.loads(line) for line in (project.root / "told.jsonl").read_text().splitlines()]
+    (loaded,) = (one["loads"] for one in told if "loads" in one)
+    assert [len(one) if isinstance(one, list) else Path(one).suffix for one in loaded] == [
+        1,
+        ".pth",
+        ".pth",
+    ]
+    assert [one["size"] for one in told if "reads" in one] == [[112, 64]] * 3
+    made = [one for one in told if "prompt" in one]
+    assert len({one["prompt"] for one in made}) == 6
+    assert {(one["seed"], one["frames"], one["strength"]) for one in made} == {(1, 9, 0.8)}
+    sidecar = json.loads(next(project.run_folder.path.glob("camera_motion/*/*.json")).read_text())
+    assert sidecar["seconds_per_step"] is not None, "its steps are the denoising's"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
