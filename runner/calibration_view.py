@@ -19,10 +19,11 @@ def line(kind: Kind, row: Row) -> str:
     """A row in a line, as soon as it is measured."""
     peak = "" if row.peak_gib is None else f", peak {row.peak_gib:.1f} GiB each"
     of = f"{kind.name}: " if kind.name else ""
-    return (
-        f"  {of}{plural_processes(row.processes)}: loaded in {hours(row.load)}, {row.step:.3f} s a "
-        f"step, {row.prepare + row.rest:.2f} s beside the steps{peak}"
-    )
+    took = f"{row.prepare + row.rest:.2f} s a video"
+    if row.step:
+        took = f"{row.step:.3f} s a step, {row.prepare + row.rest:.2f} s beside the steps"
+    number = plural_processes(row.processes)
+    return f"  {of}{number}: loaded in {hours(row.load)}, {took}{peak}"
 
 
 def to_json(variants: Sequence[Variant], best: Variant) -> dict[str, Any]:

@@ -102,7 +102,8 @@ def test_a_clip_that_breaks_later_is_found(project: Project) -> None:
 
 
 def test_clips_of_less_than_is_asked_for_are_warned_of(project: Project) -> None:
-    project.write(generation={"width": 224, "height": 128, "num_frames": 9, "fps": 30})
+    size = {"width": 224, "height": 128, "num_frames": 9}
+    project.write(generation={**size, "fps": 15}, axes={"fps": [15, 30]})
     status, found = asked(project, "experiments/x.yaml")
     said = [one["what"] + one["remedy"] for one in found["clips"] if one["verdict"] == "warning"]
     assert status == 0

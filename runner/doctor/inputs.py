@@ -91,16 +91,17 @@ def settings_of(experiment: Experiment, clip: Clip) -> Sequence[Setting]:
 
 def compare(experiment: Experiment, clips: Sequence[Clip]) -> Iterator[Finding]:
     """Clips of which more is asked than they have."""
-    wanted = experiment.generation
     for clip in clips:
         info = clip.info
-        if info.fps < wanted.fps * 0.999:
-            found = f"{clip.path}: has {info.fps:g} frames a second, {wanted.fps:g} are asked for"
-            yield warning("clips", found, f"frames are repeated; generation.fps={info.fps:g}")
-        if info.width < wanted.width or info.height < wanted.height:
+        wanted = [setting.parameters for setting in settings_of(experiment, clip)]
+        fps = max(own["fps"] for own in wanted)
+        if info.fps < fps * 0.999:
+            found = f"{clip.path}: has {info.fps:g} frames a second, {fps:g} are asked for"
+            yield warning("clips", found, f"frames are repeated; fps: {info.fps:g} repeats none")
+        width, height = (max(own[side] for own in wanted) for side in ("width", "height"))
+        if info.width < width or info.height < height:
             found = f"{clip.path}: is {info.width}x{info.height}"
-            remedy = f"it is scaled up to {wanted.width}x{wanted.height}"
-            yield warning("clips", found, remedy)
+            yield warning("clips", found, f"it is scaled up to {width}x{height}")
 
 
 def check_prompts(
