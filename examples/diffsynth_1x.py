@@ -17,9 +17,10 @@ environment of its own, whose Python is `model.interpreter`:
       denoising_strength: 0.8
       negative_prompt: "..."
 
-1.1.7 names the transformers release that it works with; 1.1.8 and 1.1.9 take any, and do not import
-with the newest. It was run through 1.1.7's own pipeline on a processor, with small models of
-random numbers in the place of the weights; with the real ones it needs a GPU, and was not run.
+1.1.7 names the transformers release that it works with, and does not import with a much newer one;
+1.1.8 and 1.1.9 name none. This was run through 1.1.7's own pipeline on a processor, with small
+models of random numbers in the place of the weights; with the real ones it needs a GPU, and was
+not run.
 """
 
 from __future__ import annotations
