@@ -36,16 +36,37 @@ def record_attempt(path: Path, attempt: Attempt) -> None:
     append_line(path, canonical_json(vars(attempt)).encode("utf-8", "backslashreplace"))
 
 
-def read_attempts(path: Path) -> list[dict[str, Any]]:
-    """Every attempt recorded so far, oldest first; a line cut short by a power cut is left out."""
+def read_attempts(path: Path, job: str | None = None) -> list[dict[str, Any]]:
+    """The attempts recorded so far, of one job or of all, oldest first; a line that a power cut
+    has damaged is left out.
+
+    A death is recorded before the job goes back, so that none is lost; where whoever recorded it
+    was killed in between, it is recorded again, and counts once.
+    """
     attempts = []
+    deaths: set[str] = set()
+    wanted = (job or "").encode()
     try:
-        lines = path.read_bytes().splitlines()
+        file = path.open("rb")
     except FileNotFoundError:
         return []
-    for line in lines:
-        try:
-            attempts.append(json.loads(line))
-        except ValueError:
-            continue
+    with file:
+        for line in file:
+            # A look before the parsing: a hundred thousand jobs have as many lines.
+            if wanted not in line:
+                continue
+            try:
+                attempt = json.loads(line)
+            except ValueError:
+                continue
+            if not isinstance(attempt, dict) or (job is not None and attempt.get("job") != job):
+                continue
+            if attempt.get("outcome") == Outcome.DIED:
+                death = canonical_json(
+                    [attempt.get(key) for key in ("job", "worker", "started_at")]
+                )
+                if death in deaths:
+                    continue
+                deaths.add(death)
+            attempts.append(attempt)
     return attempts

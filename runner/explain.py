@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from .attempts import read_attempts
 from .drift import Change, Now, drift
 from .experiment import load_experiment
 from .failures import FailureKind
@@ -214,25 +214,8 @@ def _tried(row: JobRow) -> str:
 
 
 def tries_of(run: RunFolder, job_id: str) -> list[Try]:
-    """Every attempt of a job on record, oldest first; lines that cannot be read are left out."""
-    tries = []
-    wanted = job_id.encode()
-    try:
-        file = run.attempts.open("rb")
-    except FileNotFoundError:
-        return []
-    with file:
-        for line in file:
-            # A look before the parsing: a hundred thousand jobs have as many lines.
-            if wanted not in line:
-                continue
-            try:
-                record = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(record, dict) and record.get("job") == job_id:
-                tries.append(_with_log(run, record))
-    return tries
+    """Every attempt of a job on record, oldest first."""
+    return [_with_log(run, record) for record in read_attempts(run.attempts, job_id)]
 
 
 def _with_log(run: RunFolder, record: dict[str, Any]) -> Try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sqlite3
 import sys
 import threading
 import time
@@ -205,6 +206,24 @@ def test_a_death_is_recorded_or_has_not_happened(project: Project) -> None:
     assert len(queue.rows(JobState.RUNNING)) == 1
     assert len(take_back(project.run_folder, queue)) == 1
     assert [one["outcome"] for one in read_attempts(project.run_folder.attempts)] == ["died"]
+
+
+def test_a_death_that_is_recorded_twice_counts_once(project: Project) -> None:
+    """Whoever recorded it may be killed before the job goes back, and the next one does both."""
+    project.write()
+    _, queue = make_worker(project)
+    own = ProcessId.own()
+    gone = ProcessId(own.host, own.pid, own.started - 1)
+    assert queue.claim(SLOT, gone, Taste(), time.time()) is not None
+    before = project.run_folder.queue.with_name("before.db")
+    with sqlite3.connect(project.run_folder.queue) as live, sqlite3.connect(before) as copy:
+        live.backup(copy)
+    assert len(take_back(project.run_folder, queue)) == 1
+    with sqlite3.connect(project.run_folder.queue) as live, sqlite3.connect(before) as copy:
+        copy.backup(live)
+    assert len(take_back(project.run_folder, queue)) == 1
+    assert len(project.run_folder.attempts.read_bytes().splitlines()) == 2
+    assert len(read_attempts(project.run_folder.attempts)) == 1
 
 
 def test_a_process_that_grows_is_replaced(project: Project) -> None:
