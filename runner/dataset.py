@@ -14,8 +14,9 @@ from .experiment import Experiment, check_category
 from .grid import Setting
 from .job_list import ListedJob, read_job_list
 from .matching import match
-from .prompts import Prompts, nfc, read_prompts, shown
+from .prompts import Prompts, nfc, read_prompts
 from .run_folder import sha256_file
+from .text_file import shown
 from .video import BrokenVideo, VideoInfo, frames_available, probe
 
 VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov"})

@@ -18,6 +18,7 @@ from .errors import UserError
 from .experiment import Experiment, refuse_unwritable
 from .grid import Setting, setting_of, shown
 from .job import AXES, canonical_json
+from .text_file import read_text
 
 NEEDED = ("video", "prompt", "seed")
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -130,17 +131,10 @@ def refuse_unknown(place: str, record: Mapping[str, Any], parameters: Sequence[s
 def read_records(experiment: Experiment, path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Each line's number and what it says, by column; None for an empty cell."""
     suffix = path.suffix.lower()
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise UserError(
-            f"{experiment.file}: jobs: no such file: {path} "
-            f"(relative paths start at {experiment.data})"
-        ) from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: is not UTF-8 text") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    absent = (
+        f"{experiment.file}: jobs: no such file: {path} (relative paths start at {experiment.data})"
+    )
+    text = read_text(path, "list of jobs", absent=absent)
     if suffix == ".jsonl":
         yield from _json_lines(str(experiment.jobs), text)
     elif suffix in DELIMITERS:

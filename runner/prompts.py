@@ -11,21 +11,20 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from .errors import UserError
-from .yaml_file import UniqueKeyLoader
+from .text_file import read_text, shown
+from .yaml_file import parse_yaml
 
 YAML_SUFFIXES = frozenset({".yaml", ".yml"})
 TABLE_SUFFIXES = frozenset({".csv", ".tsv"})
 SUFFIXES = frozenset({".json", ".txt", *YAML_SUFFIXES, *TABLE_SUFFIXES})
+PROMPT_FILE = "prompt file"
 SHAPE = "{category: {video: [prompt, ...]}} or {video: [prompt, ...]}"
 
 Texts = tuple[str, ...]
@@ -93,13 +92,13 @@ def read_rows(path: Path) -> Iterator[Row]:
     if path.is_dir():
         yield from read_folder(path)
     elif path.suffix.lower() == ".txt":
-        yield None, None, tuple(lines_of(read_text(path)))
+        yield None, None, tuple(lines_of(read_text(path, PROMPT_FILE)))
     elif path.suffix.lower() in TABLE_SUFFIXES:
         yield from read_table(path)
     elif path.suffix.lower() in YAML_SUFFIXES:
-        yield from rows_of(path, parse_yaml(path, read_text(path)))
+        yield from rows_of(path, parse_yaml(path, read_text(path, PROMPT_FILE)))
     else:
-        yield from rows_of(path, parse_json(path, read_text(path)))
+        yield from rows_of(path, parse_json(path, read_text(path, PROMPT_FILE)))
 
 
 def read_folder(folder: Path) -> Iterator[Row]:
@@ -110,14 +109,14 @@ def read_folder(folder: Path) -> Iterator[Row]:
             continue
         found = True
         category = None if path.parent == folder else path.parent.name
-        yield category, path.stem, tuple(lines_of(read_text(path)))
+        yield category, path.stem, tuple(lines_of(read_text(path, PROMPT_FILE)))
     if not found:
         raise UserError(f"{shown(folder)}: has no prompts; put <video>.txt there, a prompt a line")
 
 
 def read_table(path: Path) -> Iterator[Row]:
     """A CSV or TSV file whose first line names the columns; others than ours are passed over."""
-    text = read_text(path)
+    text = read_text(path, PROMPT_FILE)
     first = text.partition("\n")[0]
     delimiter = "\t" if path.suffix.lower() == ".tsv" else max(",;\t", key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
@@ -211,17 +210,6 @@ def named(category: str | None, video: str | None) -> str:
     return "/".join(name for name in (category, video) if name is not None) or "every clip"
 
 
-def read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise UserError(f"{shown(path)}: no such prompt file") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{shown(path)}: is not UTF-8 text; save it as UTF-8") from None
-    except OSError as error:
-        raise UserError(f"{shown(path)}: cannot be read: {error.strerror}") from None
-
-
 def parse_json(path: Path, text: str) -> Any:
     try:
         return json.loads(text, object_pairs_hook=unique_keys)
@@ -231,17 +219,6 @@ def parse_json(path: Path, text: str) -> Any:
         ) from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{shown(path)}: {error}") from None
-
-
-def parse_yaml(path: Path, text: str) -> Any:
-    try:
-        return yaml.load(text, UniqueKeyLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-        raise UserError(f"{shown(path)}{place}: not valid YAML: {error.problem}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"{shown(path)}: not valid YAML: {str(error).splitlines()[0]}") from None
 
 
 def unique_keys(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
@@ -263,8 +240,3 @@ def is_utf8(text: str) -> bool:
 
 def nfc(name: str) -> str:
     return unicodedata.normalize("NFC", name)
-
-
-def shown(path: Path) -> str:
-    """A path as a person can read it, whatever bytes it is made of."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")

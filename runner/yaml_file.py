@@ -10,6 +10,7 @@ import yaml
 
 from .errors import UserError
 from .plain_text import printable
+from .text_file import read_text, shown
 
 SCHEMA = Path(__file__).resolve().parents[1] / "docs" / "experiment.schema.json"
 """The experiment file's, as published; an installation without the repository has none."""
@@ -37,25 +38,19 @@ def _mapping(loader: UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
 UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def parse_yaml(path: Path, text: str) -> Any:
     try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such experiment file") from None
-    except IsADirectoryError:
-        raise UserError(f"{path}: is a folder, not an experiment file") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: is not UTF-8 text") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    try:
-        values = yaml.load(text, UniqueKeyLoader)
+        return yaml.load(text, UniqueKeyLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-        raise UserError(f"{path}{place}: not valid YAML: {error.problem}") from None
+        raise UserError(f"{shown(path)}{place}: not valid YAML: {error.problem}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{shown(path)}: not valid YAML: {str(error).splitlines()[0]}") from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    values = parse_yaml(path, read_text(path, "experiment file"))
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise UserError(f"{path}: must be a mapping of keys such as name:, dataset:, seeds:")
     return values

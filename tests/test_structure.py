@@ -12,7 +12,17 @@ import pytest
 RUNNER = Path(__file__).resolve().parents[1] / "runner"
 
 LAYERS = [
-    {"errors", "plain_text", "job", "processes", "video", "gpus", "placement", "scenes"},
+    {
+        "errors",
+        "plain_text",
+        "text_file",
+        "job",
+        "processes",
+        "video",
+        "gpus",
+        "placement",
+        "scenes",
+    },
     {"run_folder", "failures"},
     {"attempts", "publish", "manifest", "pattern", "backends", "logs", "machine_file", "yaml_file"},
     {"grid", "mistakes", "overrides", "rules"},

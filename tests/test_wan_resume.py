@@ -16,7 +16,7 @@ import pytest
 from conftest import Project, wait_for
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from wan_jobs import group_of, job_of, load, moving_square, silent
+from wan_jobs import job_of, moving_square, prepared, silent
 
 from runner.attempts import read_attempts
 from runner.backends import Interrupted
@@ -44,21 +44,15 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-def prepared(cache: Path, job: Job, **changes: Any) -> WanBackend:
-    backend = load(DEVICE, cache, [job], **changes)
-    backend.prepare(group_of(job))
-    return backend
-
-
 @pytest.fixture(scope="module")
 def backend(cache: Path, job: Job) -> WanBackend:
-    return prepared(cache, job, keep_latents_every=2)
+    return prepared(DEVICE, cache, job, keep_latents_every=2)
 
 
 @pytest.fixture(scope="module")
 def undisturbed(cache: Path, job: Job, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The job's latents as one attempt makes them that keeps nothing."""
-    never = prepared(cache, job, keep_latents_every=0)
+    never = prepared(DEVICE, cache, job, keep_latents_every=0)
     scratch = tmp_path_factory.mktemp("never")
     latents = never.latents(job, scratch, silent)
     assert not list(scratch.iterdir())
@@ -143,13 +137,12 @@ def test_stale_and_foreign_latents_are_not_taken(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from wan_jobs import group_of, load
+from wan_jobs import prepared
 from runner.job import Job
 import json
 import time
 job = Job.from_json(json.loads(sys.argv[1]))
-backend = load("cpu", Path(sys.argv[2]), [job], keep_latents_every=2)
-backend.prepare(group_of(job))
+backend = prepared("cpu", Path(sys.argv[2]), job, keep_latents_every=2)
 backend.latents(job, Path(sys.argv[3]), lambda done, _: done == 3 and os.kill(0, signal.SIGKILL))
 """
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from wan_jobs import group_of, job_of, load, moving_square, silent
+from wan_jobs import job_of, moving_square, prepared, silent
 
 from runner.backends import Interrupted
 from runner.backends.wan import WanBackend
@@ -38,14 +38,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-def backend_of(cache: Path, job: Job, **changes: Any) -> WanBackend:
-    backend = load(DEVICE, cache, [job], **changes)
-    backend.prepare(group_of(job))
-    return backend
-
-
 def latents_of(cache: Path, job: Job, scratch: Path, **changes: Any) -> Any:
-    backend = backend_of(cache, job, keep_latents_every=0, **changes)
+    backend = prepared(DEVICE, cache, job, keep_latents_every=0, **changes)
     return backend.latents(job, scratch, silent).double().cpu()
 
 
@@ -64,7 +58,7 @@ def test_blocks_as_one_function_compute_what_diffsynth_computes(
 ) -> None:
     """In float32, where rounding hides nothing, the latents agree to five digits."""
     exact = latents_of(cache, job, tmp_path, dtype="float32")
-    backend = backend_of(cache, job, keep_latents_every=0, dtype="float32")
+    backend = prepared(DEVICE, cache, job, keep_latents_every=0, dtype="float32")
     attend = attend_with("torch")
     fast_blocks.use_fast_blocks(backend._pipe.dit, attend, compiled=False, fp8=False)
     ours = backend.latents(job, tmp_path, silent).double().cpu()
@@ -73,7 +67,7 @@ def test_blocks_as_one_function_compute_what_diffsynth_computes(
 
 def test_a_block_is_one_graph(cache: Path, job: Job, tmp_path: Path) -> None:
     """torch.compile follows it without a break, and one graph serves all blocks."""
-    dit = backend_of(cache, job)._pipe.dit
+    dit = prepared(DEVICE, cache, job)._pipe.dit
     fast_blocks.use_fast_blocks(dit, attend_with("torch"), compiled=False, fp8=False)
     graphs: list[Any] = []
 
@@ -153,7 +147,7 @@ def forwards(backend: WanBackend, job: Job, scratch: Path, on_step: Any) -> tupl
 
 def test_tea_cache_leaves_steps_out(cache: Path, job: Job, plain: Any, tmp_path: Path) -> None:
     """Never the first and the last; with a threshold that nothing reaches, all others."""
-    backend = backend_of(cache, job, keep_latents_every=0, tea_cache=1e9)
+    backend = prepared(DEVICE, cache, job, keep_latents_every=0, tea_cache=1e9)
     calls, latents = forwards(backend, job, tmp_path, silent)
     assert calls == 4
     assert distance(latents.double().cpu(), plain) > 0
@@ -164,7 +158,7 @@ def test_tea_cache_goes_on_with_the_same_bytes(
     cache: Path, job: Job, threshold: float, every: int, tmp_path: Path
 ) -> None:
     """Wherever it is interrupted: what it carries is made again from the latents on disk."""
-    backend = backend_of(cache, job, keep_latents_every=every, tea_cache=threshold)
+    backend = prepared(DEVICE, cache, job, keep_latents_every=every, tea_cache=threshold)
     scratch = tmp_path / "whole"
     whole = backend.latents(job, scratch, silent)
     for step in range(1, STEPS):

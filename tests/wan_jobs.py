@@ -68,5 +68,12 @@ def load(device: str, cache: Path, jobs: Iterable[Job] = (), **settings: Any) ->
     return backend
 
 
+def prepared(device: str, cache: Path, job: Job, **settings: Any) -> WanBackend:
+    """A backend loaded for a job, with the job's group prepared."""
+    backend = load(device, cache, [job], **settings)
+    backend.prepare(group_of(job))
+    return backend
+
+
 def silent(_done: int, _total: int) -> None:
     """For `on_step`."""

@@ -14,7 +14,7 @@ from ..errors import UserError
 from ..experiment import Experiment
 from ..grid import Setting
 from ..plain_text import size
-from ..prompts import shown
+from ..text_file import shown
 from ..video import BrokenVideo, frames_available, read_clip
 from .finding import Finding, right, shortened, warning, wrong
 

@@ -15,7 +15,8 @@ from ..errors import UserError
 from ..experiment import check_category
 from ..machine_file import Machine
 from ..matching import Match, match
-from ..prompts import SUFFIXES, Prompts, is_utf8, nfc, read_prompts, shown
+from ..prompts import SUFFIXES, Prompts, is_utf8, nfc, read_prompts
+from ..text_file import shown
 from ..video import BrokenVideo, VideoInfo, frames_available, probe
 from .former_config import FormerConfig
 from .shape import TINY, WAN, four_n_plus_1, of_16, propose_shape

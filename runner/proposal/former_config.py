@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..prompts import YAML_SUFFIXES, parse_json, parse_yaml, read_text, shown
+from ..prompts import YAML_SUFFIXES, parse_json
+from ..text_file import read_text, shown
+from ..yaml_file import parse_yaml
 
 MOST_GPUS = 64
 
@@ -34,7 +36,7 @@ def read_config(file: Path) -> FormerConfig:
         UserError: it cannot be read, or is no mapping.
     """
     parse = parse_yaml if file.suffix.lower() in YAML_SUFFIXES else parse_json
-    content = parse(file, read_text(file))
+    content = parse(file, read_text(file, "configuration file"))
     if not isinstance(content, dict):
         raise UserError(f"{shown(file)}: must be a mapping of settings")
     values: dict[str, Any] = {}
