@@ -23,6 +23,7 @@ from rich.console import Console
 from runner.backends import PeakMemory
 from runner.backends.wan.checkpoint import Checkpoint
 from runner.backends.wan.tiny import tiny_checkpoint
+from runner.doctor import software
 from runner.doctor.bundle import HIDDEN, masked
 from runner.doctor.file_system import judge_mount, mount_of, try_locking
 from runner.doctor.finding import Finding, Verdict, right, wrong
@@ -155,6 +156,16 @@ def test_an_experiment_that_is_wrong_is_one_finding(project: Project) -> None:
     assert status == 1
     assert "sedes" in found["experiment"][0]["what"]
     assert "ffmpeg" in found
+
+
+def test_a_tree_that_is_not_installed_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs `python -m runner` from a copied folder has no package data to look into."""
+    monkeypatch.setattr(software, "DISTRIBUTION", "sweep-runner-of-nowhere")
+    (finding,) = software.check_python()
+    assert finding.verdict is Verdict.WRONG
+    assert "not installed" in finding.what
+    assert finding.remedy
+    assert not list(software.check_packages(["wan"]))
 
 
 def test_the_process_that_answers_loads_no_torch(project: Project) -> None:

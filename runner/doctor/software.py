@@ -49,8 +49,13 @@ class Torch:
 
 
 def check_python() -> Iterator[Finding]:
-    wanted = metadata.metadata(DISTRIBUTION)["Requires-Python"]
     version = platform.python_version()
+    try:
+        wanted = metadata.metadata(DISTRIBUTION)["Requires-Python"]
+    except metadata.PackageNotFoundError:
+        found = f"{version}; {DISTRIBUTION} is not installed, so what it needs is not known"
+        yield wrong("Python", found, "make setup, or pip install -e '.[wan]'")
+        return
     requirement = Requirement(f"python{wanted}")
     if requirement.specifier.contains(version, prereleases=True):
         yield right("Python", f"{version} ({sys.executable})")
@@ -61,7 +66,11 @@ def check_python() -> Iterator[Finding]:
 def check_packages(extras: Iterable[str]) -> Iterator[Finding]:
     """Every package that this one asks for, with these extras."""
     fine = 0
-    for text in metadata.requires(DISTRIBUTION) or ():
+    try:
+        wanted = metadata.requires(DISTRIBUTION) or []
+    except metadata.PackageNotFoundError:
+        return
+    for text in wanted:
         requirement = Requirement(text)
         marker = requirement.marker
         if marker is not None and not any(marker.evaluate({"extra": e}) for e in ("", *extras)):
