@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -59,6 +60,10 @@ def report(variants: Sequence[Variant], best: Variant) -> None:
             f"{first.calibration.steps} measured"
         ),
         title_justify="left",
+        # As narrow as a terminal of 80 columns.
+        box=SIMPLE_HEAD,
+        padding=0,
+        pad_edge=False,
     )
     table.add_column("setting")
     for name in ("processes", "load", "prepare", "step", "rest", "finish", "GiB", "videos/h"):
@@ -66,13 +71,16 @@ def report(variants: Sequence[Variant], best: Variant) -> None:
     parts = [(variant, part) for variant in variants for part in variant.parts]
     for variant, part in parts:
         for row in part.calibration.rows:
-            seconds = (row.load, row.prepare, row.step, row.rest, row.finish)
             table.add_row(
                 Text(name_of(variant, part)),
                 str(row.processes),
-                *(f"{value:.2f}" for value in seconds),
+                f"{row.load:.1f}",
+                f"{row.prepare:.2f}",
+                f"{row.step:.3f}",
+                f"{row.rest:.2f}",
+                f"{row.finish:.2f}",
                 "-" if row.peak_gib is None else f"{row.peak_gib:.1f}",
-                f"{part.videos_per_hour(row):.0f}",
+                _videos(part.videos_per_hour(row)),
             )
     console.print(table)
     for variant, part in parts:
@@ -82,13 +90,13 @@ def report(variants: Sequence[Variant], best: Variant) -> None:
     setting = f"{best.setting} and " if best.setting else ""
     console.print(
         f"best: {setting}placement.processes_per_gpu={best.mix.best}, "
-        f"{best.videos_per_hour:.1f} videos an hour a GPU"
+        f"{_videos(best.videos_per_hour)} videos an hour a GPU"
     )
     for variant in variants:
         if not variant.same_video and variant.videos_per_hour > best.videos_per_hour:
             console.print(
                 f"faster, but with other videos: {variant.setting}, "
-                f"{variant.videos_per_hour:.1f} videos an hour a GPU"
+                f"{_videos(variant.videos_per_hour)} videos an hour a GPU"
             )
     console.print(
         "seconds of one process: load once, prepare once a reference, rest beside the steps, "
@@ -96,6 +104,10 @@ def report(variants: Sequence[Variant], best: Variant) -> None:
         style="dim",
     )
     console.print(f"`sweep plan` goes by it; kept in {first.file.parent}", style="dim")
+
+
+def _videos(an_hour: float) -> str:
+    return f"{an_hour:.1f}" if an_hour < 100 else f"{an_hour:.0f}"
 
 
 def name_of(variant: Variant, part: Part) -> str:
