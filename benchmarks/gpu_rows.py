@@ -1,7 +1,7 @@
 """Videos in a row through the whole runner: is the GPU busy all the time, and what a kill costs.
 
 Two groups of two videos each by one worker, once undisturbed and once with `kill -9` of the worker
-at a random time in the middle of a video; then two workers that load at once.
+at a random time in the middle of a video; then two workers that load at once, on one GPU.
 
     python benchmarks/random_checkpoint.py models/random-14b
     python benchmarks/gpu_rows.py models/random-14b --steps 4
@@ -63,9 +63,10 @@ def stages_in(log: str) -> list[Stage]:
 
 
 class BusyGpu:
-    """What NVML says of the first GPU's use, sampled in the background."""
+    """What NVML says of a GPU's use, sampled in the background."""
 
-    def __init__(self) -> None:
+    def __init__(self, number: int) -> None:
+        self.number = number
         self.samples: list[tuple[float, int]] = []
         self._ended = threading.Event()
 
@@ -86,14 +87,16 @@ class BusyGpu:
             pynvml.nvmlInit()
         except pynvml.NVMLError:
             return
-        handle = pynvml.nvmlDeviceGetHandleByIndex(0)
+        handle = pynvml.nvmlDeviceGetHandleByIndex(self.number)
         while not self._ended.wait(POLL_SECONDS):
             use = pynvml.nvmlDeviceGetUtilizationRates(handle).gpu
             self.samples.append((time.time(), int(use)))
 
-    def share(self, begin: float, end: float) -> float | None:
-        """Mean use between two times, in per cent."""
-        values = [use for at, use in self.samples if begin <= at <= end]
+    def share(self, *spans: tuple[float, float]) -> float | None:
+        """Mean use within some spans of time, from begin to end, in per cent."""
+        values = [
+            use for at, use in self.samples if any(begin <= at <= end for begin, end in spans)
+        ]
         return mean(values) if values else None
 
 
@@ -108,7 +111,7 @@ class Rows:
             **yaml.safe_load(arguments.model),
         }
         clips = sorted((ROOT / "reference_videos" / "camera_motion").glob("*.mp4"))
-        self.videos = [clip.stem for clip in clips[:2]]
+        self.videos = [clip.stem for clip in clips[: arguments.references]]
 
     def write(self, name: str, processes: int = 1, **model: Any) -> Path:
         size = dict(zip(("width", "height", "num_frames"), self.arguments.size, strict=True))
@@ -122,10 +125,11 @@ class Rows:
                 "prompts": "prompts/motion_transfer.json",
                 "categories": ["camera_motion"],
             },
-            "seeds": [42, 142],
+            "seeds": [42, 142][: self.arguments.seeds],
             "generation": {"num_inference_steps": self.arguments.steps, **size},
-            "placement": {"gpus": [0], "processes_per_gpu": processes},
-            "results": str(self.folder),
+            "placement": {"gpus": [self.arguments.gpu], "processes_per_gpu": processes},
+            # Apart from the other runs', since a video that one has made is not made again.
+            "results": str(self.folder / name),
         }
         file = self.folder / f"{name}.yaml"
         file.write_text(yaml.safe_dump(experiment, allow_unicode=True), encoding="utf-8")
@@ -145,12 +149,15 @@ class Rows:
             "launch", str(file), "--on", "local", *flags, "--only", *only, "prompt=0", *points
         )
 
+    def run(self, name: str) -> RunFolder:
+        return RunFolder(self.folder / name / name)
+
     def log(self, name: str) -> str:
-        logs = sorted((self.folder / name / "logs").glob("*.log"))
+        logs = sorted(self.run(name).logs.glob("*.log"))
         return "".join(path.read_text(encoding="utf-8") for path in logs)
 
     def hashes(self, name: str) -> dict[str, str]:
-        run = self.folder / name
+        run = self.run(name).path
         return {
             path.relative_to(run).as_posix(): sha256_file(path)
             for path in sorted(run.glob("camera_motion/*/*.mp4"))
@@ -158,8 +165,8 @@ class Rows:
 
 
 def rows(bench: Rows) -> str:
-    """Four videos of two groups by one worker."""
-    gpu = BusyGpu()
+    """Videos of some groups by one worker, one after the other."""
+    gpu = BusyGpu(bench.arguments.gpu)
     with gpu.watching():
         bench.launch(bench.write("rows"), "--wait")
     log = bench.log("rows")
@@ -176,26 +183,28 @@ def rows(bench: Rows) -> str:
     }
     gaps = len(steps) - 1
     other = (end - begin - sum(spent.values())) / gaps
-    busy = gpu.share(begin, end)
-    # The third of four in a row: three videos, two of one group.
-    three = gpu.share(begin, steps[2].end)
+    busy = gpu.share((begin, end))
+    three = gpu.share((begin, steps[2].end))
+    # NVML looks back over up to a second.
+    denoising = gpu.share(*((stage.begin + 1, stage.end) for stage in steps))
     sidecars = [
         json.loads(path.read_text(encoding="utf-8"))
-        for path in sorted((bench.folder / "rows").glob("camera_motion/*/*.json"))
+        for path in sorted(bench.run("rows").path.glob("camera_motion/*/*.json"))
     ]
     hidden = mean(s["seconds"]["finish"] + s["seconds"]["check"] for s in sidecars)
     peak = max(s["peak_gpu_memory_gib"] or 0 for s in sidecars)
     return "\n".join(
         [
-            f"{len(steps)} videos of two groups, {bench.arguments.steps} steps each, from the "
-            f"first denoising step to the last {end - begin:.1f} s: denoising "
-            f"{spent['denoise']:.1f} s, decoding {spent['decode']:.1f} s, encoding the second "
-            f"reference {spent['reference encode']:.1f} s. What is left, prompt, claim, "
+            f"{len(steps)} videos of {len(bench.videos)} groups, {bench.arguments.steps} steps "
+            f"each, from the first denoising step to the last {end - begin:.1f} s: denoising "
+            f"{spent['denoise']:.1f} s, decoding {spent['decode']:.1f} s, encoding the further "
+            f"references {spent['reference encode']:.1f} s. What is left, prompt, claim, "
             f"reading the clip and publishing: {other:.2f} s a video. Encoding, checking and "
             f"publishing took {hidden:.1f} s a video beside the next one's denoising.",
             "",
             f"GPU busy by NVML, sampled every {1000 * POLL_SECONDS:.0f} ms: "
-            f"{_percent(three)} over three videos in a row, {_percent(busy)} over all; "
+            f"{_percent(three)} over three videos in a row, {_percent(busy)} over all, "
+            f"{_percent(denoising)} within denoising; "
             f"peak {peak:.1f} GiB. The worker {_loads(log)}.",
         ]
     )
@@ -211,7 +220,7 @@ def kill(bench: Rows) -> str:
     aim = random.uniform(2, steps - 0.5)
 
     def worker() -> dict[str, Any]:
-        found = json.loads(bench.sweep("progress", str(bench.folder / "killed"), "--json"))
+        found = json.loads(bench.sweep("progress", str(bench.run("killed").path), "--json"))
         workers: list[dict[str, Any]] = found["workers"]
         return workers[0] if workers else {}
 
@@ -224,7 +233,7 @@ def kill(bench: Rows) -> str:
     bench.launch(file, "seed=42", "--wait")
     log = bench.log("killed")
     print(log, file=sys.stderr)
-    attempts = read_attempts(RunFolder(bench.folder / "killed").attempts)
+    attempts = read_attempts(bench.run("killed").attempts)
     from_step = max(one["from_step"] for one in attempts)
     whole = bench.hashes("rows")
     same = all(whole.get(path) == sha for path, sha in bench.hashes("killed").items())
@@ -265,6 +274,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--gpu", type=int, default=0)
+    parser.add_argument("--references", type=int, default=2, help="groups of videos")
+    parser.add_argument("--seeds", type=int, choices=(1, 2), default=2, help="videos of a group")
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--step-seconds", type=float, default=6.4)
     parser.add_argument("--model", default="{}", help="settings for speed, as YAML")

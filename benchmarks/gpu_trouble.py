@@ -2,8 +2,8 @@
 
     python benchmarks/gpu_trouble.py
 
-It needs GPU 0 to itself, and takes about three minutes. With `--screen FILE` the live view of the
-last sweep, on a terminal of 80 columns, is kept as it was written.
+It needs a GPU to itself (0, or `--gpu`), and takes about three minutes. With `--screen FILE` the
+live view of the last sweep, on a terminal of 80 columns, is kept as it was written.
 """
 
 from __future__ import annotations
@@ -42,8 +42,9 @@ ERRORS = {
 }
 HOG = (
     "import sys, torch\n"
+    "torch.cuda.set_device(int(sys.argv[1]))\n"
     "free, _ = torch.cuda.mem_get_info()\n"
-    "held = torch.empty(int(free - float(sys.argv[1]) * 2**30), dtype=torch.uint8, device='cuda')\n"
+    "held = torch.empty(int(free - float(sys.argv[2]) * 2**30), dtype=torch.uint8, device='cuda')\n"
     "print('held', flush=True)\n"
     "sys.stdin.read()\n"
 )
@@ -64,16 +65,16 @@ def kind_of_real(code: str) -> str:
 
 
 class Sweep:
-    """A sweep of the tiny checkpoint on GPU 0, in a folder of its own."""
+    """A sweep of the tiny checkpoint on one GPU, in a folder of its own."""
 
-    def __init__(self, folder: Path, name: str, *, steps: int, seeds: int) -> None:
+    def __init__(self, folder: Path, name: str, gpu: int, *, steps: int, seeds: int) -> None:
         values: dict[str, Any] = yaml.safe_load(
             (ROOT / "experiments" / "quickstart.yaml").read_text(encoding="utf-8")
         )
         values |= {"name": name, "project": str(ROOT), "results": str(folder / "results")}
         values["seeds"] = list(range(seeds))
         values["generation"]["num_inference_steps"] = steps
-        values["placement"] = {"gpus": [0], "processes_per_gpu": 2, "device": "cuda"}
+        values["placement"] = {"gpus": [gpu], "processes_per_gpu": 2, "device": "cuda"}
         self.file = folder / f"{name}.yaml"
         self.file.write_text(yaml.safe_dump(values), encoding="utf-8")
         self.run = RunFolder(folder / "results" / name)
@@ -103,15 +104,15 @@ class Sweep:
         return now
 
 
-def used_gib() -> float:
-    return find_gpus()[0].used_gib
+def used_gib(gpu: int) -> float:
+    return find_gpus()[gpu].used_gib
 
 
 @contextlib.contextmanager
-def somebody_else(leaving_gib: float) -> Iterator[None]:
+def somebody_else(gpu: int, leaving_gib: float) -> Iterator[None]:
     """Another program that holds all of the GPU's memory but so much."""
     hog = subprocess.Popen(
-        [sys.executable, "-c", HOG, str(leaving_gib)],
+        [sys.executable, "-c", HOG, str(gpu), str(leaving_gib)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -125,9 +126,9 @@ def somebody_else(leaving_gib: float) -> Iterator[None]:
         hog.wait()
 
 
-def foreign_memory(folder: Path) -> list[list[str]]:
-    sweep = Sweep(folder, "crowded", steps=4, seeds=1)
-    with somebody_else(0.3):
+def foreign_memory(folder: Path, gpu: int) -> list[list[str]]:
+    sweep = Sweep(folder, "crowded", gpu, steps=4, seeds=1)
+    with somebody_else(gpu, 0.3):
         sweep.launch()
         waiting = sweep.wait(lambda now: any(worker["note"] for worker in now["workers"]))
         note = next(worker["note"] for worker in waiting["workers"] if worker["note"])
@@ -143,20 +144,20 @@ def foreign_memory(folder: Path) -> list[list[str]]:
     ]
 
 
-def kills(folder: Path, times: int, screen: Path | None) -> list[list[str]]:
-    idle = used_gib()
-    sweep = Sweep(folder, "killed", steps=60, seeds=3)
+def kills(folder: Path, gpu: int, times: int, screen: Path | None) -> list[list[str]]:
+    idle = used_gib(gpu)
+    sweep = Sweep(folder, "killed", gpu, steps=60, seeds=3)
     sweep.launch()
     freed = []
     for _ in range(times):
         now = sweep.wait(lambda now: any(w["state"] == "working" for w in now["workers"]))
         time.sleep(1.0)
         pid = next(worker["pid"] for worker in now["workers"] if worker["state"] == "working")
-        before = used_gib()
+        before = used_gib(gpu)
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
         time.sleep(1.0)
-        freed.append(before - used_gib())
+        freed.append(before - used_gib(gpu))
     if screen is not None:
         sweep.wait(lambda now: sum(w["state"] == "working" for w in now["workers"]) == 2)
         keep_screen(sweep, screen)
@@ -170,7 +171,7 @@ def kills(folder: Path, times: int, screen: Path | None) -> list[list[str]]:
         ["done in the end", f"{after['done']} of {after['total']}"],
         ["attempts", ", ".join(f"{outcomes.count(o)} {o}" for o in sorted(set(outcomes)))],
         ["verify", "all good" if verified.returncode == 0 else verified.stdout[-200:]],
-        ["GPU memory in use before and after, GiB", f"{idle:.1f}, {used_gib():.1f}"],
+        ["GPU memory in use before and after, GiB", f"{idle:.1f}, {used_gib(gpu):.1f}"],
     ]
 
 
@@ -193,16 +194,17 @@ def keep_screen(sweep: Sweep, path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--gpu", type=int, default=0)
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--screen", type=Path)
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "measurements.md")
     arguments = parser.parse_args()
     rows = [[f"torch raises, for {what}", kind_of_real(code)] for what, code in ERRORS.items()]
     with tempfile.TemporaryDirectory() as name:
-        rows += foreign_memory(Path(name))
-        rows += kills(Path(name), arguments.kills, arguments.screen)
+        rows += foreign_memory(Path(name), arguments.gpu)
+        rows += kills(Path(name), arguments.gpu, arguments.kills, arguments.screen)
     body = (
-        "The tiny checkpoint on GPU 0, two processes. Errors are raised by torch itself in a "
+        "The tiny checkpoint on one GPU, two processes. Errors are raised by torch itself in a "
         f"process of its own.\n\n{table(['what', 'result'], rows)}"
     )
     write_section(arguments.out, TITLE, body)
