@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("modelscope")
 
 from runner.backends.wan.sizes import TINY  # noqa: E402 - after the packages are known
-from training import autoencoder, transformer  # noqa: E402
+from training import autoencoder, clips, transformer  # noqa: E402
 from training.tokenizer import TOKENS  # noqa: E402
 
 
@@ -65,3 +65,29 @@ def test_latents_at_scale_give_the_same_pixels() -> None:
     assert torch.allclose(channels.mean(1), torch.zeros(16), atol=1e-3)
     assert torch.allclose(channels.std(1), torch.ones(16), atol=1e-3)
     assert torch.allclose(before, after, atol=1e-4)
+
+
+def test_crops_are_windows_of_clips() -> None:
+    """Every pixel says where it is from: its row, its column, its frame and clip."""
+    frames = torch.zeros(3, 3, 17, 80, 128, dtype=torch.uint8)
+    frames[:, 0] = torch.arange(80).view(-1, 1)
+    frames[:, 1] = torch.arange(128)
+    frames[:, 2] = torch.arange(51).view(3, 17, 1, 1)
+    found = clips.crops(frames, 200)
+    assert found.shape == (200, 3, clips.CROP_FRAMES, clips.CROP, clips.CROP)
+    row, column, frame = found.int().unbind(1)
+    along = torch.arange(clips.CROP)
+    assert (row == row[:, :1, :1, :1] + along.view(-1, 1)).all()
+    assert (column == column[:, :1, :1, :1] + along).all()
+    assert (frame == frame[:, :1, :1, :1] + torch.arange(clips.CROP_FRAMES).view(-1, 1, 1)).all()
+    assert not (row[:, 0, 0, 0] % 2).any()
+    assert not (column[:, 0, 0, 0] % 2).any()
+    assert len(frame[:, 0, 0, 0].unique()) == 3 * (17 - clips.CROP_FRAMES + 1)
+
+
+def test_most_crops_are_about_a_thing() -> None:
+    frames = torch.full((1, 3, 17, 80, 128), 120, dtype=torch.uint8)
+    frames[:, 0, :, 8:38, 80:110] = 240
+    middle = clips.crops(frames, 400)[:, 0, :, clips.CROP // 2, clips.CROP // 2]
+    seen = (middle == 240).flatten(1).any(1).float().mean()
+    assert 0.5 < seen < 1

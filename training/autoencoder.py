@@ -58,6 +58,13 @@ def as_in_files(clips: Any) -> Any:
     return (grey + colour).clamp(-1, 1)
 
 
+def as_seen(frames: Any) -> Any:
+    """Clips uint8 (B, 3, F, H, W) as a VAE gets them, from -1 to 1: half of them from files."""
+    clips = frames.float() / 127.5 - 1
+    half = len(clips) // 2
+    return torch.cat([clips[:half], as_in_files(clips[half:])])
+
+
 def loss_of(vae: Any, clips: Any) -> tuple[Any, dict[str, Any]]:
     """What is minimised, and its parts: difference of pixels, and latents kept near N(0, 1)."""
     mean, log_variance = moments(vae, clips)

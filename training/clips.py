@@ -14,7 +14,7 @@ from runner.backends.wan.offline import import_torch
 from runner.scenes.caption import captions
 from runner.scenes.chance import random_scene
 from runner.scenes.render import Batch, batch_of, draw, times_of
-from runner.scenes.words import CATEGORIES
+from runner.scenes.words import CATEGORIES, SATURATED
 
 from .tokenizer import TOKENS, UNWANTED, token_ids
 
@@ -23,6 +23,10 @@ torch = import_torch()
 WIDTH, HEIGHT, NUM_FRAMES, FPS = 128, 80, 17, 8.0
 PART = 250
 CAPTIONS = 7
+
+CROP_FRAMES, CROP = 9, 48
+ANYWHERE = 0.02
+"""Of a pixel without colour, how likely a crop is about it; 1 is that of a thing's pixel."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,36 @@ def make_clips(tokenizer: Path, count: int, seed: int, processes: int) -> Clips:
         torch.from_numpy(lengths.reshape(-1, CAPTIONS)),
         torch.tensor(list(captions(_scene(seed, 0)).values())),
     )
+
+
+def crops(frames: Any, count: int) -> Any:
+    """Random pieces of clips, most of them about a thing.
+
+    Args:
+        frames: uint8 (clips, 3, F, H, W).
+        count: how many.
+
+    Returns:
+        uint8 (count, 3, CROP_FRAMES, CROP, CROP), at even corners: there one colour stands for
+        four pixels in a video file.
+    """
+    device = frames.device
+    chosen = torch.randint(len(frames), (count,), device=device)
+    first = torch.randint(frames.shape[2] - CROP_FRAMES + 1, (count,), device=device)
+    height, width = frames.shape[3:]
+    still = frames[chosen, :, first + CROP_FRAMES // 2]
+    coloured = still.amax(1).int() - still.amin(1).int() >= SATURATED
+    about = torch.multinomial(coloured.flatten(1).float() + ANYWHERE, 1)[:, 0]
+    top = ((about // width - CROP // 2).clamp(0, height - CROP) // 2) * 2
+    left = ((about % width - CROP // 2).clamp(0, width - CROP) // 2) * 2
+    along = torch.arange(CROP, device=device)
+    return frames[
+        chosen.view(-1, 1, 1, 1, 1),
+        torch.arange(3, device=device).view(1, -1, 1, 1, 1),
+        (first[:, None] + torch.arange(CROP_FRAMES, device=device)).view(count, 1, -1, 1, 1),
+        (top[:, None] + along).view(count, 1, 1, -1, 1),
+        (left[:, None] + along).view(count, 1, 1, 1, -1),
+    ]
 
 
 def unwanted_ids(tokenizer: Path) -> tuple[Any, Any]:

@@ -20,11 +20,15 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+from runner.backends import Group, Machine
+from runner.experiment import Experiment, load_experiment
+from runner.manifest import read_manifest
+from runner.quality.looks import Judged, fit_outlines, judge, share
 from runner.scenes.caption import english
 from runner.scenes.chance import random_scene
 from runner.scenes.render import render
 from runner.scenes.scene import Scene
-from runner.scenes.words import CATEGORIES
+from runner.scenes.words import CATEGORIES, mentions
 from runner.video import write_video
 
 SIZE = {"width": 128, "height": 80, "num_frames": 17, "fps": 8}
@@ -35,6 +39,7 @@ def make_project(folder: Path, clips: int, seed: int) -> None:
     random = np.random.default_rng(seed)
     things: dict[str, dict[str, list[str]]] = {}
     captions: dict[str, dict[str, list[str]]] = {}
+    shown_as: dict[str, str] = {}
     for category in CATEGORIES:
         for number in range(clips):
             shown, wanted = (
@@ -44,12 +49,33 @@ def make_project(folder: Path, clips: int, seed: int) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             frames = render([shown], width=128, height=80, num_frames=17, fps=8)[0]
             write_video(path, frames, fps=8, quality=9)
+            shown_as[path.relative_to(folder).as_posix()] = english(shown)
             wanted = replace(wanted, background=shown.background)
             things.setdefault(category, {})[path.stem] = [english(wanted, motion=False)]
             captions.setdefault(category, {})[path.stem] = [english(wanted)]
-    for name, prompts in (("captions", captions), ("things", things)):
-        text = json.dumps(prompts, indent=1)
+    for name, texts in (("captions", captions), ("things", things), ("shown", shown_as)):
+        text = json.dumps(texts, indent=1)
         (folder / f"{name}.json").write_text(text, encoding="utf-8")
+
+
+def through_the_vae(folder: Path, experiment: Experiment) -> str:
+    """How often things of the references have their colour and shape after the VAE, in words."""
+    outlines = fit_outlines()
+    judged: list[Judged] = []
+    backend = experiment.make_backend()
+    backend.load(Machine("cpu", folder))
+    try:
+        captions = json.loads((folder / "shown.json").read_text(encoding="utf-8"))
+        jobs = read_manifest(experiment.run_folder.manifest).jobs
+        for job in {job.group: job for job in jobs}.values():
+            path = job.reference.path
+            frames = backend.reconstruct(Group(job.group, folder / path, job.parameters))
+            assert frames is not None
+            judged += judge(frames, mentions(captions[path]), outlines)
+    finally:
+        backend.close()
+    colour, shape = share(one.colour for one in judged), share(one.shape for one in judged)
+    return f"references after the VAE: colour right {colour:.0%}, shape right {shape:.0%}"
 
 
 def main() -> int:
@@ -58,9 +84,10 @@ def main() -> int:
     parser.add_argument("--checkpoint", default="tiny")
     parser.add_argument("--clips", type=int, default=4, help="of each category")
     parser.add_argument("--seed", type=int, default=100, help="of the clips")
-    parser.add_argument("--strengths", type=float, nargs="+", default=[0.4, 0.5, 0.6, 0.8, 1.0])
+    parser.add_argument("--strengths", type=float, nargs="*", default=[0.4, 0.5, 0.6, 0.8, 1.0])
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--cfg", type=float, default=3.5)
+    parser.add_argument("--shift", type=float, default=5.0, help="of the noise schedule")
     arguments = parser.parse_args()
     folder = arguments.folder.absolute()
     if not (folder / "things.json").is_file():
@@ -79,6 +106,7 @@ def main() -> int:
                 **SIZE,
                 "num_inference_steps": arguments.steps,
                 "cfg_scale": arguments.cfg,
+                "sigma_shift": arguments.shift,
                 "denoising_strength": strength,
             },
             "placement": {"gpus": [0], "processes_per_gpu": 2},
@@ -90,6 +118,7 @@ def main() -> int:
         launch = [sys.executable, "-m", "runner", "launch", str(file), "--on", "local", "--wait"]
         subprocess.run(launch, check=True)
         runs.append(str(folder / "results" / name))
+    print(through_the_vae(folder, load_experiment(folder / "experiments" / "text.yaml", [])))
     return subprocess.run([sys.executable, "-m", "runner.quality", *runs], check=False).returncode
 
 

@@ -19,8 +19,8 @@ from typing import Any
 from runner.backends.wan.checkpoint import DIT, TEXT_ENCODER, TOKENIZER, VAE
 from runner.backends.wan.offline import import_torch
 
-from .autoencoder import as_in_files, bring_to_scale, loss_of, moments, new_vae
-from .clips import Clips, make_clips, unwanted_ids
+from .autoencoder import as_seen, bring_to_scale, loss_of, moments, new_vae
+from .clips import Clips, crops, make_clips, unwanted_ids
 from .stage import Run, Stage, StopHere, read_weights, write_weights
 from .tokenizer import train_tokenizer
 from .transformer import new_models, noise_levels, rotations, time_features, velocity
@@ -29,6 +29,25 @@ torch = import_torch()
 
 EMPTY, UNWANTED_SHARE = 0.07, 0.03
 """Shares of a batch whose caption is replaced by the empty one, and by a negative prompt."""
+
+
+def half_precision(run: Run, *, recorded: bool = True) -> Any:
+    """bfloat16 where it is the faster. What is recorded as a graph can keep no cast weights."""
+    gpu = run.device == "cuda"
+    return torch.autocast(run.device, torch.bfloat16, cache_enabled=not recorded, enabled=gpu)
+
+
+def vae_pool(run: Run, clips: Clips) -> Any:
+    """The clips that the VAE sees: uint8 (clips, 3, F, H, W) on the device."""
+    pool, pooled = [], 0
+    for rendered in clips.rendered(run.device, 125):
+        pool.append((rendered * 127.5 + 127.5).round().to(torch.uint8))
+        pooled += len(rendered)
+        if pooled >= run.arguments.pool:
+            break
+    frames = torch.cat(pool)
+    run.log(stage="vae", pool=len(frames), gib=frames.numel() / 2**30)
+    return frames
 
 
 def train_vae(run: Run, clips: Clips) -> Any:
@@ -40,36 +59,32 @@ def train_vae(run: Run, clips: Clips) -> Any:
         return vae
     if arguments.vae_from:
         read_weights(vae.model, arguments.vae_from)
-    stage = Stage(
-        run, "vae", {"vae": vae.model}, arguments.vae_seconds, arguments.vae_rate, graph=True
-    )
-    pool, pooled = [], 0
-    for rendered in clips.rendered(run.device, 125):
-        pool.append((rendered * 127.5 + 127.5).round().to(torch.uint8))
-        pooled += len(rendered)
-        if pooled >= arguments.pool:
-            break
-    frames = torch.cat(pool)
-    del pool
-    run.log(stage="vae", pool=len(frames), gib=frames.numel() / 2**30)
-    size = arguments.vae_batch
+    frames = vae_pool(run, clips)
 
-    def batch() -> tuple[Any, ...]:
-        chosen = torch.randint(len(frames), (size,), device=run.device)
-        clips = frames[chosen].float() / 127.5 - 1
-        # Half of them as references come: from video files.
-        return (torch.cat([clips[: size // 2], as_in_files(clips[size // 2 :])]),)
+    def whole() -> tuple[Any, ...]:
+        chosen = torch.randint(len(frames), (arguments.vae_batch,), device=run.device)
+        return (as_seen(frames[chosen]),)
+
+    def cut() -> tuple[Any, ...]:
+        return (as_seen(crops(frames, arguments.vae_crop_batch)),)
 
     def loss(clip: Any) -> tuple[Any, dict[str, Any]]:
-        with torch.autocast(run.device, torch.bfloat16, cache_enabled=False):
+        with half_precision(run):
             return loss_of(vae, clip)
 
-    stage.train(batch, loss, every=15)
-    stage.take_average()
+    # Whole clips have more background than things, and take ten times as long.
+    for name, batch, seconds, rate in (
+        ("vae_crops", cut, arguments.vae_crop_seconds, arguments.vae_rate),
+        ("vae", whole, arguments.vae_seconds, arguments.vae_rate / 2),
+    ):
+        if seconds:
+            stage = Stage(run, name, {"vae": vae.model}, seconds, rate, graph=True)
+            stage.train(batch, loss, every=15)
+            stage.take_average()
     vae.model.eval()
-    with torch.no_grad(), torch.autocast(run.device, torch.bfloat16, cache_enabled=False):
+    with torch.no_grad(), half_precision(run):
         # Spread over the whole pool, which is ordered by category.
-        some = frames[:: max(1, len(frames) // 512)][:512].split(size)
+        some = frames[:: max(1, len(frames) // arguments.vae_checked)].split(arguments.vae_batch)
         means = [moments(vae, part.float() / 127.5 - 1)[0] for part in some]
         mean = torch.cat(means).transpose(0, 1).flatten(1)
         if not arguments.vae_decoder_only:
@@ -94,7 +109,7 @@ def encode(run: Run, vae: Any, clips: Clips) -> Any:
         return state["latents"]
     start = time.monotonic()
     parts = []
-    with torch.no_grad(), torch.autocast(run.device, torch.bfloat16):
+    with torch.no_grad(), half_precision(run, recorded=False):
         for batch in clips.rendered(run.device, 125):
             parts.append(vae.model.encode(batch, vae.scale).to(torch.bfloat16))
     vae.model.clear_cache()
@@ -170,9 +185,12 @@ def main() -> None:
         action="store_true",
         help="train only what decodes, so that latents stay what a DiT has learnt",
     )
-    parser.add_argument("--vae-seconds", type=float, default=330)
+    parser.add_argument("--vae-crop-seconds", type=float, default=420, help="on cut out things")
+    parser.add_argument("--vae-crop-batch", type=int, default=64)
+    parser.add_argument("--vae-seconds", type=float, default=120, help="then, on whole clips")
     parser.add_argument("--vae-batch", type=int, default=16)
-    parser.add_argument("--vae-rate", type=float, default=1e-3)
+    parser.add_argument("--vae-checked", type=int, default=512, help="clips for scale and PSNR")
+    parser.add_argument("--vae-rate", type=float, default=1e-3, help="half of it on whole clips")
     parser.add_argument(
         "--dit-from",
         type=Path,
@@ -205,9 +223,10 @@ def main() -> None:
     try:
         vae = train_vae(run, clips)
         write_weights(run.out / f"{VAE}.safetensors", vae.model.state_dict().items())
-        latents = encode(run, vae, clips)
-        del vae
-        train_dit(run, clips, latents)
+        if arguments.dit_seconds:
+            latents = encode(run, vae, clips)
+            del vae
+            train_dit(run, clips, latents)
     except StopHere:
         run.log(stopped=True)
     else:

@@ -13,14 +13,12 @@ import numpy.typing as npt
 from ..scenes.chance import random_scene
 from ..scenes.render import render
 from ..scenes.scene import Scene
-from ..scenes.words import COLOURS, PERSON, SHAPES, Mention
+from ..scenes.words import COLOURS, PERSON, SATURATED, SHAPES, Mention
 
 Frames = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
-SATURATED = 96
-"""Difference of a pixel's largest and smallest channel that no background reaches."""
 LEAST_SHARE = 0.0025
 """Of a frame's pixels, for a thing to be seen."""
 WIDTH, HEIGHT = 128, 80
