@@ -21,8 +21,9 @@ from wan_jobs import GENERATION, Frames, job_of, moving_square
 
 from runner.backends import Group, Machine, backend_class
 from runner.backends.wan import WanBackend
+from runner.backends.wan.frames import pixels_of
 from runner.backends.wan.made_up import write_checkpoint
-from runner.backends.wan.offline import ENVIRONMENT
+from runner.backends.wan.offline import ENVIRONMENT, import_torch
 from runner.backends.wan.settings import WanGeneration, WanSettings
 from runner.backends.wan.sizes import TINY
 from runner.errors import UserError
@@ -129,6 +130,21 @@ def test_frames_are_those_of_diffsynth_bit_for_bit(
         denoising_strength=parameters["denoising_strength"],
     )
     assert np.array_equal(ours, np.stack([np.asarray(image) for image in theirs]))
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_pixels_are_those_of_diffsynth_for_every_byte(dtype: str) -> None:
+    import_torch()
+    from diffsynth.diffusion.base_pipeline import BasePipeline
+
+    random = np.random.default_rng(0)
+    bytes_thrice = [random.permutation(256 * 3).reshape(16, 16, 3) % 256 for _ in range(5)]
+    frames: Frames = np.stack(bytes_thrice).astype(np.uint8)
+    pipe = BasePipeline(device="cpu", torch_dtype=getattr(torch, dtype))
+    theirs = pipe.preprocess_video([Image.fromarray(frame) for frame in frames])
+    ours = pixels_of(frames, device="cpu", dtype=pipe.torch_dtype)
+    assert torch.equal(ours, theirs)
+    assert ours.stride() == theirs.stride()
 
 
 def test_one_job_leaves_a_whole_video(backend: WanBackend, job: Job, tmp_path: Path) -> None:

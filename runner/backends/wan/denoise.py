@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .frames import STRIDE, TILE, decode_frames
+from .frames import STRIDE, TILE, decode_frames, pixels_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,11 +65,10 @@ def encode_reference(pipe: Any, frames: Frames, *, tiled: bool) -> Any:
         A tensor (1, 16, (frames - 1) / 4 + 1, height / 8, width / 8) on the pipe's device.
     """
     import torch
-    from PIL import Image
 
     with torch.no_grad(), stage("reference encode"):
         pipe.load_models_to_device(["vae"])
-        video = pipe.preprocess_video([Image.fromarray(frame) for frame in frames])
+        video = pixels_of(frames, device=pipe.device, dtype=pipe.torch_dtype)
         latents = pipe.vae.encode(
             video, device=pipe.device, tiled=tiled, tile_size=TILE, tile_stride=STRIDE
         )

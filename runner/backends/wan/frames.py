@@ -1,7 +1,8 @@
-"""From latents to frames: the VAE's decoding with its tiles blended where they were decoded.
+"""Between frames and what the VAE takes and gives: on the GPU, and with diffsynth's own numbers.
 
-diffsynth adds the tiles up in host memory and turns pixels into bytes there, frame by frame, while
-the GPU waits. The same operations on the same numbers give the same bytes on the GPU.
+diffsynth turns bytes into pixels in host memory and back again, frame by frame, and adds up the
+decoder's tiles there, while the GPU waits. The same operations on the same numbers give the same
+results on the GPU.
 """
 
 from __future__ import annotations
@@ -18,6 +19,15 @@ if TYPE_CHECKING:
 TILE = (30, 52)
 STRIDE = (15, 26)
 """diffsynth's own, in latent pixels: height and width."""
+
+
+def pixels_of(frames: Frames, *, device: Any, dtype: Any) -> Any:
+    """Frames, uint8 (frames, height, width, 3), as (1, 3, frames, height, width) from -1 to 1."""
+    import torch
+
+    # diffsynth's steps, each rounded to the dtype, which holds every byte.
+    pixels = torch.from_numpy(frames).to(device).to(dtype) * (2 / 255) - 1
+    return pixels.permute(3, 0, 1, 2)[None].contiguous()
 
 
 def decode_frames(vae: Any, latents: Any, *, device: Any, tiled: bool) -> Frames:
