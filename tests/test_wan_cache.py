@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 from wan_jobs import PROMPT, group_of, job_of, load, moving_square, silent
 
+from runner.backends import Machine
 from runner.backends.wan import WanBackend
 from runner.backends.wan.embeddings import PromptEmbeddings
+from runner.backends.wan.settings import WanSettings
 from runner.backends.wan.tensor_file import read_facts, read_tensors, write_tensors
 from runner.job import Job
 from runner.run_folder import locked
@@ -67,8 +69,6 @@ def test_the_text_encoder_is_not_loaded_where_all_embeddings_are_there(
             raise AssertionError("the text encoder was loaded")
 
     second = Guarded(first.settings, tmp_path)
-    from runner.backends import Machine
-
     second.load(Machine(DEVICE, cache, jobs=lambda: jobs))
     assert torch.equal(latents_of(second, others[1], tmp_path), expected)
 
@@ -93,6 +93,19 @@ def test_a_damaged_file_is_made_again(job: Job, tmp_path: Path, damage: str) -> 
 def test_another_dtype_has_its_own_files(job: Job, tmp_path: Path) -> None:
     latents_of(load(DEVICE, tmp_path, [job]), job, tmp_path)
     latents_of(load(DEVICE, tmp_path, [job], dtype="float32"), job, tmp_path)
+    assert len(made(tmp_path)) == 6
+
+
+def test_what_another_recipe_prepared_is_not_taken(job: Job, tmp_path: Path) -> None:
+    """A version that takes clips or prompts in in another way makes its own."""
+
+    class NextRecipe(WanBackend):
+        recipe = WanBackend.recipe + 1
+
+    latents_of(load(DEVICE, tmp_path, [job]), job, tmp_path)
+    later = NextRecipe(WanSettings(), tmp_path)
+    later.load(Machine(DEVICE, tmp_path, jobs=lambda: [job]))
+    latents_of(later, job, tmp_path)
     assert len(made(tmp_path)) == 6
 
 

@@ -137,7 +137,7 @@ class WanBackend(Backend[WanSettings]):
 
         self._device = machine.device
         self._surroundings = versions_on(machine.device)
-        model = {"dtype": self.settings.dtype, **self._surroundings}
+        model = {"recipe": self.recipe, "dtype": self.settings.dtype, **self._surroundings}
         text_encoder = {"files": self._folder.text_encoder_contents(), **model}
         vae = {"file": content_of(self._folder.vae), "tiling": self.settings.vae_tiling, **model}
         self._prompts = PromptEmbeddings(
