@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import threading
-from collections.abc import Iterator
+import weakref
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -71,6 +73,30 @@ def test_the_text_encoder_is_not_loaded_where_all_embeddings_are_there(
     second = Guarded(first.settings, tmp_path)
     second.load(Machine(DEVICE, cache, jobs=lambda: jobs))
     assert torch.equal(latents_of(second, others[1], tmp_path), expected)
+
+
+def test_memory_is_given_back_once_nothing_uses_it(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The text encoder's before the other models are loaded, and what `fp8` replaces after."""
+    models: list[weakref.ref[Any]] = []
+    alive: list[list[bool]] = []
+
+    class Watched(WanBackend):
+        def _load(self, parts: Sequence[str]) -> Any:
+            pipe = super()._load(parts)
+            replaced = pipe.text_encoder if pipe.dit is None else pipe.dit.blocks[0].ffn
+            models.append(weakref.ref(next(replaced.parameters())))
+            return pipe
+
+    def free(device: str) -> None:
+        gc.collect()
+        alive.append([model() is not None for model in models])
+
+    monkeypatch.setattr("runner.backends.wan.free_memory", free)
+    backend = Watched(WanSettings(fp8=True), tmp_path)
+    backend.load(Machine(DEVICE, tmp_path, jobs=lambda: [job]))
+    assert alive == [[False], [False, False]]
 
 
 @pytest.mark.parametrize("damage", ["cut short", "a byte changed", "emptied"])

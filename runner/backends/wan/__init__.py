@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import gc
 import importlib.util
 import re
@@ -149,6 +148,8 @@ class WanBackend(Backend[WanSettings]):
         all_there = self._prompts.make_known(wait=False)
         self._pipe = self._load(["dit", "vae"])
         speed_up(self._pipe, self.settings)
+        # With `fp8` the weights that were replaced.
+        free_memory(self._device)
         if not all_there:
             # Another worker was at it, and should be done by now.
             self._prompts.make_known(wait=True)
@@ -285,11 +286,12 @@ class WanBackend(Backend[WanSettings]):
         if self._pipe is not None:
             # With `vram: managed` that makes room.
             self._pipe.load_models_to_device([])
-        pipe = self._load(["text_encoder"])
+        pipes = [self._load(["text_encoder"])]
         try:
-            yield functools.partial(encode_prompt, pipe)
+            yield lambda text: encode_prompt(pipes[0], text)
         finally:
-            del pipe
+            # The caller still has what was yielded.
+            pipes.clear()
             free_memory(self._device)
 
     def _kept(self, job: Job, scratch: Path) -> KeptLatents:
