@@ -16,7 +16,7 @@ from wan_jobs import PROMPT, group_of, job_of, load, moving_square, silent
 
 from runner.backends import Machine
 from runner.backends.wan import WanBackend
-from runner.backends.wan.embeddings import PromptEmbeddings
+from runner.backends.wan.embeddings import AT_ONCE, PromptEmbeddings
 from runner.backends.wan.settings import WanSettings
 from runner.backends.wan.tensor_file import read_facts, read_tensors, write_tensors
 from runner.job import Job
@@ -194,6 +194,17 @@ def test_workers_share_the_work_of_encoding(tmp_path: Path) -> None:
     assert encoder.openings == 1
     assert encoder.texts == ["a", "b c", "一 二 三"]
     assert torch.equal(workers[3].of("b c"), encoder.encode("b c"))
+
+
+def test_all_prompts_are_made_before_the_other_models_are_loaded(tmp_path: Path) -> None:
+    """However many there are: beside those models there may be no room for the text encoder."""
+    encoder = Encoder()
+    known = [f"prompt {number}" for number in range(AT_ONCE + 10)]
+    worker, other = (PromptEmbeddings(tmp_path, {}, encoder.open, lambda: known) for _ in range(2))
+    assert worker.make_known(wait=False)
+    assert other.make_known(wait=True)
+    assert other.of(known[-1]) is not None
+    assert (encoder.openings, len(encoder.texts)) == (1, len(known))
 
 
 def test_a_prompt_that_was_added_later_is_made_with_the_others(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from .tensor_file import read_tensors, try_to_write
 logger = logging.getLogger("sweep.wan")
 
 AT_ONCE = 1000
-"""So many texts are encoded ahead with one loading of the text encoder."""
+"""So many texts are encoded while a job waits for one of them."""
 
 Encode = Callable[[str], Any]
 """Gives a text's embedding, (1, length, width)."""
@@ -57,7 +56,7 @@ class PromptEmbeddings:
             wait: for a worker that is at it already; otherwise nothing is done beside one.
 
         Returns:
-            Whether all known texts are there now, as far as they are made ahead.
+            Whether all known texts are there now.
         """
         if not self._missing():
             return True
@@ -76,7 +75,7 @@ class PromptEmbeddings:
                 found = self._read(text)
                 if found is None:
                     others = [other for other in self._missing() if other != text]
-                    found = self._make([text, *others])
+                    found = self._make([text, *others[: AT_ONCE - 1]])
         return found
 
     def path(self, text: str) -> Path:
@@ -88,8 +87,7 @@ class PromptEmbeddings:
         return self._folder / "lock"
 
     def _missing(self) -> list[str]:
-        known = (text for text in dict.fromkeys(self._known()) if not self.path(text).exists())
-        return list(islice(known, AT_ONCE))
+        return [text for text in dict.fromkeys(self._known()) if not self.path(text).exists()]
 
     def _make(self, texts: list[str]) -> Any:
         """Encode and keep texts; returns the first one's embedding."""
