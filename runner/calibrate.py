@@ -1,8 +1,8 @@
 """`sweep calibrate`: a few short videos of an experiment, with one, two, ... processes on a GPU.
 
 Each number of processes is a small sweep of its own, through the same planning, workers and
-publishing as the real one, in a temporary folder: what is measured is what a sweep does. Few
-steps are made, and the seconds of one step stand for all.
+publishing as the real one, in a temporary folder: what is measured is what a sweep does. Where
+steps are alike few of them are made, and the seconds of one stand for all.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def calibrate(
 def _measure_kind(
     experiment: Experiment, kind: Kind, trial: Trial, show: Callable[[Row], None]
 ) -> Part:
-    steps = trial.steps or (FEW_STEPS if experiment.steps_are_denoising else kind.steps)
+    steps = trial.steps or (FEW_STEPS if experiment.steps_are_alike else kind.steps)
     per_group = jobs_per_group(experiment)
     rows: list[Row] = []
     device, full = "", None
@@ -143,7 +143,7 @@ def _measure(
         run = RunFolder(folder / "results" / NAME)
         words = _part(run, processes)
         _sweep(folder, "launch", str(run.path), "--on", "local", "--wait", "--only", *words)
-        return _read(run, processes, are_denoising=experiment.steps_are_denoising)
+        return _read(run, processes, are_denoising=experiment.steps_are_alike)
 
 
 def _write_experiment(

@@ -272,9 +272,9 @@ class Experiment(Section):
         return Cut.of(self.include, self.exclude)
 
     @property
-    def steps_are_denoising(self) -> bool:
+    def steps_are_alike(self) -> bool:
         """See `Backend`."""
-        return backend_class(self.backend).steps_are_denoising
+        return self.make_backend().steps_are_alike()
 
     def make_backend(self) -> Backend[Any]:
         return backend_class(self.backend)(self.model, self._root)

@@ -54,7 +54,7 @@ def kinds_of(
     Args:
         videos: how many there are of each of several parameters.
     """
-    known = experiment.steps_are_denoising
+    known = experiment.steps_are_alike
     found: dict[str, tuple[Subject, list[tuple[Mapping[str, Any], int]]]] = {}
     for own, number in videos:
         subject = Subject.of(experiment, recipe, own)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from conftest import Project
 
 
@@ -80,6 +81,20 @@ def test_what_cannot_be_measured_is_said_in_a_line(project: Project) -> None:
     assert failed.status == 2
     assert "cannot be calibrated: RuntimeError: asked to fail" in failed.err
     assert "Traceback" not in failed.err
+
+
+def test_what_tea_cache_leaves_out_is_measured_with_all_steps(project: Project) -> None:
+    """Which ones it leaves out, and so what a step takes on average, depends on their number."""
+    pytest.importorskip("modelscope")
+    project.write(
+        backend="wan",
+        model={"tea_cache": 0.3},
+        generation=generation(16),
+        placement={"gpus": [0], "device": "cpu"},
+    )
+    found = answer(project, "calibrate", "experiments/x.yaml", "--processes", "1")
+    (variant,) = found["variants"]
+    assert variant["steps"] == 16
 
 
 def test_where_no_more_fit_the_last_number_is_noted(project: Project) -> None:

@@ -138,8 +138,6 @@ class Backend(ABC, Generic[SettingsT]):
     the other."""
     imports: ClassVar[tuple[str, ...]] = ()
     """Top-level packages that a worker of this backend needs beyond the core's."""
-    steps_are_denoising: ClassVar[bool] = True
-    """Whether a video with twice the `num_inference_steps` takes twice as long for these."""
     prompt_tokens: ClassVar[int | None] = None
     """So many tokens of a prompt are read, the end mark among them; None where all are."""
 
@@ -176,6 +174,10 @@ class Backend(ABC, Generic[SettingsT]):
         """The settings, as JSON has them, that hold for a job of these parameters: all of them,
         unless a backend has several models."""
         return self.settings.model_dump(mode="json")
+
+    def steps_are_alike(self) -> bool:
+        """Whether a video with twice the `num_inference_steps` takes twice as long for these."""
+        return True
 
     def model_files(self) -> list[dict[str, Any]]:
         """The files behind `identity()["weights"]`, for the record of a video and to say which

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option(
     "--steps",
     type=click.IntRange(min=2),
-    help="Of each video; default: 4, or all of them where the method is a script.",
+    help="Of each video; default: 4, or all where steps are not alike: a script's, or tea_cache.",
 )
 @click.option(
     "--processes",

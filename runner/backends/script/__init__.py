@@ -43,7 +43,6 @@ class ScriptBackend(Backend[ScriptSettings]):
     settings_type = ScriptSettings
     generation_type = ScriptGeneration
     costly_axis = "method"
-    steps_are_denoising = False
     recipe = 1
 
     def __init__(self, settings: ScriptSettings, root: Path) -> None:
@@ -54,6 +53,10 @@ class ScriptBackend(Backend[ScriptSettings]):
         self._group: Group | None = None
         self._gpu_gib: float | None = None
         self._peak_gib: float | None = None
+
+    def steps_are_alike(self) -> bool:
+        """What a script does with its steps is its own."""
+        return False
 
     def identity(self) -> dict[str, Any]:
         """The script and its files by content, and its settings; of each method, where there are

@@ -73,6 +73,10 @@ class WanBackend(Backend[WanSettings]):
             **self.settings.speed(),
         }
 
+    def steps_are_alike(self) -> bool:
+        """Which steps TeaCache leaves out depends on how many there are."""
+        return self.settings.tea_cache is None
+
     def model_files(self) -> list[dict[str, Any]]:
         """Every file of the checkpoint folder that is loaded."""
         if not self._folder.folder.is_dir() or self._folder.missing():
