@@ -34,6 +34,7 @@ from .manifest import read_manifest
 from .publish import read_sidecar
 from .queue import Queue
 from .run_folder import RunFolder
+from .stop import stop_workers, wait_until_ended
 
 NAME = "calibration"
 VIDEOS = 2
@@ -142,7 +143,12 @@ def _measure(
             return _last_line(planned.stderr)
         run = RunFolder(folder / "results" / NAME)
         words = _part(run, processes)
-        _sweep(folder, "launch", str(run.path), "--on", "local", "--wait", "--only", *words)
+        try:
+            _sweep(folder, "launch", str(run.path), "--on", "local", "--wait", "--only", *words)
+        except BaseException:
+            # Workers outlive whoever waits for them, and would hold the GPU.
+            wait_until_ended(run, stop_workers(run, now=True))
+            raise
         return _read(run, processes, are_denoising=experiment.steps_are_alike)
 
 

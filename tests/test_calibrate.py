@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Project
+from conftest import Project, wait_for
+
+from runner.slot import supervisor
 
 
 def answer(project: Project, *words: str) -> dict[str, Any]:
@@ -105,6 +111,32 @@ def test_where_no_more_fit_the_last_number_is_noted(project: Project) -> None:
     (variant,) = found["variants"]
     assert [row["processes"] for row in variant["rows"]] == [1]
     assert variant["full"] == 3
+
+
+def test_an_interrupted_calibration_leaves_the_gpu_and_no_files(
+    project: Project, tmp_path: Path
+) -> None:
+    """Its workers are ended, which outlive a launch that is interrupted."""
+    project.write(model={"seconds": 600})
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    calibrating = subprocess.Popen(
+        project.command("calibrate", "experiments/x.yaml", "--steps", "600"),
+        cwd=project.root,
+        env={**os.environ, **project.environment, "TMPDIR": str(folder)},
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    name = "*/results/calibration/logs/gpu0_process0.log"
+    wait_for(lambda: any("claimed" in log.read_text() for log in folder.glob(name)))
+    (lock,) = folder.glob("*/results/calibration/work/locks/gpu0_process0.lock")
+    process = supervisor(lock)
+    assert process is not None
+    assert not process.is_gone()
+    calibrating.send_signal(signal.SIGINT)
+    assert calibrating.wait(60) == 130
+    assert process.is_gone()
+    assert not list(folder.iterdir())
 
 
 METHOD = """
