@@ -1,7 +1,7 @@
 """Calibrations: how fast a kind of GPU makes an experiment's videos, as measured, on disk.
 
-They lie in `<results>/.calibrations/`, one file for each GPU, backend, model and video size, so
-that every plan whose results go there finds them.
+They lie in `<results>/.calibrations/`, one file for each GPU, backend, model, video size and number
+of steps measured, so that every plan whose results go there finds them.
 """
 
 from __future__ import annotations
@@ -180,9 +180,13 @@ def folder_of(experiment: Experiment) -> Path:
 
 
 def save(folder: Path, calibration: Calibration) -> Path:
-    """Write a calibration, in place of a former one of the same subject and GPU."""
-    key = sha256_of({"subject": asdict(calibration.subject), "gpu": calibration.gpu})
-    path = folder / f"{key[:16]}.json"
+    """Write a calibration, in place of a former one of the same subject, GPU and steps."""
+    key = {
+        "subject": asdict(calibration.subject),
+        "gpu": calibration.gpu,
+        "steps": calibration.steps,
+    }
+    path = folder / f"{sha256_of(key)[:16]}.json"
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps(calibration.to_json(), ensure_ascii=False, indent=1) + "\n"
     write_atomically(path, text.encode())

@@ -63,6 +63,8 @@ class Tale:
         self._device = device
         self.own = [job for job in measured(experiment, kind.subject) if self._fits(job.gpu)]
         found = find(folder_of(experiment), kind.subject)
+        if not experiment.steps_are_alike:
+            found.sort(key=lambda one: one.steps != kind.steps)
         self.calibration: Calibration | None = next(
             (one for one in found if self._fits(one.gpu) and one.tells(kind.steps)), None
         )

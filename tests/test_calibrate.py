@@ -203,3 +203,21 @@ def test_each_method_of_ones_own_is_measured_and_counted_by_itself(project: Proj
     cost = answer(project, "plan", "experiments/x.yaml")["cost"]
     assert "videos of the sweep x" in cost["source"]
     assert cost["kinds"] == []
+
+
+def test_a_script_is_planned_by_what_videos_of_as_many_steps_took(project: Project) -> None:
+    """Where its steps are an axis: one number's calibration does not replace another's."""
+    slept = 'seconds * job.parameters["num_inference_steps"]'
+    method = METHOD.replace("sleep(seconds)", f"sleep({slept})")
+    (project.root / "method.py").write_text(method)
+    project.write(
+        backend="script",
+        model={"file": "method.py", "settings": {"seconds": 0.1}},
+        axes={"num_inference_steps": [2, 8]},
+        placement={"gpus": [0], "processes_per_gpu": 1},
+    )
+    answer(project, "calibrate", "experiments/x.yaml", "--processes", "1")
+    cost = answer(project, "plan", "experiments/x.yaml")["cost"]
+    for kind, seconds in zip(cost["kinds"], (0.2, 0.8), strict=True):
+        assert kind["source"].startswith("calibrated on ")
+        assert seconds <= kind["gpu_seconds_a_video"]["likely"] < seconds + 0.3
