@@ -25,12 +25,15 @@ import yaml
 
 from . import machine_file
 from .calibration import Calibration, Mix, Row, Share, folder_of, save
+from .costs import plural_processes
 from .errors import UserError
 from .experiment import Experiment, load_experiment
+from .failures import FailureKind
 from .fingerprint import Recipe
 from .job import JobState
 from .kinds import Kind, kinds_of
 from .manifest import read_manifest
+from .placement import Slot
 from .publish import read_sidecar
 from .queue import Queue
 from .run_folder import RunFolder
@@ -61,6 +64,14 @@ class Trial:
     processes: tuple[int, ...] | None = None
 
 
+@dataclass(frozen=True)
+class Shortfall:
+    """Why so many processes made no videos; `is_memory` where they did not fit together."""
+
+    reason: str
+    is_memory: bool = False
+
+
 def calibrate(
     path: Path, overrides: Sequence[str], trial: Trial, show: Callable[[Kind, Row], None]
 ) -> list[Part]:
@@ -71,7 +82,8 @@ def calibrate(
         show: told of each row as soon as it is measured.
 
     Raises:
-        UserError: the experiment is wrong, or not even one process could make a video.
+        UserError: the experiment is wrong, or videos failed for another reason than that further
+            processes did not fit; rows of fewer processes are kept.
     """
     experiment = load_experiment(path, overrides)
     if experiment.jobs is not None:
@@ -87,20 +99,21 @@ def _measure_kind(
     steps = trial.steps or (FEW_STEPS if experiment.steps_are_alike else kind.steps)
     per_group = jobs_per_group(experiment)
     rows: list[Row] = []
-    device, full = "", None
+    device, short = "", Shortfall("")
     for processes in trial.processes or count(1):
         found = _measure(experiment, kind, replace(trial, steps=steps), processes)
-        if isinstance(found, str):
-            if not rows:
-                which = f" ({kind.name})" if kind.name else ""
-                raise UserError(f"{experiment.file}: cannot be calibrated{which}: {found}")
-            full = processes
+        if isinstance(found, Shortfall):
+            short = found
             break
         device = found[1]
         rows.append(found[0])
         show(found[0])
         if trial.processes is None and not _goes_on(rows, kind.steps, per_group):
             break
+    which = f" ({kind.name})" if kind.name else ""
+    if not rows:
+        raise UserError(f"{experiment.file}: cannot be calibrated{which}: {short.reason}")
+    full = processes if short.is_memory else None
     calibration = Calibration(kind.subject, device, time.time(), steps, tuple(rows), full)
     if not calibration.tells(kind.steps):
         raise UserError(
@@ -108,6 +121,9 @@ def _measure_kind(
             f"this says nothing of videos of {kind.steps}; leave --steps away"
         )
     file = save(folder_of(experiment), calibration)
+    if short.reason and not short.is_memory:
+        number = plural_processes(processes)
+        raise UserError(f"{experiment.file}: {number} cannot be calibrated{which}: {short.reason}")
     return Part(kind, Share(calibration, kind.steps, per_group, kind.number), file)
 
 
@@ -133,14 +149,14 @@ def _goes_on(rows: Sequence[Row], steps: int, per_group: float) -> bool:
 
 def _measure(
     experiment: Experiment, kind: Kind, trial: Trial, processes: int
-) -> tuple[Row, str] | str:
+) -> tuple[Row, str] | Shortfall:
     """The row of so many processes and the device's name, or why they made no videos."""
     with tempfile.TemporaryDirectory(prefix="sweep-calibrate-") as name:
         folder = Path(name)
         file = _write_experiment(experiment, folder, kind, trial, processes)
         planned = _sweep(folder, "plan", str(file), "--json")
         if planned.returncode != 0:
-            return _last_line(planned.stderr)
+            return Shortfall(_last_line(planned.stderr))
         run = RunFolder(folder / "results" / NAME)
         words = _part(run, processes)
         try:
@@ -189,7 +205,7 @@ def _part(run: RunFolder, processes: int) -> list[str]:
     ]
 
 
-def _read(run: RunFolder, processes: int, *, are_denoising: bool) -> tuple[Row, str] | str:
+def _read(run: RunFolder, processes: int, *, are_denoising: bool) -> tuple[Row, str] | Shortfall:
     """As `_measure`, of a sweep that has ended.
 
     Args:
@@ -200,17 +216,22 @@ def _read(run: RunFolder, processes: int, *, are_denoising: bool) -> tuple[Row, 
         aside = queue.gate().aside
         workers = queue.workers.rows(time.time())
         done = queue.last_done(1_000)
-        errors = [row.error or "" for row in queue.rows(JobState.FAILED)]
+        failed = queue.rows(JobState.FAILED)
     finally:
         queue.close()
     if aside:
-        return next(iter(aside.values()))
+        name, reason = next(iter(aside.items()))
+        # A whole GPU is set aside for its health.
+        return Shortfall(reason, is_memory=Slot.parse(name) is not None)
     records = [record for job in done if (record := read_sidecar(run.sidecar(job))) is not None]
     per_worker: dict[str, list[dict[str, Any]]] = {}
     for record in sorted(records, key=lambda record: record["claimed_at"]):
         per_worker.setdefault(record["worker"], []).append(record)
-    if not records or errors:
-        return errors[0] if errors else _log_end(run)
+    if failed:
+        first = failed[0]
+        return Shortfall(first.error or "failed", first.kind is FailureKind.OUT_OF_GPU_MEMORY)
+    if not records:
+        return Shortfall(_log_end(run))
     # A worker that made but one video has no other to tell by.
     warm = [record for own in per_worker.values() for record in own[1:] or own]
     steps = warm[0]["parameters"]["num_inference_steps"]

@@ -113,6 +113,17 @@ def test_where_no_more_fit_the_last_number_is_noted(project: Project) -> None:
     assert variant["full"] == 3
 
 
+def test_what_fails_otherwise_is_not_said_to_not_fit(project: Project) -> None:
+    """And what fewer processes did is kept."""
+    project.write(model={"seconds": 0.05, "faults": [{"kind": "fail", "seed": 2}]})
+    failed = project.sweep("calibrate", "experiments/x.yaml", "--processes", "1,3")
+    assert failed.status == 2
+    assert "3 processes a GPU cannot be calibrated: RuntimeError: asked to fail" in failed.err
+    planned = answer(project, "plan", "experiments/x.yaml")
+    assert planned["cost"]["source"].startswith("calibrated on ")
+    assert not any("did not fit" in line for line in planned["advice"])
+
+
 def test_an_interrupted_calibration_leaves_the_gpu_and_no_files(
     project: Project, tmp_path: Path
 ) -> None:
