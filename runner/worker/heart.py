@@ -85,7 +85,8 @@ class Heart:
     def _keep_alive(self) -> None:
         with contextlib.suppress(OSError):
             os.utime(self._pulse)
-        self._report()
+        # First: a report that fails must not cost a job.
         for making in self._held():
             renewed = self._renew(making)
             making.is_lost = not renewed and making in self._held()
+        self._report()
