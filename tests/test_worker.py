@@ -235,12 +235,13 @@ def test_a_process_that_grows_is_replaced(project: Project) -> None:
         stop=Stop(),
         room=DiskRoom(project.run_folder.path, 1000, None),
         watch=GpuWatch(0, list, healthy),
-        recycling=Recycling(growth_gib=0.05),
+        recycling=Recycling(growth_gib=0.2),
     )
     assert surroundings.recycle(0) is None
     assert surroundings.recycle(1) is None
-    leak = bytearray(b"x" * (100 << 20))
-    assert "grown by 0.1 GiB" in str(surroundings.recycle(2))
+    # Far more than the system may take back meanwhile of what other tests left.
+    leak = bytearray(b"x" * (800 << 20))
+    assert "its memory has grown by" in str(surroundings.recycle(2))
     assert leak
     # Another model in a process of its own is no growth.
     assert surroundings.recycle(2, (os.getpid(),)) is None
