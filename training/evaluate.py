@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from runner.backends import Group, Machine
 from runner.experiment import Experiment, load_experiment
 from runner.manifest import read_manifest
-from runner.quality.looks import Judged, fit_outlines, judge, share
+from runner.quality.looks import fit_outlines, judge, share
+from runner.quality.measure import fidelity, reconstructed
 from runner.scenes.caption import english
 from runner.scenes.chance import random_scene
 from runner.scenes.render import render
@@ -59,23 +59,21 @@ def make_project(folder: Path, clips: int, seed: int) -> None:
 
 
 def through_the_vae(folder: Path, experiment: Experiment) -> str:
-    """How often things of the references have their colour and shape after the VAE, in words."""
+    """What the VAE alone leaves of the references, and of their things' colours and shapes."""
+    jobs = read_manifest(experiment.run_folder.manifest).jobs
+    given_back = list(reconstructed(experiment.make_backend(), folder, jobs))
+    captions = json.loads((folder / "shown.json").read_text(encoding="utf-8"))
     outlines = fit_outlines()
-    judged: list[Judged] = []
-    backend = experiment.make_backend()
-    backend.load(Machine("cpu", folder))
-    try:
-        captions = json.loads((folder / "shown.json").read_text(encoding="utf-8"))
-        jobs = read_manifest(experiment.run_folder.manifest).jobs
-        for job in {job.group: job for job in jobs}.values():
-            path = job.reference.path
-            frames = backend.reconstruct(Group(job.group, folder / path, job.parameters))
-            assert frames is not None
-            judged += judge(frames, mentions(captions[path]), outlines)
-    finally:
-        backend.close()
+    judged = [
+        one
+        for job, frames in given_back
+        for one in judge(frames, mentions(captions[job.reference.path]), outlines)
+    ]
     colour, shape = share(one.colour for one in judged), share(one.shape for one in judged)
-    return f"references after the VAE: colour right {colour:.0%}, shape right {shape:.0%}"
+    return (
+        f"references after the VAE: {fidelity(folder, given_back):.1f} dB, "
+        f"colour right {colour:.0%}, shape right {shape:.0%}"
+    )
 
 
 def main() -> int:
@@ -119,7 +117,8 @@ def main() -> int:
         subprocess.run(launch, check=True)
         runs.append(str(folder / "results" / name))
     print(through_the_vae(folder, load_experiment(folder / "experiments" / "text.yaml", [])))
-    return subprocess.run([sys.executable, "-m", "runner.quality", *runs], check=False).returncode
+    measures = [sys.executable, "-m", "runner.quality", "--no-vae", *runs]
+    return subprocess.run(measures, check=False).returncode
 
 
 if __name__ == "__main__":

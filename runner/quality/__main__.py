@@ -61,7 +61,7 @@ def _measured(text: str, *, vae: bool) -> dict[str, Any]:
     from ..runs import find_run, open_queue
 
     outlines = _outlines()
-    from .measure import measure, reconstruction
+    from .measure import fidelity, measure, reconstructed
 
     folder = find_run(text)
     queue = open_queue(folder)
@@ -74,7 +74,10 @@ def _measured(text: str, *, vae: bool) -> dict[str, Any]:
     experiment = load_experiment(folder.experiment)
     with tqdm(total=len(jobs), unit="video", disable=None) as bar:
         rows = measure(folder, experiment.data, jobs, outlines, bar.update)
-    psnr = reconstruction(experiment.make_backend(), experiment.data, jobs) if vae else None
+    psnr = None
+    if vae:
+        given_back = reconstructed(experiment.make_backend(), experiment.data, jobs)
+        psnr = fidelity(experiment.data, given_back)
     return {"sweep": folder.name, "vae_psnr": psnr, "measured": [row.to_json() for row in rows]}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
@@ -108,25 +108,33 @@ def measure(
     return measured
 
 
-def reconstruction(backend: Backend[Any], root: Path, jobs: Sequence[Job]) -> float | None:
-    """Mean PSNR in dB of the jobs' references after the backend's encoding and decoding.
+def reconstructed(
+    backend: Backend[Any], root: Path, jobs: Sequence[Job]
+) -> Iterator[tuple[Job, Frames]]:
+    """A job of each group with the frames of its reference after the backend's encoding and
+    decoding, uint8 (F, H, W, 3).
 
-    None where the backend has no such thing. Loads the backend's model, on the CPU.
+    Nothing where the backend has no such thing. Loads the backend's model, on the CPU.
     """
-    groups = {job.group: job for job in jobs}
-    values = []
     backend.load(Machine("cpu", root))
     try:
-        for job in groups.values():
-            path = root / job.reference.path
-            frames = backend.reconstruct(Group(job.group, path, job.parameters))
+        for job in {job.group: job for job in jobs}.values():
+            group = Group(job.group, root / job.reference.path, job.parameters)
+            frames = backend.reconstruct(group)
             if frames is None:
-                return None
-            difference = frames.astype(np.float64) - _clip(path, job)
-            error = max(float(np.mean(difference**2)), 1e-9)
-            values.append(10 * float(np.log10(255**2 / error)))
+                return
+            yield job, frames
     finally:
         backend.close()
+
+
+def fidelity(root: Path, some: Iterable[tuple[Job, Frames]]) -> float | None:
+    """Mean PSNR in dB of `reconstructed` references; None without any."""
+    values = []
+    for job, frames in some:
+        difference = frames.astype(np.float64) - _clip(root / job.reference.path, job)
+        error = max(float(np.mean(difference**2)), 1e-9)
+        values.append(10 * float(np.log10(255**2 / error)))
     return mean(values) if values else None
 
 
