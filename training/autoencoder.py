@@ -58,9 +58,14 @@ def as_in_files(clips: Any) -> Any:
     return (grey + colour).clamp(-1, 1)
 
 
+def scaled(frames: Any) -> Any:
+    """Clips of uint8 as numbers from -1 to 1."""
+    return frames.float() / 127.5 - 1
+
+
 def as_seen(frames: Any) -> Any:
     """Clips uint8 (B, 3, F, H, W) as a VAE gets them, from -1 to 1: half of them from files."""
-    clips = frames.float() / 127.5 - 1
+    clips = scaled(frames)
     half = len(clips) // 2
     return torch.cat([clips[:half], as_in_files(clips[half:])])
 

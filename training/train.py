@@ -19,7 +19,7 @@ from typing import Any
 from runner.backends.wan.checkpoint import DIT, TEXT_ENCODER, TOKENIZER, VAE
 from runner.backends.wan.offline import import_torch
 
-from .autoencoder import as_seen, bring_to_scale, loss_of, moments, new_vae
+from .autoencoder import as_seen, bring_to_scale, loss_of, moments, new_vae, scaled
 from .clips import Clips, crops, make_clips, unwanted_ids
 from .stage import Run, Stage, StopHere, read_weights, write_weights
 from .tokenizer import train_tokenizer
@@ -72,7 +72,7 @@ def train_vae(run: Run, clips: Clips) -> Any:
         with half_precision(run):
             return loss_of(vae, clip)
 
-    # Whole clips have more background than things, and take ten times as long.
+    # Whole clips have more background than things, and take seven times as long.
     for name, batch, seconds, rate in (
         ("vae_crops", cut, arguments.vae_crop_seconds, arguments.vae_rate),
         ("vae", whole, arguments.vae_seconds, arguments.vae_rate / 2),
@@ -85,13 +85,13 @@ def train_vae(run: Run, clips: Clips) -> Any:
     with torch.no_grad(), half_precision(run):
         # Spread over the whole pool, which is ordered by category.
         some = frames[:: max(1, len(frames) // arguments.vae_checked)].split(arguments.vae_batch)
-        means = [moments(vae, part.float() / 127.5 - 1)[0] for part in some]
+        means = [moments(vae, scaled(part))[0] for part in some]
         mean = torch.cat(means).transpose(0, 1).flatten(1)
         if not arguments.vae_decoder_only:
             bring_to_scale(vae, mean.mean(1), mean.std(1))
         errors = []
         for part in some[::8]:
-            clip = part.float() / 127.5 - 1
+            clip = scaled(part)
             decoded = vae.model.decode(vae.model.encode(clip, vae.scale), vae.scale)
             errors.append((decoded.float().clamp(-1, 1) - clip).square().mean((1, 2, 3, 4)) / 4)
         vae.model.clear_cache()

@@ -69,6 +69,7 @@ def check_packages(extras: Iterable[str]) -> Iterator[Finding]:
     try:
         wanted = metadata.requires(DISTRIBUTION) or []
     except metadata.PackageNotFoundError:
+        # `check_python` says so; what it asks for is then not known.
         return
     for text in wanted:
         requirement = Requirement(text)
