@@ -41,7 +41,12 @@ from .stop import stop_workers, wait_until_ended
 
 NAME = "calibration"
 VIDEOS = 2
-"""Videos of each process. The first is slower, while libraries warm up, and is not counted."""
+"""Videos of each process at first. The first one is slower, while libraries warm up, and is not
+counted; nor is one beside which not all processes were at work."""
+MORE_VIDEOS, MOST_VIDEOS = 4, 512
+"""How many times as many are made where none counted, and at most."""
+AT_WORK = ("prepare", "generate")
+"""The stages of a video that a worker does one after the other; the others run beside the next."""
 BETTER = 1.02
 """More processes are tried as long as the last one brought so much."""
 MOST_PROCESSES = 8
@@ -66,7 +71,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Shortfall:
-    """Why so many processes made no videos; `is_memory` where they did not fit together."""
+    """Why nothing is known of so many processes; `is_memory` where they did not fit together."""
 
     reason: str
     is_memory: bool = False
@@ -150,15 +155,31 @@ def _goes_on(rows: Sequence[Row], steps: int, per_group: float) -> bool:
 def _measure(
     experiment: Experiment, kind: Kind, trial: Trial, processes: int
 ) -> tuple[Row, str] | Shortfall:
-    """The row of so many processes and the device's name, or why they made no videos."""
+    """The row of so many processes and the device's name, or why there is none.
+
+    Quick videos are made in greater numbers, until all processes were at work at once.
+    """
+    videos = VIDEOS
+    while (found := _try(experiment, kind, trial, processes, videos)) is None:
+        videos *= MORE_VIDEOS
+        if videos > MOST_VIDEOS:
+            return Shortfall("its videos are too quick for all processes to be at work at once")
+    return found
+
+
+def _try(
+    experiment: Experiment, kind: Kind, trial: Trial, processes: int, videos: int
+) -> tuple[Row, str] | Shortfall | None:
+    """As `_measure`, with so many videos for each process; None where none of them counts."""
     with tempfile.TemporaryDirectory(prefix="sweep-calibrate-") as name:
         folder = Path(name)
-        file = _write_experiment(experiment, folder, kind, trial, processes)
+        number = videos * processes
+        file = _write_experiment(experiment, folder, kind, trial, processes, number)
         planned = _sweep(folder, "plan", str(file), "--json")
         if planned.returncode != 0:
             return Shortfall(_last_line(planned.stderr))
         run = RunFolder(folder / "results" / NAME)
-        words = _part(run, processes)
+        words = _part(run, processes, number)
         try:
             _sweep(folder, "launch", str(run.path), "--on", "local", "--wait", "--only", *words)
         except BaseException:
@@ -169,13 +190,13 @@ def _measure(
 
 
 def _write_experiment(
-    experiment: Experiment, folder: Path, kind: Kind, trial: Trial, processes: int
+    experiment: Experiment, folder: Path, kind: Kind, trial: Trial, processes: int, videos: int
 ) -> Path:
     values: dict[str, Any] = yaml.safe_load(experiment.to_yaml(folder))
     values |= {"name": NAME, "results": str(folder / "results"), "overrides": []}
     values |= {"axes": {}, "include": [], "exclude": []}
     values["generation"] = {**kind.parameters, "num_inference_steps": trial.steps}
-    values["seeds"] = list(range(VIDEOS * processes))
+    values["seeds"] = list(range(videos))
     values["placement"] |= {"gpus": [trial.gpu], "processes_per_gpu": processes, "assign": {}}
     values["placement"]["balance"] = "steal"
     values["retries"] = {"failures": 0}
@@ -189,14 +210,15 @@ def _write_experiment(
     return file
 
 
-def _part(run: RunFolder, processes: int) -> list[str]:
-    """Words for `--only`: a reference for each process as far as there are so many."""
+def _part(run: RunFolder, processes: int, number: int) -> list[str]:
+    """Words for `--only`: so many videos, a reference for each process as far as there are so
+    many."""
     jobs = read_manifest(run.manifest).jobs
     first = jobs[0]
     own = [job for job in jobs if job.category == first.category]
     videos = list(dict.fromkeys(job.video for job in own))[:processes]
     prompt = min(job.prompt for job in own if job.video in videos)
-    seeds = sorted({job.seed for job in own})[: ceil(VIDEOS * processes / len(videos))]
+    seeds = sorted({job.seed for job in own})[: ceil(number / len(videos))]
     return [
         f"category={first.category}",
         *(f"video={video}" for video in videos),
@@ -205,8 +227,10 @@ def _part(run: RunFolder, processes: int) -> list[str]:
     ]
 
 
-def _read(run: RunFolder, processes: int, *, are_denoising: bool) -> tuple[Row, str] | Shortfall:
-    """As `_measure`, of a sweep that has ended.
+def _read(
+    run: RunFolder, processes: int, *, are_denoising: bool
+) -> tuple[Row, str] | Shortfall | None:
+    """As `_try`, of a sweep that has ended.
 
     Args:
         are_denoising: whether all time goes into denoising steps where nothing is told of them.
@@ -224,16 +248,14 @@ def _read(run: RunFolder, processes: int, *, are_denoising: bool) -> tuple[Row, 
         # A whole GPU is set aside for its health.
         return Shortfall(reason, is_memory=Slot.parse(name) is not None)
     records = [record for job in done if (record := read_sidecar(run.sidecar(job))) is not None]
-    per_worker: dict[str, list[dict[str, Any]]] = {}
-    for record in sorted(records, key=lambda record: record["claimed_at"]):
-        per_worker.setdefault(record["worker"], []).append(record)
     if failed:
         first = failed[0]
         return Shortfall(first.error or "failed", first.kind is FailureKind.OUT_OF_GPU_MEMORY)
     if not records:
         return Shortfall(_log_end(run))
-    # A worker that made but one video has no other to tell by.
-    warm = [record for own in per_worker.values() for record in own[1:] or own]
+    warm = made_beside_all(records, processes)
+    if not warm:
+        return None
     steps = warm[0]["parameters"]["num_inference_steps"]
     generate = mean(record["seconds"]["generate"] for record in warm)
     told = [record["seconds_per_step"] for record in warm]
@@ -253,6 +275,38 @@ def _read(run: RunFolder, processes: int, *, are_denoising: bool) -> tuple[Row, 
         peak_gib=max((peak for peak in peaks if peak is not None), default=None),
     )
     return row, str(records[0]["device"])
+
+
+def made_beside_all(records: Sequence[dict[str, Any]], processes: int) -> list[dict[str, Any]]:
+    """Of the videos' sidecars, those that tell what so many processes do: not their worker's first,
+    and from claim to last step within the time that all workers were at work.
+
+    A worker is at work from its first claim to its last video's last step.
+    """
+    per_worker: dict[str, list[dict[str, Any]]] = {}
+    for record in sorted(records, key=_begin):
+        per_worker.setdefault(record["worker"], []).append(record)
+    if len(per_worker) < processes:
+        return []
+    begin = max(_begin(own[0]) for own in per_worker.values())
+    end = min(_end(own[-1]) for own in per_worker.values())
+    return [
+        record
+        for own in per_worker.values()
+        for record in own[1:]
+        if begin <= _begin(record) and _end(record) <= end
+    ]
+
+
+def _begin(record: dict[str, Any]) -> float:
+    """When a video was claimed; Unix seconds."""
+    return float(record["claimed_at"])
+
+
+def _end(record: dict[str, Any]) -> float:
+    """When a video was generated; Unix seconds."""
+    seconds: dict[str, float] = record["seconds"]
+    return _begin(record) + sum(seconds.get(stage, 0.0) for stage in AT_WORK)
 
 
 def _mean_of(records: Sequence[dict[str, Any]], stage: str) -> float:

@@ -11,7 +11,10 @@ from typing import Any
 
 import pytest
 from conftest import Project, wait_for
+from hypothesis import given
+from hypothesis import strategies as st
 
+from runner.calibrate import made_beside_all
 from runner.slot import supervisor
 
 
@@ -48,6 +51,44 @@ def test_calibrate_measures_and_plan_goes_by_it(project: Project) -> None:
     assert cost["gpu_seconds_a_video"]["likely"] > 10 * 0.18 / 2
     assert cost["hours"]["least"] < cost["hours"]["likely"] < cost["hours"]["most"]
     assert not project.run_folder.queue.with_name("logs").exists(), "nothing was made in the run"
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(0, 5), st.lists(st.floats(0.01, 3), min_size=1, max_size=5)),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_only_videos_made_beside_all_processes_count(
+    rows: list[tuple[float, list[float]]],
+) -> None:
+    """Workers come up one after the other, and the first ones' videos are made alone."""
+    records, spans = [], []
+    for worker, (start, took) in enumerate(rows):
+        begin = start
+        for seconds in took:
+            stages = {"generate": seconds, "finish": 10.0}
+            records.append({"worker": str(worker), "claimed_at": begin, "seconds": stages})
+            begin += seconds
+        spans.append((start, begin))
+    counted = made_beside_all(records, len(rows))
+    for record in counted:
+        begin, end = record["claimed_at"], record["claimed_at"] + record["seconds"]["generate"]
+        assert all(first <= begin and end <= last + 1e-9 for first, last in spans)
+        assert begin > spans[int(record["worker"])][0]
+    assert not made_beside_all(records, len(rows) + 1)
+    if len(rows) == 1:
+        assert len(counted) == len(records) - 1
+
+
+def test_quick_videos_are_made_until_all_processes_work_at_once(project: Project) -> None:
+    """Processes start further apart than two such videos take."""
+    project.write(model={"seconds": 0.01}, seeds=[1])
+    found = answer(project, "calibrate", "experiments/x.yaml", "--steps", "2", "--processes", "3")
+    (row,) = found["variants"][0]["rows"]
+    assert row["processes"] == 3
+    assert 0.01 <= 2 * row["step"] + row["rest"] < 0.3
 
 
 def test_videos_that_were_made_tell_more_than_a_calibration(project: Project) -> None:
