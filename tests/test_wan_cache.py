@@ -18,7 +18,7 @@ from runner.backends import Machine
 from runner.backends.wan import WanBackend
 from runner.backends.wan.embeddings import AT_ONCE, PromptEmbeddings
 from runner.backends.wan.settings import WanSettings
-from runner.backends.wan.tensor_file import read_facts, read_tensors, write_tensors
+from runner.backends.wan.tensor_file import read_facts, read_tensors, try_to_write, write_tensors
 from runner.job import Job
 from runner.run_folder import locked
 
@@ -228,3 +228,12 @@ def test_tensors_come_back_as_they_were(tmp_path: Path) -> None:
     assert all(torch.equal(found[0][name], tensors[name]) for name in tensors)
     assert found[1] == {"step": "3", "名": "值"}
     assert read_tensors(tmp_path / "absent") is None
+
+
+def test_tensors_that_cannot_be_written_are_done_without(tmp_path: Path) -> None:
+    """They save time and no more: the job goes on."""
+    (tmp_path / "folder").touch()
+    path = tmp_path / "folder" / "x"
+    with pytest.raises(OSError, match="folder"):
+        write_tensors(path, {}, {})
+    assert not try_to_write(path, {}, {})

@@ -21,8 +21,18 @@ from .settings import WanSettings
 
 logger = logging.getLogger("sweep.wan")
 
-
 PARTS = ("dit", "text_encoder", "vae")
+
+COMPUTING = (
+    "torch",
+    "diffsynth",
+    "flash-attn-4",
+    "transformers",
+    "tokenizers",
+    "ftfy",
+    "decord",
+)
+"""Packages that decide latents: attention, text in tokens, a reference's frames."""
 
 
 def load_pipeline(
@@ -102,11 +112,13 @@ def speed_up(pipe: Any, settings: WanSettings) -> None:
 
 def versions_on(device: str) -> dict[str, str]:
     """What decides a number's last bits beside model and input: the device, by the GPU's name
-    where it is one, and the packages that compute."""
+    where it is one, and those of `COMPUTING` that are installed."""
     torch = import_torch()
-    name = torch.cuda.get_device_name() if device == "cuda" else device
-    packages = {package: metadata.version(package) for package in ("torch", "diffsynth")}
-    return {"device": name, **packages}
+    found = {"device": torch.cuda.get_device_name() if device == "cuda" else device}
+    for package in COMPUTING:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
 
 
 def _managed(dtype: Any, device: str) -> dict[str, Any]:

@@ -7,7 +7,6 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from ...failures import is_disk_full
 from ...job import canonical_json
 from ...run_folder import write_atomically
 
@@ -32,12 +31,10 @@ def write_tensors(path: Path, tensors: Tensors, facts: Facts) -> None:
 
 
 def try_to_write(path: Path, tensors: Tensors, facts: Facts) -> bool:
-    """`write_tensors` of what can be done without: a full disk is said in the log, no more."""
+    """`write_tensors` of what can be done without: where it fails the log says so, no more."""
     try:
         write_tensors(path, tensors, facts)
     except OSError as error:
-        if not is_disk_full(error):
-            raise
         logger.warning("%s is not kept: %s", path.name, error)
         return False
     return True
