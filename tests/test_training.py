@@ -91,3 +91,14 @@ def test_most_crops_are_about_a_thing() -> None:
     middle = clips.crops(frames, 400)[:, 0, :, clips.CROP // 2, clips.CROP // 2]
     seen = (middle == 240).flatten(1).any(1).float().mean()
     assert 0.5 < seen < 1
+
+
+def test_near_things_is_what_is_coloured_and_a_margin() -> None:
+    clip = torch.zeros(1, 3, 2, 40, 60)
+    clip[:, 0, 1, 10:20, 30:40] = 0.9
+    near = autoencoder.near_things(clip)
+    assert near.shape == (1, 1, 2, 40, 60)
+    assert not near[:, :, 0].any()
+    wanted = torch.zeros(40, 60)
+    wanted[6:24, 26:44] = 1
+    assert torch.equal(near[0, 0, 1], wanted)
