@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import uuid
@@ -25,6 +26,9 @@ import yaml
 from runner.cli import main
 from runner.run_folder import RunFolder
 from runner.video import write_video
+
+# A shell that runs the tests in the background has them ignore Ctrl-C, and so what they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 WIDTH, HEIGHT, FRAMES, FPS = 112, 64, 9, 15
 
