@@ -116,6 +116,25 @@ def test_memory_that_someone_else_holds_is_waited_for(project: Project) -> None:
     assert sum(one["outcome"] == "done" for one in records) == 6
 
 
+def test_what_a_process_holds_of_its_gpu_is_told_within_a_video(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one would take its activations for somebody else's memory."""
+    monkeypatch.setattr("runner.worker.heart.HEARTBEAT_SECONDS", 0.05)
+    project.write(model={"seconds": 600})
+    worker, queue = make_worker(project)
+    held = 10.0
+    monkeypatch.setattr(worker.backend, "gpu_memory_gib", lambda: held)
+    thread = threading.Thread(target=worker.run)
+    thread.start()
+    wait_for(lambda: bool(queue.rows(JobState.RUNNING)))
+    held = 30.0
+    wait_for(lambda: queue.workers.rows(time.time())[0].gpu_gib == held)
+    worker.stop.ask()
+    thread.join(timeout=60)
+    assert not thread.is_alive()
+
+
 @pytest.mark.parametrize(
     ("kind", "goes_on"),
     [("kill", True), ("out_of_gpu_memory", True), ("gpu_error", False), ("fail", False)],
