@@ -122,6 +122,18 @@ def test_a_setting_is_tried_beside_the_experiments_own(project: Project) -> None
     assert found["best"]["setting"] == "model.seconds=0.1"
 
 
+def test_a_setting_that_fails_costs_no_other_its_table(project: Project) -> None:
+    project.write(model={"seconds": 0.1})
+    tried = project.sweep(
+        *("calibrate", "experiments/x.yaml", "--processes", "1", "--steps", "2", "--json"),
+        *("--try", "model.seconds=-1", "--try", "model.seconds=0.05"),
+    )
+    assert tried.status == 2
+    assert "with model.seconds=-1: " in tried.err
+    settings = [variant["setting"] for variant in json.loads(tried.out)["variants"]]
+    assert settings == [None, "model.seconds=0.05"]
+
+
 def test_what_cannot_be_measured_is_said_in_a_line(project: Project) -> None:
     project.write(model={"seconds": 0.1, "faults": [{"kind": "fail"}]})
     failed = project.sweep("calibrate", "experiments/x.yaml", "--processes", "1")
@@ -165,8 +177,11 @@ def test_what_fails_otherwise_is_not_said_to_not_fit(project: Project) -> None:
     assert not any("did not fit" in line for line in planned["advice"])
 
 
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 128 + signal.SIGTERM)]
+)
 def test_an_interrupted_calibration_leaves_the_gpu_and_no_files(
-    project: Project, tmp_path: Path
+    project: Project, tmp_path: Path, number: int, status: int
 ) -> None:
     """Its workers are ended, which outlive a launch that is interrupted."""
     project.write(model={"seconds": 600})
@@ -185,8 +200,8 @@ def test_an_interrupted_calibration_leaves_the_gpu_and_no_files(
     process = supervisor(lock)
     assert process is not None
     assert not process.is_gone()
-    calibrating.send_signal(signal.SIGINT)
-    assert calibrating.wait(60) == 130
+    calibrating.send_signal(number)
+    assert calibrating.wait(60) == status
     assert process.is_gone()
     assert not list(folder.iterdir())
 

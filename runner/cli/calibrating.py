@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,20 +64,33 @@ def calibrate(
         steps,
         None if processes is None else numbers("--processes", processes),
     )
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # Like Ctrl-C: workers must not outlive what measures them.
+        signal.signal(number, lambda number, _frame: sys.exit(128 + number))
     variants: list[Variant] = []
+    failed = False
     for setting in (None, *tried):
         say(f"calibrating{f' with {setting}' if setting else ''}: {_what(trial)}")
         words = (*overrides, *((setting,) if setting else ()))
-        variants.append(
-            measure_variant(
+        try:
+            found = measure_variant(
                 experiment, words, setting, trial, lambda kind, row: say(line(kind, row))
             )
-        )
+        except UserError as error:
+            if setting is None:
+                raise
+            # What was measured with other settings is worth its table.
+            say(f"sweep: with {setting}: {error}")
+            failed = True
+        else:
+            variants.append(found)
     best = best_of(variants)
     if as_json:
         print_json(to_json(variants, best))
     else:
         report(variants, best)
+    if failed:
+        sys.exit(2)
 
 
 def _what(trial: Trial) -> str:
