@@ -143,6 +143,10 @@ def flush_file(path: Path) -> None:
         os.close(descriptor)
 
 
+HALF_WRITTEN = ".*.tmp"
+"""A pattern of the names of what `write_atomically` has not put in its place yet."""
+
+
 def write_atomically(path: Path, content: bytes | Iterable[bytes]) -> None:
     """Replace a file as a whole: a reader sees the old content or the new, never a part.
 

@@ -17,7 +17,7 @@ from .manifest import Manifest, read_manifest
 from .placement import Slot
 from .publish import Disk, state_on_disk
 from .queue import Lost, Queue
-from .run_folder import RunFolder, is_locked, locked, sha256_file
+from .run_folder import HALF_WRITTEN, RunFolder, is_locked, locked, sha256_file
 
 # `experiment` is imported where it is used: its models take longer to make than a question to a
 # queue does to answer.
@@ -134,7 +134,7 @@ def open_queue(run: RunFolder, *, look_at_disk: bool = False) -> Queue:
         if _knows_manifest(queue, run):
             if look_at_disk:
                 queue.sync_files(partial(state_on_disk, run), Disk(run).files)
-                drop_scratch_of_done(run, queue)
+                drop_leftovers(run, queue)
             return queue
         queue.close()
     from .experiment import load_experiment
@@ -144,17 +144,21 @@ def open_queue(run: RunFolder, *, look_at_disk: bool = False) -> Queue:
         bring_in_line(queue, run, read_manifest(run.manifest), sha256_file(run.manifest))
         queue.set_policy(load_experiment(run.experiment).policy)
     if look_at_disk:
-        drop_scratch_of_done(run, queue)
+        drop_leftovers(run, queue)
     return queue
 
 
-def drop_scratch_of_done(run: RunFolder, queue: Queue) -> None:
-    """Delete what was in the making of videos that are made: a worker that was killed between
-    publishing one and tidying up cannot, and the queue may have learned of it from the disk."""
+def drop_leftovers(run: RunFolder, queue: Queue) -> None:
+    """Delete what workers that were killed could not tidy up: what was in the making of videos
+    that are made, which the queue may have learned from the disk, and the cache's half-written
+    files."""
     for scratch in run.path.glob("work/*"):
         rows = [] if scratch == run.locks else queue.find(id_start=scratch.name)
         if any(row.job.id == scratch.name and row.state is JobState.DONE for row in rows):
             shutil.rmtree(scratch, ignore_errors=True)
+    if not live_slots(run):
+        for half in run.cache.rglob(HALF_WRITTEN):
+            half.unlink(missing_ok=True)
 
 
 def _knows_manifest(queue: Queue, run: RunFolder) -> bool:

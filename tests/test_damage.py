@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -205,3 +208,26 @@ def test_nothing_is_left_in_the_making_of_a_video_that_is_found_made(
     assert project.sweep(*RESUME).status == 0
     assert made(project) == before
     assert not scratch.exists()
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from runner.run_folder import write_atomically
+
+def parts():
+    yield b"half"
+    os.kill(os.getpid(), signal.SIGKILL)
+
+write_atomically(Path(sys.argv[1]), parts())
+"""
+
+
+def test_what_a_killed_worker_was_writing_is_not_kept(project: Project) -> None:
+    assert project.sweep(*LAUNCH).status == 0
+    cached = project.run_folder.cache / "prompts" / "x.safetensors"
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(cached)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(list(cached.parent.iterdir())) == 1
+    assert project.sweep(*RESUME).status == 0
+    assert not list(cached.parent.iterdir())
