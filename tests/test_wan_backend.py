@@ -93,6 +93,25 @@ def video_of(backend: WanBackend, job: Job, **parameters: Any) -> Frames:
     return frames
 
 
+def diffsynths(
+    backend: WanBackend, job: Job, clip: Path, parameters: dict[str, Any], **options: Any
+) -> Frames:
+    """The frames that `pipe(...)` makes of the same job."""
+    size = {key: parameters[key] for key in ("width", "height", "num_frames")}
+    images = whole_pipe(backend)(
+        prompt=job.prompt_text,
+        negative_prompt="blurry",
+        input_video=[Image.fromarray(frame) for frame in read_clip(clip, fps=8, **size)],
+        seed=job.seed,
+        num_inference_steps=parameters["num_inference_steps"],
+        denoising_strength=parameters["denoising_strength"],
+        **size,
+        **{key: parameters[key] for key in parameters.keys() & {"cfg_scale", "sigma_shift"}},
+        **options,
+    )
+    return np.stack([np.asarray(image) for image in images])
+
+
 @pytest.mark.parametrize("vae_tiling", ["on", "off"])
 @pytest.mark.parametrize(
     "parameters",
@@ -117,19 +136,22 @@ def test_frames_are_those_of_diffsynth_bit_for_bit(
     backend.prepare(Group("c/square", clip, parameters))
     ours = video_of(backend, job, **parameters)
 
-    reference = read_clip(clip, fps=8, **size)
-    theirs = whole_pipe(backend)(
-        prompt=job.prompt_text,
-        negative_prompt="blurry",
-        input_video=[Image.fromarray(frame) for frame in reference],
-        seed=job.seed,
-        num_inference_steps=2,
-        tiled=vae_tiling == "on",
-        **size,
-        **{key: parameters[key] for key in parameters.keys() & {"cfg_scale", "sigma_shift"}},
-        denoising_strength=parameters["denoising_strength"],
-    )
-    assert np.array_equal(ours, np.stack([np.asarray(image) for image in theirs]))
+    theirs = diffsynths(backend, job, clip, parameters, tiled=vae_tiling == "on")
+    assert np.array_equal(ours, theirs)
+
+
+def test_tea_cache_leaves_out_what_diffsynths_does(
+    make: Callable[..., WanBackend], job: Job, clip: Path
+) -> None:
+    parameters = {**GENERATION, "num_inference_steps": 16, "denoising_strength": 0.8}
+    threshold = 0.3
+    backend = make(tea_cache=threshold, vae_tiling="off")
+    backend.prepare(Group("c/square", clip, parameters))
+    ours = video_of(backend, job, **parameters)
+    cached = {"tea_cache_l1_thresh": threshold, "tea_cache_model_id": "Wan2.1-T2V-14B"}
+    assert np.array_equal(ours, diffsynths(backend, job, clip, parameters, tiled=False, **cached))
+    plain = diffsynths(backend, job, clip, parameters, tiled=False)
+    assert not np.array_equal(ours, plain), "no step was left out"
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
