@@ -25,7 +25,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffsynth.models import wan_video_dit
 from gpu_clock import DEVICE, GIB, Clock, moving_square, peak_gib, random_pipe, timed
 from measuring import table, write_section
 from PIL import Image
@@ -180,6 +179,8 @@ class Bench:
             for moment in moments:
                 yield moment
                 clocks[0].step()
+
+        from diffsynth.models import wan_video_dit
 
         # diffsynth takes flash-attn-4 for version 2, whose function it has not.
         wan_video_dit.FLASH_ATTN_2_AVAILABLE = False
