@@ -21,12 +21,15 @@ from .plan import select, slots_needed
 from .processes import share_of_cores
 from .progress import Snapshot, take_snapshot
 from .queue import Queue
+from .queue.worker_table import WorkerState
 from .run_folder import RunFolder, is_locked
 from .runs import live_slots, open_queue, take_back
 
 WAIT_SECONDS = 0.5
 POLL_SECONDS = 0.02
 START_SECONDS = 30.0
+LEAVING_SECONDS = 20.0
+"""Within so long a process is gone whose worker has said that it ends."""
 
 
 @dataclass(frozen=True)
@@ -295,6 +298,18 @@ def prioritise(experiment: Experiment, queue: Queue, axis: str | None) -> None:
     if axis not in orders:
         raise UserError(f"--priority {axis}: must be one of {', '.join(['prompt', *orders])}")
     queue.prioritise(axis, orders[axis])
+
+
+def wait_for_leaving(run: RunFolder, queue: Queue) -> None:
+    """Wait for slots whose workers have ended: for a moment they are there still, and would be
+    taken for workers that go on."""
+    ends = time.monotonic() + LEAVING_SECONDS
+    while time.monotonic() < ends:
+        rows = queue.workers.rows(time.time())
+        stopped = {row.slot for row in rows if row.state is WorkerState.STOPPED}
+        if not stopped.intersection(live_slots(run)):
+            return
+        time.sleep(POLL_SECONDS)
 
 
 def wait_for_slots(launch: Launch) -> list[SlotCommand]:

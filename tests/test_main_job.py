@@ -11,7 +11,9 @@ import re
 import shutil
 import signal
 import subprocess
+import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from runner.processes import ProcessId
 from runner.publish import read_sidecar
 from runner.queue import Queue
 from runner.queue.claim_order import Taste
+from runner.run_folder import locked
 from runner.runs import live_slots
 from runner.slot import supervisor
 
@@ -404,6 +407,19 @@ def test_launch_after_a_stop_or_a_part_has_running_workers_go_on(project: Projec
     wait_for(lambda: project.progress()["running"] == 1)
     assert project.sweep("stop", "x").status == 0
     assert "running already" in project.sweep(*words, "--wait").err
+    assert_finished(project)
+
+
+def test_a_worker_that_is_about_to_go_is_waited_for(project: Project) -> None:
+    """It has said goodbye and takes no further job, while its slot is there for a moment more."""
+    project.write(placement={"gpus": [0], "processes_per_gpu": 1})
+    words = ("launch", "experiments/x.yaml", "--on", "local", "--wait")
+    assert project.sweep(*words, "--only", "prompt=0").status == 0
+    leaving = ExitStack()
+    leaving.enter_context(locked(project.run_folder.lock(Slot(0, 0))))
+    threading.Timer(3, leaving.close).start()
+    launched = project.sweep(*words)
+    assert "1 worker started" in launched.err
     assert_finished(project)
 
 

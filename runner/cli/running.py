@@ -150,7 +150,7 @@ def stop(run: str, now: bool, gpus: str | None, waits: bool, as_json: bool) -> N
 def start_workers(folder: RunFolder, part: Part, how: How, *, retry: Sequence[JobState]) -> None:
     """Start workers for a part of a planned run; jobs of the states `retry` get another chance."""
     from ..at_end import run_end_commands
-    from ..launch import attend, link_first, plan_launch, prioritise, start
+    from ..launch import attend, link_first, plan_launch, prioritise, start, wait_for_leaving
     from ..launchers import launcher
     from ..links import linked_line
     from ..progress import one_line, take_snapshot
@@ -164,6 +164,7 @@ def start_workers(folder: RunFolder, part: Part, how: How, *, retry: Sequence[Jo
         queue = open_queue(folder, look_at_disk=True)
         if not how.dry_run and (linked := link_first(folder, queue, part, retry=retry)):
             say(f"{name}: {linked_line(linked)}")
+        wait_for_leaving(folder, queue)
         launch = plan_launch(folder, queue, part, how.narrowing, retry=retry)
         for line in launch.left_out:
             say(f"left out: {line}")
