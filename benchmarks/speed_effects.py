@@ -20,6 +20,7 @@ import numpy as np
 import yaml
 from measuring import command, machine, table
 
+from runner.gpus import find_gpus
 from runner.video import read_clip
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,6 +36,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "tea_cache: 0.05": {"tea_cache": 0.05},
     "dtype: float32": {"dtype": "float32"},
 }
+ON_GPUS: dict[str, dict[str, Any]] = {
+    "attention: cudnn": {"attention": "cudnn"},
+    "attention: flash": {"attention": "flash"},
+    "attention: flash_attention_4": {"attention": "flash_attention_4"},
+}
+EVERY = {**SETTINGS, **ON_GPUS}
 
 
 def sweep(
@@ -101,7 +108,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--size", default="128x80x17", help="width x height x frames")
     parser.add_argument("--seeds", nargs="+", type=int, default=[42, 142])
-    parser.add_argument("--only", nargs="+", choices=SETTINGS, default=list(SETTINGS))
+    parser.add_argument(
+        "--only", nargs="+", choices=EVERY, default=list(EVERY if find_gpus() else SETTINGS)
+    )
     arguments = parser.parse_args()
     rows: list[list[str]] = []
     how = arguments.steps, arguments.size, arguments.seeds
@@ -110,8 +119,7 @@ def main() -> None:
         plain = sweep(Path(folder), "plain", {}, *how)
         for number, name in enumerate(arguments.only):
             run = plain
-            if SETTINGS[name]:
-                model = SETTINGS[name]
+            if model := EVERY[name]:
                 run = sweep(Path(folder), f"s{number}", model, *how)
             rows.append(row(name, run, plain))
             put(rows, words)
