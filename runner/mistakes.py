@@ -35,7 +35,11 @@ def _describe_one(detail: ErrorDetails, schema: type[Section]) -> str:
     if kind == "string_pattern_mismatch" and key == "name":
         return f"name: {detail['input']!r} may have letters, digits, _ and - (1 to 100, no - first)"
     message = detail["msg"].removeprefix("Value error, ")
-    return f"{key}: {shown(detail['input'])}: {message[:1].lower()}{message[1:]}"
+    message = f"{message[:1].lower()}{message[1:]}"
+    if kind == "value_error" and isinstance(detail["input"], dict):
+        # Of several keys together, which it names itself.
+        return f"{key}: {message}"
+    return f"{key}: {shown(detail['input'])}: {message}"
 
 
 def valid_keys(schema: type[Section], loc: Sequence[int | str]) -> list[str]:

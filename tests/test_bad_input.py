@@ -70,6 +70,11 @@ def test_a_good_experiment_is_not_refused(run: Run) -> None:
         pytest.param(
             {"generation": {"width": "wide"}}, ["generation.width"], id="wrong inner type"
         ),
+        pytest.param(
+            {"generation": {"num_inference_steps": True}},
+            ["generation.num_inference_steps", "True: must be a number"],
+            id="switch for a number",
+        ),
         pytest.param({"dataset": [1]}, ["dataset"], id="value for a section"),
         pytest.param({"dataset": {"videos": "videos"}}, ["dataset.prompts"], id="missing key"),
         pytest.param({"seeds": [42, 142, 42]}, ["seeds", "42 is there twice"], id="repeated seed"),

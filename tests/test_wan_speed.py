@@ -197,6 +197,7 @@ def test_no_setting_for_speed_is_on_by_itself(tmp_path: Path) -> None:
         ({"attention": "flash", "dtype": "float32"}, "dtype: bfloat16"),
         ({"attention": "flash_attention_2"}, "flash_attention_4"),
         ({"tea_cache": 0}, "greater than 0"),
+        ({"tea_cache": True}, "must be a number"),
         ({"keep_latents_every": -1}, "greater than or equal to 0"),
     ],
 )

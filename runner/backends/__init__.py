@@ -18,9 +18,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from ..errors import UserError
 from ..job import Job
@@ -41,6 +41,12 @@ class Interrupted(BaseException):
     """
 
 
+def _kinds(annotation: Any) -> set[Any]:
+    """What an annotation is made of: `float | None` of float and None."""
+    parts = get_args(annotation)
+    return set().union(*map(_kinds, parts)) if parts else {annotation}
+
+
 class Section(BaseModel):
     """A section of the experiment file: unknown keys are errors, values never change."""
 
@@ -48,6 +54,16 @@ class Section(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_switch_for_a_number(cls, value: object, info: ValidationInfo) -> object:
+        """`tea_cache: true` would be 1.0."""
+        if isinstance(value, bool) and info.field_name in cls.model_fields:
+            kinds = _kinds(cls.model_fields[info.field_name].annotation)
+            if kinds & {int, float} and not kinds & {bool, Any}:
+                raise ValueError("must be a number")
+        return value
 
 
 class Generation(Section):
@@ -175,8 +191,9 @@ class Backend(ABC, Generic[SettingsT]):
         unless a backend has several models."""
         return self.settings.model_dump(mode="json")
 
-    def steps_are_alike(self) -> bool:
-        """Whether a video with twice the `num_inference_steps` takes twice as long for these."""
+    def steps_are_alike(self) -> bool | None:
+        """Whether a video with twice the `num_inference_steps` takes twice as long for these; None
+        where only what videos tell of their steps can say so."""
         return True
 
     def model_files(self) -> list[dict[str, Any]]:
