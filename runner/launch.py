@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,9 +9,10 @@ from typing import Any
 
 from .at_end import EndCommands
 from .backends import backend_class
+from .device import check_backend
 from .errors import UserError
 from .experiment import Experiment, load_experiment
-from .gpus import VISIBLE, Wish, choose_gpus, every_gpu, find_gpus, hidden_by_mistake
+from .gpus import Wish, choose_gpus, find_gpus
 from .job import JobState
 from .launchers import Launcher, SlotCommand, slot_command, view_command
 from .links import Linked, link_before_a_launch, siblings
@@ -112,8 +112,7 @@ def plan_launch(
         frozenset(slot.gpu for slot in running),
     )
     choice = choose_gpus(wish, gpus)
-    device = choose_device(experiment, bool(gpus))
-    experiment.make_backend().check_launch(device, explicit=placement.device == device)
+    device = check_backend(experiment, gpus)
     chosen = choose_part(run, queue, part)
     left = queue.left({JobState.PENDING, JobState.RUNNING, *retry}, chosen)
     # Beside GPUs that are at work already, new ones begin where these have most left.
@@ -204,27 +203,6 @@ def refuse_homeless(
                 f"{', '.join(map(str, experiment.placement.assign[category]))}, which takes no "
                 "part, and with balance: static no other takes its jobs"
             )
-
-
-def choose_device(experiment: Experiment, has_gpus: bool) -> str:
-    """ "cuda" or "cpu".
-
-    Raises:
-        UserError: GPUs are asked for, by the experiment or by CUDA_VISIBLE_DEVICES, and none of
-            these is there.
-    """
-    wanted = experiment.placement.device
-    if wanted != "cpu" and not has_gpus:
-        mistake = hidden_by_mistake(every_gpu(), os.environ.get(VISIBLE))
-        if mistake is not None:
-            raise UserError(mistake)
-    if wanted == "cuda" and not has_gpus:
-        raise UserError(
-            f"{experiment.file}: placement.device: cuda is asked for, but NVML shows no GPU here"
-        )
-    if wanted == "auto":
-        return "cuda" if has_gpus else "cpu"
-    return wanted
 
 
 def describe_part(part: Part) -> str:

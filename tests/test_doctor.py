@@ -238,6 +238,18 @@ def test_missing_weights_are_listed(project: Project) -> None:
     assert "an estimate" in found["prompts"][-1]["what"]
 
 
+def test_what_a_launch_would_refuse_is_a_finding(project: Project) -> None:
+    project.write(
+        backend="wan",
+        model={"attention": "flash"},
+        generation={"width": 112, "height": 64, "num_frames": 9, "fps": 15},
+        placement={"gpus": [0], "device": "cpu"},
+    )
+    status, found = asked(project, "experiments/x.yaml")
+    assert status == 1
+    assert "model.attention: flash needs a GPU" in found["launch"][0]["what"]
+
+
 @pytest.mark.parametrize(("repeats", "verdict"), [(10, "right"), (600, "warning")])
 def test_prompts_that_are_cut_are_named(project: Project, repeats: int, verdict: str) -> None:
     """Counted by the model's own tokenizer, which is loaded without torch."""

@@ -30,7 +30,7 @@ LAYERS = [
     {"job_list", "schema", "prompts"},
     {"dataset", "fingerprint", "matching"},
     {"plan", "expansion", "proposal", "progress", "verify", "launchers", "damage"},
-    {"adopt", "links", "drift", "provenance", "calibration", "kinds"},
+    {"adopt", "links", "drift", "provenance", "calibration", "kinds", "device"},
     {"runs", "progress_view", "machine_use", "costs"},
     {"sweep", "past_jobs"},
     {"forecast"},

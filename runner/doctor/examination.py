@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..dataset import Dataset
+from ..device import check_backend
 from ..errors import UserError
 from ..expansion import points_of
 from ..experiment import Experiment
@@ -16,7 +17,7 @@ from ..rules import Fitted
 from ..run_folder import RunFolder
 from ..runs import open_queue
 from .file_system import check_file_system
-from .finding import Finding, wrong
+from .finding import Finding, Verdict, wrong
 from .graphics import Need, check_gpus
 from .inputs import check_data, check_model, check_prompts
 from .machine import check_clock, check_disk, check_limits, check_memory, check_processor
@@ -40,6 +41,16 @@ def examine_machine(folder: Path) -> Iterator[Finding]:
 
 def examine(experiment: Experiment) -> Iterator[Finding]:
     """Everything, in the order in which one would mend it."""
+    is_well = True
+    for finding in _examine(experiment):
+        is_well = is_well and finding.verdict is not Verdict.WRONG
+        yield finding
+    if is_well:
+        # It tells but the first mistake, of which the others here are told one by one.
+        yield from check_settings(experiment, find_gpus())
+
+
+def _examine(experiment: Experiment) -> Iterator[Finding]:
     backend = experiment.make_backend()
     gpus = find_gpus()
     run = experiment.run_folder
@@ -65,6 +76,14 @@ def examine(experiment: Experiment) -> Iterator[Finding]:
     yield from check_file_system(run.path)
     yield from check_limits()
     yield from check_clock()
+
+
+def check_settings(experiment: Experiment, gpus: list[Gpu]) -> Iterator[Finding]:
+    """Whether a launch would take the backend's settings, such as a kernel, on this machine."""
+    try:
+        check_backend(experiment, gpus)
+    except UserError as error:
+        yield wrong("launch", str(error).replace("\n", "; "), "mend it: docs/experiment.md")
 
 
 def need_of(experiment: Experiment) -> Need:
