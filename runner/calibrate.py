@@ -26,10 +26,12 @@ import yaml
 from . import machine_file
 from .calibration import Calibration, Mix, Row, Share, folder_of, save
 from .costs import plural_processes
+from .device import check_backend
 from .errors import UserError
 from .experiment import Experiment, load_experiment
 from .failures import FailureKind
 from .fingerprint import Recipe
+from .gpus import find_gpus
 from .job import JobState
 from .kinds import Kind, kinds_of
 from .manifest import read_manifest
@@ -38,6 +40,7 @@ from .publish import read_sidecar
 from .queue import Queue
 from .run_folder import RunFolder
 from .stop import stop_workers, wait_until_ended
+from .terminal import say
 
 NAME = "calibration"
 VIDEOS = 2
@@ -49,7 +52,8 @@ AT_WORK = ("prepare", "generate")
 """The stages of a video that a worker does one after the other; the others run beside the next."""
 BETTER = 1.02
 """More processes are tried as long as the last one brought so much."""
-MOST_PROCESSES = 8
+GOES_ON_TO = 8
+"""So many processes at most where no number was asked for."""
 FEW_STEPS = 4
 
 
@@ -98,10 +102,21 @@ def calibrate(
     return [_measure_kind(experiment, kind, trial, partial(show, kind)) for kind in kinds]
 
 
+def check(path: Path, overrides: Sequence[str]) -> None:
+    """Raise `UserError` where an experiment with these overrides is wrong, or cannot run here."""
+    check_backend(load_experiment(path, overrides), find_gpus())
+
+
 def _measure_kind(
     experiment: Experiment, kind: Kind, trial: Trial, show: Callable[[Row], None]
 ) -> Part:
-    steps = trial.steps or (FEW_STEPS if experiment.steps_are_alike else kind.steps)
+    alike = experiment.steps_are_alike
+    steps = trial.steps or (FEW_STEPS if alike else kind.steps)
+    if alike is False and steps != kind.steps:
+        raise UserError(
+            f"--steps {steps}: with model.tea_cache a video's time does not go by its steps, of "
+            f"which there are {kind.steps}; leave --steps away"
+        )
     per_group = jobs_per_group(experiment)
     rows: list[Row] = []
     device, short = "", Shortfall("")
@@ -144,7 +159,7 @@ def jobs_per_group(experiment: Experiment) -> float:
 
 def _goes_on(rows: Sequence[Row], steps: int, per_group: float) -> bool:
     """Whether one process more may pay."""
-    if len(rows) >= MOST_PROCESSES:
+    if len(rows) >= GOES_ON_TO:
         return False
     if len(rows) == 1:
         return True
@@ -181,12 +196,17 @@ def _try(
         run = RunFolder(folder / "results" / NAME)
         words = _part(run, processes, number)
         try:
-            _sweep(folder, "launch", str(run.path), "--on", "local", "--wait", "--only", *words)
+            launched = _sweep(
+                folder, "launch", str(run.path), "--on", "local", "--wait", "--only", *words
+            )
         except BaseException:
             # Workers outlive whoever waits for them, and would hold the GPU.
+            say("ending the workers")
             wait_until_ended(run, stop_workers(run, now=True))
             raise
-        return _read(run, processes, are_denoising=experiment.steps_are_alike)
+        if not list(run.logs.glob("*.log")):
+            return Shortfall(_last_line(launched.stderr).removeprefix("sweep: "))
+        return _read(run, processes, are_denoising=bool(experiment.steps_are_alike))
 
 
 def _write_experiment(
@@ -345,8 +365,7 @@ def _last_line(text: str) -> str:
 
 def _log_end(run: RunFolder) -> str:
     """The last line that a worker logged."""
-    logs = sorted(run.logs.glob("*.log"))
-    return _last_line(logs[0].read_text("utf-8", "replace")) if logs else "no worker started"
+    return _last_line(min(run.logs.glob("*.log")).read_text("utf-8", "replace"))
 
 
 @dataclass(frozen=True)
@@ -397,7 +416,8 @@ def measure_variant(
     experiment = load_experiment(path, overrides)
     plain = load_experiment(path, [one for one in overrides if one != setting])
     parts = calibrate(path, overrides, trial, show)
-    return Variant(setting, tuple(parts), Recipe.of(experiment) == Recipe.of(plain))
+    same = Recipe.of(experiment) == Recipe.of(plain) and experiment.settings == plain.settings
+    return Variant(setting, tuple(parts), same)
 
 
 def best_of(variants: Sequence[Variant]) -> Variant:

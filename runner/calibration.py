@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -180,7 +180,8 @@ def folder_of(experiment: Experiment) -> Path:
 
 
 def save(folder: Path, calibration: Calibration) -> Path:
-    """Write a calibration, in place of a former one of the same subject, GPU and steps."""
+    """Write a calibration, in place of a former one of the same subject, GPU and steps, of which
+    the rows of other numbers of processes are kept."""
     key = {
         "subject": asdict(calibration.subject),
         "gpu": calibration.gpu,
@@ -188,6 +189,11 @@ def save(folder: Path, calibration: Calibration) -> Path:
     }
     path = folder / f"{sha256_of(key)[:16]}.json"
     folder.mkdir(parents=True, exist_ok=True)
+    if (former := _read(path)) is not None:
+        rows = {row.processes: row for row in (*former.rows, *calibration.rows)}
+        full = calibration.full or max(rows) + 1
+        kept = tuple(rows[number] for number in sorted(rows) if number < full)
+        calibration = replace(calibration, rows=kept)
     text = json.dumps(calibration.to_json(), ensure_ascii=False, indent=1) + "\n"
     write_atomically(path, text.encode())
     return path
@@ -196,12 +202,13 @@ def save(folder: Path, calibration: Calibration) -> Path:
 def find(folder: Path, subject: Subject) -> list[Calibration]:
     """The calibrations of a subject, newest first. Files that cannot be read are left out: they
     can be measured again."""
-    found = []
-    for path in folder.glob("*.json"):
-        try:
-            values = json.loads(path.read_bytes())
-            if values["schema"] == SCHEMA:
-                found.append(Calibration.from_json(values))
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
+    found = [one for path in folder.glob("*.json") if (one := _read(path)) is not None]
     return sorted((one for one in found if one.subject == subject), key=lambda one: -one.at)
+
+
+def _read(path: Path) -> Calibration | None:
+    try:
+        values = json.loads(path.read_bytes())
+        return Calibration.from_json(values) if values["schema"] == SCHEMA else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

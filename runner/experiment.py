@@ -24,6 +24,7 @@ from .grid import Setting, checked_axes, settings_of
 from .machine_file import Machine, read_machine
 from .mistakes import describe, shown
 from .overrides import apply_override, merged_overrides
+from .placement import MOST_PROCESSES
 from .rules import Cut, check_rules
 from .run_folder import NAME, RESERVED, RunFolder
 from .yaml_file import read_yaml, schema_line
@@ -66,7 +67,9 @@ class Dataset(Section):
 
 class Placement(Section):
     gpus: Literal["auto"] | list[int] = Field("auto", description="auto, or GPU numbers")
-    processes_per_gpu: int = Field(1, ge=1, le=64, description="workers, each with a model")
+    processes_per_gpu: int = Field(
+        1, ge=1, le=MOST_PROCESSES, description="workers, each with a model"
+    )
     assign: dict[str, list[int]] = Field(
         default_factory=dict, description="category -> GPUs to start it on; default by load"
     )
@@ -272,7 +275,7 @@ class Experiment(Section):
         return Cut.of(self.include, self.exclude)
 
     @property
-    def steps_are_alike(self) -> bool:
+    def steps_are_alike(self) -> bool | None:
         """See `Backend`."""
         return self.make_backend().steps_are_alike()
 

@@ -61,16 +61,22 @@ class Tale:
         self.kind = kind
         self._experiment = experiment
         self._device = device
-        self.own = [job for job in measured(experiment, kind.subject) if self._fits(job.gpu)]
+        self.own = self._fitting(measured(experiment, kind.subject))
         found = find(folder_of(experiment), kind.subject)
         if not experiment.steps_are_alike:
             found.sort(key=lambda one: one.steps != kind.steps)
         self.calibration: Calibration | None = next(
-            (one for one in found if self._fits(one.gpu) and one.tells(kind.steps)), None
+            (one for one in found if self._fits(one.gpu, one.steps) and one.tells(kind.steps)),
+            None,
         )
 
-    def _fits(self, device: str) -> bool:
-        return self._device in (None, device)
+    def _fitting(self, jobs: Sequence[Measured]) -> list[Measured]:
+        return [job for job in jobs if self._fits(job.gpu, job.steps)]
+
+    def _fits(self, device: str, steps: int) -> bool:
+        """Whether videos of so many steps on that device tell of this kind's."""
+        same = self._device in (None, device)
+        return same and (self._experiment.steps_are_alike is not False or steps == self.kind.steps)
 
     def pace(self, work: Work, flops: float | None) -> Pace | None:
         """By the best source; None where nothing tells."""
@@ -79,8 +85,7 @@ class Tale:
         if self.calibration is not None:
             return pace_of_calibration(self.calibration, work)
         for name, jobs in former_sweeps(self._experiment.run_folder, self.kind.subject):
-            fitting: list[Measured] = [job for job in jobs if self._fits(job.gpu)]
-            if pace := pace_of_jobs(fitting, work, f"the sweep {name}"):
+            if pace := pace_of_jobs(self._fitting(jobs), work, f"the sweep {name}"):
                 return pace
         if self.own and (pace := pace_of_jobs(self.own, work, "this sweep")):
             return pace

@@ -17,6 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from .errors import UserError
+from .placement import MOST_PROCESSES
 
 NAME = "machine.yaml"
 VARIABLE = "SWEEP_MACHINE"
@@ -33,7 +34,7 @@ class Machine(BaseModel):
     data: str | None = Field(None, description="where the data set's relative paths start")
     results: str | None = Field(None, description="where run folders go")
     gpus: Literal["auto"] | list[int] | None = Field(None, description="for placement.gpus")
-    processes_per_gpu: int | None = Field(None, ge=1, le=64)
+    processes_per_gpu: int | None = Field(None, ge=1, le=MOST_PROCESSES)
 
     _file: Path | None = PrivateAttr(None)
 

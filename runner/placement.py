@@ -6,6 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+MOST_PROCESSES = 64
+"""On one GPU."""
+
 
 @dataclass(frozen=True, order=True)
 class Slot:

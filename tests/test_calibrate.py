@@ -91,6 +91,17 @@ def test_quick_videos_are_made_until_all_processes_work_at_once(project: Project
     assert 0.01 <= 2 * row["step"] + row["rest"] < 0.3
 
 
+def test_one_number_of_processes_does_not_replace_another(project: Project) -> None:
+    project.write(model={"seconds": 0.2}, placement={"gpus": [0], "processes_per_gpu": 1})
+    words = ("calibrate", "experiments/x.yaml", "--steps", "2", "--processes")
+    answer(project, *words, "1")
+    planned = answer(project, "plan", "experiments/x.yaml")["cost"]
+    answer(project, *words, "2")
+    again = answer(project, "plan", "experiments/x.yaml")["cost"]
+    assert again["gpu_seconds_a_video"] == planned["gpu_seconds_a_video"]
+    assert again["source"] == planned["source"]
+
+
 def test_videos_that_were_made_tell_more_than_a_calibration(project: Project) -> None:
     project.write(model={"seconds": 0.1}, seeds=[1, 2])
     assert project.sweep("calibrate", "experiments/x.yaml", "--processes", "1").status == 0
@@ -126,12 +137,35 @@ def test_a_setting_that_fails_costs_no_other_its_table(project: Project) -> None
     project.write(model={"seconds": 0.1})
     tried = project.sweep(
         *("calibrate", "experiments/x.yaml", "--processes", "1", "--steps", "2", "--json"),
-        *("--try", "model.seconds=-1", "--try", "model.seconds=0.05"),
+        *("--try", "model.faults=[{kind: fail}]", "--try", "model.seconds=0.05"),
     )
     assert tried.status == 2
-    assert "with model.seconds=-1: " in tried.err
+    assert "with model.faults=[{kind: fail}]: " in tried.err
     settings = [variant["setting"] for variant in json.loads(tried.out)["variants"]]
     assert settings == [None, "model.seconds=0.05"]
+
+
+def test_a_setting_that_is_wrong_is_said_before_anything_is_measured(project: Project) -> None:
+    project.write(model={"seconds": 600})
+    tried = ("calibrate", "experiments/x.yaml", "--try")
+    wrong = project.sweep(*tried, "model.secnods=1", timeout=30)
+    assert wrong.status == 2
+    assert "did you mean seconds?" in wrong.err
+    pytest.importorskip("modelscope")
+    size = {"width": 112, "height": 64, "num_frames": 9}
+    on_cpu = {"gpus": [0], "device": "cpu"}
+    project.write(backend="wan", model={}, generation=size, placement=on_cpu)
+    wrong = project.sweep(*tried, "model.attention=flash", timeout=60)
+    assert wrong.status == 2
+    assert "model.attention: flash needs a GPU" in wrong.err
+
+
+def test_a_setting_that_makes_other_videos_is_never_the_best(project: Project) -> None:
+    project.write(model={"seconds": 0.2})
+    one = ("calibrate", "experiments/x.yaml", "--processes", "1", "--steps", "2")
+    found = answer(project, *one, "--try", "generation.num_inference_steps=3")
+    assert [variant["same_video"] for variant in found["variants"]] == [True, False]
+    assert found["best"]["setting"] is None
 
 
 def test_what_cannot_be_measured_is_said_in_a_line(project: Project) -> None:
@@ -154,6 +188,13 @@ def test_what_tea_cache_leaves_out_is_measured_with_all_steps(project: Project) 
     found = answer(project, "calibrate", "experiments/x.yaml", "--processes", "1")
     (variant,) = found["variants"]
     assert variant["steps"] == 16
+    short = project.sweep("calibrate", "experiments/x.yaml", "--steps", "4")
+    assert short.status == 2
+    assert "leave --steps away" in short.err
+    planned = answer(project, "plan", "experiments/x.yaml")["cost"]
+    assert planned["source"].startswith("calibrated on ")
+    longer = answer(project, "plan", "experiments/x.yaml", "generation.num_inference_steps=40")
+    assert not str(longer["cost"] and longer["cost"]["source"]).startswith("calibrated")
 
 
 def test_where_no_more_fit_the_last_number_is_noted(project: Project) -> None:

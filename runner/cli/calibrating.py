@@ -56,14 +56,17 @@ def calibrate(
     sweep calibrate experiments/my.yaml
     sweep calibrate experiments/my.yaml --processes 1,2 --try model.vram=managed
     """
-    from ..calibrate import Trial, best_of, measure_variant
+    from ..calibrate import Trial, best_of, check, measure_variant
     from ..calibration_view import line, report, to_json
+    from ..placement import MOST_PROCESSES
 
-    trial = Trial(
-        _gpu(experiment, overrides, gpu),
-        steps,
-        None if processes is None else numbers("--processes", processes),
-    )
+    wanted = None if processes is None else numbers("--processes", processes)
+    if wanted is not None and not all(1 <= number <= MOST_PROCESSES for number in wanted):
+        raise UserError(f"--processes {processes}: must be from 1 to {MOST_PROCESSES}")
+    trial = Trial(_gpu(experiment, overrides, gpu), steps, wanted)
+    for one in tried:
+        # Before minutes are spent on the others.
+        check(experiment, [*overrides, one])
     for number in (signal.SIGTERM, signal.SIGHUP):
         # Like Ctrl-C: workers must not outlive what measures them.
         signal.signal(number, lambda number, _frame: sys.exit(128 + number))

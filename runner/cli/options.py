@@ -222,8 +222,8 @@ def moment(text: str, now: float | None = None) -> float:
 
 
 def numbers(option: str, text: str) -> tuple[int, ...]:
-    """GPU numbers as written on the command line: 0,1 or 0 1."""
+    """Numbers as written on the command line: 0,1 or 0 1."""
     words = text.replace(",", " ").split()
     if not all(word.isdecimal() for word in words):
-        raise UserError(f"{option} {text!r}: must be GPU numbers such as 0,1")
+        raise UserError(f"{option} {text!r}: must be whole numbers such as 1,2")
     return tuple(dict.fromkeys(int(word) for word in words))

@@ -54,9 +54,8 @@ class ScriptBackend(Backend[ScriptSettings]):
         self._gpu_gib: float | None = None
         self._peak_gib: float | None = None
 
-    def steps_are_alike(self) -> bool:
+    def steps_are_alike(self) -> None:
         """What a script does with its steps is its own."""
-        return False
 
     def identity(self) -> dict[str, Any]:
         """The script and its files by content, and its settings; of each method, where there are
