@@ -121,7 +121,8 @@ def test_what_a_process_holds_of_its_gpu_is_told_within_a_video(
 ) -> None:
     """Another one would take its activations for somebody else's memory."""
     monkeypatch.setattr("runner.worker.heart.HEARTBEAT_SECONDS", 0.05)
-    project.write(model={"seconds": 600})
+    size = {"width": 112, "height": 64, "num_frames": 9, "fps": 15}
+    project.write(model={"seconds": 60}, generation={**size, "num_inference_steps": 600})
     worker, queue = make_worker(project)
     held = 10.0
     monkeypatch.setattr(worker.backend, "gpu_memory_gib", lambda: held)
