@@ -114,7 +114,7 @@ def _measure_kind(
     steps = trial.steps or (FEW_STEPS if alike else kind.steps)
     if alike is False and steps != kind.steps:
         raise UserError(
-            f"--steps {steps}: with model.tea_cache a video's time does not go by its steps, of "
+            f"--steps {steps}: with these settings a video's time does not go by its steps, of "
             f"which there are {kind.steps}; leave --steps away"
         )
     per_group = jobs_per_group(experiment)

@@ -61,9 +61,10 @@ class Tale:
         self.kind = kind
         self._experiment = experiment
         self._device = device
+        self._alike = experiment.steps_are_alike
         self.own = self._fitting(measured(experiment, kind.subject))
         found = find(folder_of(experiment), kind.subject)
-        if not experiment.steps_are_alike:
+        if not self._alike:
             found.sort(key=lambda one: one.steps != kind.steps)
         self.calibration: Calibration | None = next(
             (one for one in found if self._fits(one.gpu, one.steps) and one.tells(kind.steps)),
@@ -76,7 +77,7 @@ class Tale:
     def _fits(self, device: str, steps: int) -> bool:
         """Whether videos of so many steps on that device tell of this kind's."""
         same = self._device in (None, device)
-        return same and (self._experiment.steps_are_alike is not False or steps == self.kind.steps)
+        return same and (self._alike is not False or steps == self.kind.steps)
 
     def pace(self, work: Work, flops: float | None) -> Pace | None:
         """By the best source; None where nothing tells."""

@@ -152,9 +152,8 @@ def test_a_setting_that_is_wrong_is_said_before_anything_is_measured(project: Pr
     assert wrong.status == 2
     assert "did you mean seconds?" in wrong.err
     pytest.importorskip("modelscope")
-    size = {"width": 112, "height": 64, "num_frames": 9}
     on_cpu = {"gpus": [0], "device": "cpu"}
-    project.write(backend="wan", model={}, generation=size, placement=on_cpu)
+    project.write(backend="wan", model={}, generation=generation(2), placement=on_cpu)
     wrong = project.sweep(*tried, "model.attention=flash", timeout=60)
     assert wrong.status == 2
     assert "model.attention: flash needs a GPU" in wrong.err

@@ -110,7 +110,7 @@ class Worker:
             patience=patience,
             held=lambda: list(self._held),
             renew=lambda making: queue.renew(making.claim, time.time()),
-            report=self._report_alive,
+            report=lambda: self._report(**self._memory()),
             give_up=self._give_up,
         )
         self._held: set[Making] = set()
@@ -184,7 +184,7 @@ class Worker:
                 return self._cannot_load(error)
             raise LoadFailed(told(error)) from error
         log.info("model loaded in %.1f s on %s", time.monotonic() - start, self.machine.device)
-        self._report_alive()
+        self._report_memory()
         return True
 
     def _cannot_load(self, error: Exception) -> bool:
@@ -387,7 +387,7 @@ class Worker:
                 self._lasting = making.lasted
             self._endings.done(making, seconds)
             self._jobs_done += 1
-            self._report_alive()
+            self._report_memory()
         elif isinstance(error, Interrupted):
             self._endings.given_back(making, "this worker was asked to stop")
         elif isinstance(error, LostClaim):
@@ -450,10 +450,16 @@ class Worker:
             self._next_log = now + LOG_STEPS_SECONDS
             log.info("%s: step %d of %d", making.job.id, step, steps)
 
-    def _report_alive(self) -> None:
-        """Say so, and what this process holds of its GPU: others can then tell what is not ours."""
+    def _memory(self) -> dict[str, float]:
+        """What this process holds of its GPU, so that others can tell what is not ours; {} where
+        there is none."""
         held = self.backend.gpu_memory_gib()
-        self._report(**({} if held is None else {"gpu_gib": held}))
+        return {} if held is None else {"gpu_gib": held}
+
+    def _report_memory(self) -> None:
+        # A write for each job is not for nothing to say.
+        if memory := self._memory():
+            self._report(**memory)
 
     def _report(self, **values: object) -> None:
         report(self.queue, self.slot, **values)
