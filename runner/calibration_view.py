@@ -65,7 +65,8 @@ def report(variants: Sequence[Variant], best: Variant) -> None:
         padding=0,
         pad_edge=False,
     )
-    table.add_column("setting")
+    # What tells two settings apart may be at their end.
+    table.add_column("setting", overflow="fold")
     for name in ("processes", "load", "prepare", "step", "rest", "finish", "GiB", "videos/h"):
         table.add_column(name, justify="right")
     parts = [(variant, part) for variant in variants for part in variant.parts]

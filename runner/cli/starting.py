@@ -107,7 +107,7 @@ def print_proposal(file: Path, proposal: Proposal) -> None:
     for problem in proposal.problems:
         say(printable(f"does not fit: {problem}"))
     clips = ", ".join(f"{count} in {category}" for category, count in proposal.categories.items())
-    click.echo(printable(f"clips: {plural(proposal.clips, 'clip')}: {clips}"))
+    click.echo(printable(f"{plural(proposal.clips, 'clip')}: {clips}"))
     click.echo(printable(f"prompts: {values['dataset.prompts']}"))
     click.echo(
         f"{values['generation.width']}x{values['generation.height']}, "
