@@ -9,7 +9,7 @@ import signal
 import subprocess
 from pathlib import Path
 
-from conftest import Project, write_clip
+from conftest import TWO, Project, write_clip
 
 HOSTILE = "<script>document.title = 'pwned'</script>"
 CLOSING = "</script><img src=x onerror=\"document.title='pwned'\"> & 'quotes'"
@@ -34,6 +34,7 @@ def make_shown_sweep(root: Path) -> Project:
     generation = {"width": 112, "height": 64, "num_frames": FRAMES, "fps": FPS}
     project.write(
         model={"seconds": 0.02, "faults": [{"kind": "fail", "video": FAILING}]},
+        placement=TWO,
         seeds=[1, 2],
         generation={**generation, "num_inference_steps": 2},
     )
@@ -41,7 +42,7 @@ def make_shown_sweep(root: Path) -> Project:
     changed = json.loads(json.dumps(CLIPS))
     changed["camera_motion"]['z#b?c 100% "q" %41 &amp;'][0] = "a red ball at night"
     (root / "prompts.json").write_text(json.dumps(changed, ensure_ascii=False), encoding="utf-8")
-    project.sweep("plan", str(project.file))
+    project.call("plan", str(project.file))
     folder = project.run_folder.path / "two words & <i>" / "ref 🎬 b"
     for file in folder.glob("seed_2_prompt_2.*"):
         file.unlink()

@@ -218,7 +218,7 @@ def test_an_axis_added_to_a_finished_sweep_makes_what_is_new_alone(project: Proj
     for job in read_manifest(project.run_folder.manifest).jobs:
         record = json.loads(project.run_folder.sidecar(job).read_text(encoding="utf-8"))
         assert record["parameters"] == job.parameters
-    assert project.sweep("verify", "x").status == 0
+    assert project.call("verify", "x").status == 0
 
 
 def test_every_command_knows_the_axes(project: Project) -> None:

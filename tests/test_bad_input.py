@@ -190,7 +190,7 @@ def test_all_short_clips_are_named_at_once_with_both_counts(project: Project, ru
 
 def test_skip_invalid_leaves_short_clips_out_and_says_so(project: Project) -> None:
     write_clip(project.root / "videos" / "camera_motion" / "-dash.mp4", frames=5)
-    finished = project.sweep("plan", "experiments/x.yaml", "--skip-invalid", "--json")
+    finished = project.call("plan", "experiments/x.yaml", "--skip-invalid", "--json")
     assert finished.status == 0, finished.err
     answer = json.loads(finished.out)
     assert answer["total"] == 5

@@ -48,7 +48,7 @@ def zero_page(path: Path, number: int) -> None:
 @pytest.mark.parametrize("page", [0, 3])
 def test_a_damaged_queue_is_made_anew_and_no_video_is(project: Project, page: int) -> None:
     """The damaged one is kept. Page 3 is found only by reading all, after an unclean end."""
-    assert project.sweep(*LAUNCH).status == 0
+    project.finish()
     before = made(project)
     zero_page(project.run_folder.queue, page)
     Path(f"{project.run_folder.queue}-wal").touch()
@@ -89,7 +89,7 @@ def test_a_queue_made_anew_knows_what_every_video_is(project: Project) -> None:
 @pytest.mark.parametrize("page", [3, 4, 5, 6])
 def test_damage_that_shows_late_is_said_in_a_line(project: Project, page: int) -> None:
     """A queue that was closed well is not read as a whole before each command."""
-    assert project.sweep(*LAUNCH).status == 0
+    project.finish()
     queue = project.run_folder.queue
     zero_page(queue, page)
     asked = project.sweep("progress", "x")
@@ -128,7 +128,7 @@ def test_plan_restores_a_manifest_with_its_prompt_numbers(project: Project, dama
     texts = json.loads(prompts.read_text(encoding="utf-8"))
     texts["two words"]["ref 🎬 b"] = ["<script>three</script>", "one"]
     prompts.write_text(json.dumps(texts), encoding="utf-8")
-    assert project.sweep("plan", "experiments/x.yaml").status == 0
+    assert project.call("plan", "experiments/x.yaml").status == 0
     assert project.sweep(*RESUME).status == 0
     planned, before = jobs(project), made(project)
     manifest = project.run_folder.manifest
@@ -143,7 +143,7 @@ def test_plan_restores_a_manifest_with_its_prompt_numbers(project: Project, dama
         assert finished.status == 2
         assert "`sweep plan FILE`" in finished.err
         assert len(finished.err.splitlines()) <= 2
-    assert project.sweep("plan", "experiments/x.yaml").status == 0
+    assert project.call("plan", "experiments/x.yaml").status == 0
     assert jobs(project) == planned
     assert project.sweep(*RESUME).status == 0
     assert made(project) == before
@@ -152,7 +152,7 @@ def test_plan_restores_a_manifest_with_its_prompt_numbers(project: Project, dama
 
 @pytest.mark.parametrize("damage", ["cut", "zeroed", "emptied", "lost"])
 def test_plan_restores_the_runs_experiment(project: Project, damage: str) -> None:
-    assert project.sweep(*LAUNCH).status == 0
+    project.finish()
     before, path = made(project), project.run_folder.experiment
     text = path.read_bytes()
     if damage == "lost":
@@ -173,20 +173,20 @@ def test_plan_restores_the_runs_experiment(project: Project, damage: str) -> Non
 
 def test_verify_names_what_a_lost_queue_no_longer_knows(project: Project) -> None:
     """A damaged video stays one when the queue that counted it as done is gone."""
-    assert project.sweep(*LAUNCH).status == 0
+    project.finish()
     paths = [project.run_folder.path / job["output"] for job in jobs(project)]
     os.truncate(paths[0], 100)
     os.truncate(paths[1].with_suffix(".json"), 0)
     paths[2].with_suffix(".json").unlink()
     project.run_folder.queue.unlink()
-    finished = project.sweep("verify", "x", "--json")
+    finished = project.call("verify", "x", "--json")
     assert finished.status == 1
     answer = json.loads(finished.out)
     assert {entry["video"] for entry in answer["broken"]} == {
         str(path.relative_to(project.run_folder.path)) for path in paths[:3]
     }
     assert (answer["good"], answer["unmade"]) == (3, 0)
-    again = json.loads(project.sweep("verify", "x", "--json").out)
+    again = json.loads(project.call("verify", "x", "--json").out)
     assert (again["good"], again["unmade"], again["broken"]) == (3, 3, [])
     assert project.sweep(*RESUME).status == 0
     assert project.progress()["done"] == 6
@@ -197,7 +197,7 @@ def test_nothing_is_left_in_the_making_of_a_video_that_is_found_made(
     project: Project, by: str
 ) -> None:
     """Its worker was killed between publishing the video and recording it."""
-    assert project.sweep(*LAUNCH).status == 0
+    project.finish()
     before = made(project)
     job = jobs(project)[0]["id"]
     scratch = project.run_folder.path / "work" / job
@@ -224,7 +224,7 @@ write_atomically(Path(sys.argv[1]), parts())
 
 
 def test_what_a_killed_worker_was_writing_is_not_kept(project: Project) -> None:
-    assert project.sweep(*LAUNCH).status == 0
+    project.finish()
     cached = project.run_folder.cache / "prompts" / "x.safetensors"
     killed = subprocess.run([sys.executable, "-c", KILLED, str(cached)], check=False)
     assert killed.returncode == -signal.SIGKILL

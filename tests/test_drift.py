@@ -179,7 +179,7 @@ def test_plan_and_verify_name_what_changed_and_keep_the_videos(project: Project)
         prompts.read_text(encoding="utf-8").replace("一只红色的球", "一只蓝色的球"), "utf-8"
     )
     write_clip(project.root / "videos" / "two words" / "ref 🎬 b.mp4", seed=99)
-    planned = project.sweep("plan", "experiments/x.yaml", "--json")
+    planned = project.call("plan", "experiments/x.yaml", "--json")
     assert planned.status == 0
     stale = json.loads(planned.out)["stale"]
     assert (stale["videos"], stale["examined"]) == (4, 4)
@@ -188,21 +188,21 @@ def test_plan_and_verify_name_what_changed_and_keep_the_videos(project: Project)
     assert by_input["prompt"]["before"] == "一只红色的球"
     assert by_input["prompt"]["examples"] == ["camera_motion/ref_镜头仰角/seed_1_prompt_1.mp4"]
 
-    verified = project.sweep("verify", "x")
+    verified = project.call("verify", "x")
     assert verified.status == 0, verified.err
     assert "stale: prompt: '一只红色的球' -> '一只蓝色的球'" in verified.out
     assert verified.out.count("stale: reference: ") == 3
-    answer = json.loads(project.sweep("verify", "x", "--json").out)
+    answer = json.loads(project.call("verify", "x", "--json").out)
     assert len(answer["stale"]) == 4
     assert answer["broken"] == []
 
-    text = project.sweep("plan", "experiments/x.yaml", "generation.cfg_scale=6")
+    text = project.call("plan", "experiments/x.yaml", "generation.cfg_scale=6")
     assert text.status == 0
     assert "6: generation.cfg_scale: 5.0 -> 6.0" in text.out
     assert "sweep resume x --stale" in text.out
     assert sorted(project.run_folder.path.glob("*/*/*.mp4")) == made
     assert project.sweep("resume", "x", "--stale", *launch).status == 0
-    again = json.loads(project.sweep("plan", "experiments/x.yaml", "--json").out)
+    again = json.loads(project.call("plan", "experiments/x.yaml", "--json").out)
     assert again["stale"] == {"videos": 0, "examined": 0, "changes": []}
 
 

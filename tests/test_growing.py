@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from conftest import Project, wait_for
+from conftest import TWO, Project, wait_for
 
 from runner.errors import UserError
 from runner.manifest import read_manifest
@@ -50,18 +50,19 @@ def test_running_workers_take_in_a_grid_that_grows(project: Project) -> None:
     """Another seed and an axis, planned while the sweep runs: the same workers make them all."""
     # One job lasts while the rest is made and planned: its worker and those who wait for it stay.
     slow = {"kind": "slow", "video": "-dash", "seed": 1}
-    one: dict[str, Any] = {"model": {"seconds": 0.1, "slow_factor": 200, "faults": [slow]}}
+    model = {"seconds": 0.1, "slow_factor": 60, "faults": [slow]}
+    one: dict[str, Any] = {"model": model, "placement": TWO}
     project.write(**one)
     assert project.sweep("launch", "experiments/x.yaml", "--on", "local").status == 0
     wait_for(lambda: project.progress()["done"] >= 1, 60)
     workers = {worker["name"]: worker["pid"] for worker in project.progress()["workers"]}
     assert len(workers) == 2
     project.write(**one, seeds=[1, 2], axes={"denoising_strength": [0.7, 0.8]})
-    planned = project.sweep("plan", "experiments/x.yaml")
+    planned = project.call("plan", "experiments/x.yaml")
     assert "+18 new, 6 kept, 0 stale, 0 retired" in planned.out, planned.err
     wait_for(lambda: project.progress()["done"] == 24, 120)
     assert {w["name"]: w["pid"] for w in project.progress()["workers"]} == workers
-    assert project.sweep("verify", "x").status == 0
+    assert project.call("verify", "x").status == 0
     strengths = set()
     for job in read_manifest(project.run_folder.manifest).jobs:
         record = json.loads(project.run_folder.sidecar(job).read_text(encoding="utf-8"))

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Project, wait_for, write_clip
+from conftest import TWO, Project, wait_for, write_clip
 
 from runner.attempts import read_attempts
 from runner.experiment import load_experiment
@@ -39,10 +39,13 @@ ALL = 6
 def videos(project: Project) -> dict[str, tuple[int, int]]:
     """Every published video with its inode and change time: remaking one changes both."""
     folder = project.run_folder.path
+    # What workers make at this moment comes and goes in the others.
+    categories = [path for path in folder.iterdir() if path.name not in ("work", "superseded")]
     return {
         str(path.relative_to(folder)): (path.stat().st_ino, path.stat().st_mtime_ns)
-        for path in folder.rglob("*.mp4")
-        if "superseded" not in path.parts and ".tmp" not in path.name
+        for category in categories
+        for path in category.rglob("*.mp4")
+        if ".tmp" not in path.name
     }
 
 
@@ -65,7 +68,7 @@ def assert_finished(project: Project) -> None:
     answer = project.progress()
     assert (answer["total"], answer["done"], answer["eta_seconds"]) == (ALL, ALL, 0)
     assert len(videos(project)) == ALL
-    verified = project.sweep("verify", "x", "--json")
+    verified = project.call("verify", "x", "--json")
     assert verified.status == 0, verified.out
     assert json.loads(verified.out)["good"] == ALL
     leftovers = [path for path in project.run_folder.path.rglob("*") if ".tmp" in path.name]
@@ -76,6 +79,7 @@ def assert_finished(project: Project) -> None:
 @pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_launch_makes_every_video_and_again_makes_none(project: Project, launcher: str) -> None:
     """One contract for every launcher: the first launch makes all, the second nothing."""
+    project.write(placement=TWO)
     first = project.sweep("launch", "experiments/x.yaml", "--on", launcher, "--wait")
     assert first.status == 0, first.err
     assert_finished(project)
@@ -104,7 +108,7 @@ def test_every_video_has_a_sidecar_that_vouches_for_it(project: Project) -> None
 
 def test_tmux_has_a_session_per_process_and_one_for_the_view(project: Project) -> None:
     """`<name>_gpu0_proc0` and so on, and `<name>_main`, which shows the sweep."""
-    project.write(model={"seconds": 3})
+    project.write(placement=TWO, model={"seconds": 3})
     assert project.sweep("launch", "experiments/x.yaml").status == 0
     assert sessions(project) == ["x_gpu0_proc0", "x_gpu0_proc1", "x_main"]
     socket = project.environment["SWEEP_TMUX_SOCKET"]
@@ -120,19 +124,19 @@ def test_tmux_has_a_session_per_process_and_one_for_the_view(project: Project) -
     wait_for(lambda: bar.search(screen("x_gpu0_proc0")) is not None)
     again = project.sweep("launch", "experiments/x.yaml")
     assert "2 of its slots are running already" in again.err
-    assert project.sweep("stop", "x", "--now").status == 0
+    assert project.call("stop", "x", "--now").status == 0
     wait_for(lambda: sessions(project) == [])
 
 
 def test_progress_counts_jobs_and_names_workers(project: Project) -> None:
     """The JSON contract, asked while workers run, from any folder."""
-    project.write(model={"seconds": 4})
+    project.write(placement=TWO, model={"seconds": 1.5})
     assert project.sweep("launch", "experiments/x.yaml", "--on", "local").status == 0
     folder = str(project.run_folder.path)
 
     def answer() -> dict[str, Any]:
         result: dict[str, Any] = json.loads(
-            project.sweep("progress", folder, "--json", cwd=Path("/")).out
+            project.call("progress", folder, "--json", cwd=Path("/")).out
         )
         return result
 
@@ -165,7 +169,7 @@ def test_progress_says_how_busy_each_gpu_was(project: Project) -> None:
 
 def test_kill_9_of_a_worker_in_the_middle_of_a_job(project: Project) -> None:
     """The supervisor starts another worker, and the sweep ends whole."""
-    project.write(model={"seconds": 3}, placement={"gpus": [0], "processes_per_gpu": 1})
+    project.write(model={"seconds": 0.8})
     assert project.sweep("launch", "experiments/x.yaml", "--on", "local").status == 0
     wait_for(lambda: project.progress()["done"] >= 1 and project.progress()["running"] >= 1)
     before = videos(project)
@@ -183,7 +187,7 @@ def test_kill_9_of_a_worker_in_the_middle_of_a_job(project: Project) -> None:
 
 def test_kill_9_of_the_supervisor_takes_the_worker_with_it(project: Project) -> None:
     """No worker outlives its supervisor; resume makes what is missing."""
-    project.write(model={"seconds": 1.5}, placement={"gpus": [0], "processes_per_gpu": 1})
+    project.write(model={"seconds": 0.8})
     assert project.sweep("launch", "experiments/x.yaml", "--on", "local").status == 0
     wait_for(lambda: project.progress()["running"] == 1)
     worker = ProcessId.of(project.progress()["workers"][0]["pid"])
@@ -199,7 +203,7 @@ def test_kill_9_of_the_supervisor_takes_the_worker_with_it(project: Project) -> 
 
 def test_killing_the_whole_tmux_server_breaks_nothing(project: Project) -> None:
     """What is counted as done is whole, and resume makes exactly what is missing."""
-    project.write(model={"seconds": 0.8})
+    project.write(placement=TWO, model={"seconds": 0.8})
     assert project.sweep("launch", "experiments/x.yaml").status == 0
     wait_for(lambda: len(videos(project)) >= 2)
     subprocess.run(
@@ -213,30 +217,31 @@ def test_killing_the_whole_tmux_server_breaks_nothing(project: Project) -> None:
         read_sidecar((project.run_folder.path / name).with_suffix(".json")) is not None
         for name in before
     )
-    assert project.sweep("verify", "x").status == 0
+    assert project.call("verify", "x").status == 0
     assert project.sweep("resume", "x", "--wait").status == 0
     assert_finished(project)
     assert before.items() <= videos(project).items()
 
 
 def test_sigterm_gives_the_job_back_cleanly(project: Project) -> None:
-    project.write(model={"seconds": 5}, placement={"gpus": [0], "processes_per_gpu": 1})
+    project.write(model={"seconds": 5})
     assert project.sweep("launch", "experiments/x.yaml", "--on", "local").status == 0
     wait_for(lambda: project.progress()["running"] == 1)
-    assert project.sweep("stop", "x", "--now").status == 0
+    assert project.call("stop", "x", "--now").status == 0
     answer = project.progress()
     assert (answer["running"], answer["pending"]) == (0, ALL)
     assert [a["outcome"] for a in read_attempts(project.run_folder.attempts)] == ["interrupted"]
 
 
 def test_stop_lets_jobs_finish(project: Project) -> None:
-    project.write(model={"seconds": 5})
+    project.write(placement=TWO, model={"seconds": 3})
     assert project.sweep("launch", "experiments/x.yaml", "--on", "local").status == 0
     wait_for(lambda: project.progress()["running"] == 2)
-    stopped = project.sweep("stop", "x", "--wait", "--json")
+    stopped = project.call("stop", "x", "--wait", "--json")
     assert json.loads(stopped.out)["ended"] is True
     answer = project.progress()
     assert (answer["done"], answer["running"], answer["pending"]) == (2, 0, 4)
+    assert project.call("plan", "experiments/x.yaml", "model.seconds=0.1").status == 0
     assert project.sweep("resume", "x", "--on", "local", "--wait").status == 0
     assert_finished(project)
 
@@ -244,7 +249,7 @@ def test_stop_lets_jobs_finish(project: Project) -> None:
 @pytest.mark.parametrize("words", [["launch", "x", "--wait"], ["progress", "x", "--watch"]])
 def test_ctrl_c_ends_a_view_and_no_worker(project: Project, words: list[str]) -> None:
     """Exit status 130, and the workers go on."""
-    project.write(model={"seconds": 2})
+    project.write(placement=TWO, model={"seconds": 2})
     assert project.sweep("launch", "experiments/x.yaml", "--on", "local").status == 0
     process = subprocess.Popen(
         project.command(*words, *(["--on", "local"] if words[0] == "launch" else [])),
@@ -276,8 +281,8 @@ def test_a_failed_job_is_a_record_and_the_sweep_goes_on(project: Project) -> Non
     assert "1 job failed" in finished.err
     answer = project.progress()
     assert (answer["done"], answer["failed"]) == (ALL - 1, 1)
-    assert "RuntimeError: asked to fail" in project.sweep("logs", "x", "-n", "200").out
-    assert project.sweep("plan", "experiments/x.yaml", "model.faults=[]").status == 0
+    assert "RuntimeError: asked to fail" in project.call("logs", "x", "-n", "200").out
+    assert project.call("plan", "experiments/x.yaml", "model.faults=[]").status == 0
     assert project.sweep("resume", "x", "--on", "local", "--wait").status == 0
     assert_finished(project)
 
@@ -326,7 +331,7 @@ def test_verify_names_what_is_broken_and_resume_makes_it_again(project: Project)
     paths[0].write_bytes(altered)
     os.utime(paths[0], ns=(status.st_atime_ns, status.st_mtime_ns))
     paths[1].unlink()
-    finished = project.sweep("verify", "x", "--json")
+    finished = project.call("verify", "x", "--json")
     assert finished.status == 1
     broken = {entry["video"]: entry["problem"] for entry in json.loads(finished.out)["broken"]}
     assert set(broken) == {jobs(project)[0]["output"], jobs(project)[1]["output"]}
@@ -343,7 +348,7 @@ def test_changed_inputs_make_a_video_stale_and_keep_it(project: Project) -> None
     made = videos(project)
     text = (project.root / "prompts.json").read_text(encoding="utf-8")
     (project.root / "prompts.json").write_text(text.replace("a red ball", "a blue ball"))
-    answer = json.loads(project.sweep("plan", "experiments/x.yaml", "--json").out)
+    answer = json.loads(project.call("plan", "experiments/x.yaml", "--json").out)
     assert answer["changes"] == {"added": 0, "kept": ALL, "changed": 1, "retired": 0}
     assert project.progress()["stale"] == 1
     assert project.sweep("resume", "x", "--on", "local", "--wait").status == 0
@@ -358,11 +363,11 @@ def test_changed_inputs_make_a_video_stale_and_keep_it(project: Project) -> None
 def test_plan_while_workers_run(project: Project) -> None:
     """Workers with the former settings make way for new ones: nothing is made with settings
     that its fingerprint does not name, and new jobs are picked up."""
-    project.write(model={"seconds": 1})
+    project.write(placement=TWO, model={"seconds": 1})
     assert project.sweep("launch", "experiments/x.yaml", "--on", "local").status == 0
     wait_for(lambda: project.progress()["running"] == 2)
     project.write(model={"seconds": 0.1}, seeds=[1, 2], output={"quality": 8})
-    assert project.sweep("plan", "experiments/x.yaml").status == 0
+    assert project.call("plan", "experiments/x.yaml").status == 0
     project.sweep("launch", "x", "--on", "local", "--wait")
     assert project.sweep("resume", "x", "--stale", "--on", "local", "--wait").status == 0
     answer = project.progress()
@@ -375,17 +380,17 @@ def test_plan_while_workers_run(project: Project) -> None:
 
 def test_a_clip_that_changed_after_planning_is_not_used(project: Project) -> None:
     """Its jobs fail with the reason, instead of being made from another clip than planned."""
-    assert project.sweep("plan", "experiments/x.yaml").status == 0
+    assert project.call("plan", "experiments/x.yaml").status == 0
     write_clip(project.root / "videos" / "camera_motion" / "-dash.mp4", seed=99)
     assert project.sweep("resume", "x", "--on", "local", "--wait").status == 1
     answer = project.progress()
     assert (answer["done"], answer["failed"]) == (ALL - 1, 1)
-    assert "-dash.mp4 has changed; run `sweep plan`" in project.sweep("logs", "x", "-n", "99").out
+    assert "-dash.mp4 has changed; run `sweep plan`" in project.call("logs", "x", "-n", "99").out
 
 
 def test_a_sweep_of_the_same_name_elsewhere_is_left_alone(project: Project) -> None:
     """tmux sessions are called after sweeps; another project's are not killed."""
-    project.write(model={"seconds": 2})
+    project.write(placement=TWO, model={"seconds": 2})
     assert project.sweep("launch", "experiments/x.yaml").status == 0
     other = Project(project.root.parent / "other", project.environment)
     shutil.copytree(project.root, other.root, ignore=shutil.ignore_patterns("results"))
@@ -400,19 +405,19 @@ def test_launch_after_a_stop_or_a_part_has_running_workers_go_on(project: Projec
     """Nobody has to wait for slots to be free before saying that the sweep shall go on."""
     # Slow enough for the other commands to find it at work, on a machine with much to do.
     slow = [{"kind": "slow", "video": "-dash"}]
-    model = {"seconds": 0.2, "slow_factor": 100, "faults": slow}
-    project.write(model=model, placement={"gpus": [0], "processes_per_gpu": 1})
+    model = {"seconds": 0.2, "slow_factor": 40, "faults": slow}
+    project.write(model=model)
     words = ("launch", "experiments/x.yaml", "--on", "local")
     assert project.sweep(*words, "--only", "prompt=0").status == 0
     wait_for(lambda: project.progress()["running"] == 1)
-    assert project.sweep("stop", "x").status == 0
+    assert project.call("stop", "x").status == 0
     assert "running already" in project.sweep(*words, "--wait").err
     assert_finished(project)
 
 
 def test_a_worker_that_is_about_to_go_is_waited_for(project: Project) -> None:
     """It has said goodbye and takes no further job, while its slot is there for a moment more."""
-    project.write(placement={"gpus": [0], "processes_per_gpu": 1})
+    project.write()
     words = ("launch", "experiments/x.yaml", "--on", "local", "--wait")
     assert project.sweep(*words, "--only", "prompt=0").status == 0
     leaving = ExitStack()
@@ -426,13 +431,13 @@ def test_a_worker_that_is_about_to_go_is_waited_for(project: Project) -> None:
 def test_gpus_come_and_go_while_the_sweep_runs(project: Project) -> None:
     """`launch --gpus` adds workers, `stop --gpus` gives one GPU back, and the rest go on."""
     # So long that all three are at work at once even where each begins seconds after the other.
-    project.write(model={"seconds": 4}, placement={"gpus": [0], "processes_per_gpu": 1})
+    project.write(model={"seconds": 4})
     words = ("launch", "experiments/x.yaml", "--on", "local")
     assert project.sweep(*words).status == 0
     assert project.sweep("launch", "x", "--on", "local", "--gpus", "4,5").status == 0
     assert live_slots(project.run_folder) == [Slot(0, 0), Slot(4, 0), Slot(5, 0)]
     wait_for(lambda: project.progress()["running"] >= 3)
-    assert project.sweep("stop", "x", "--gpus", "0", "--wait").status == 0
+    assert project.call("stop", "x", "--gpus", "0", "--wait").status == 0
     assert Slot(0, 0) not in live_slots(project.run_folder)
     assert project.sweep(*words, "--gpus", "5", "--wait").status == 0
     assert_finished(project)
@@ -440,9 +445,7 @@ def test_gpus_come_and_go_while_the_sweep_runs(project: Project) -> None:
 
 def test_priority_finishes_one_seed_before_the_next(project: Project) -> None:
     """A half-finished sweep is useful already: all of the first seed is there."""
-    project.write(
-        seeds=[7, 3], model={"seconds": 0.05}, placement={"gpus": [0], "processes_per_gpu": 1}
-    )
+    project.write(seeds=[7, 3], model={"seconds": 0.05})
     words = ("launch", "experiments/x.yaml", "--on", "local", "--wait", "--priority", "seed")
     assert project.sweep(*words).status == 0
     seed_of = {job["id"]: int(job["seed"]) for job in jobs(project)}
@@ -468,7 +471,7 @@ def test_static_without_its_gpu_is_an_error_and_not_a_wait(project: Project) -> 
     project.write(
         placement={"gpus": [0, 1], "balance": "static", "assign": {"camera_motion": [1]}},
     )
-    assert project.sweep("plan", "experiments/x.yaml").status == 0
+    assert project.call("plan", "experiments/x.yaml").status == 0
     refused = project.sweep("launch", "x", "--on", "local", "--gpus", "0")
     assert refused.status == 2
     assert "camera_motion belongs to GPU 1" in refused.err
@@ -481,7 +484,7 @@ def test_a_run_behind_a_symbolic_link(project: Project) -> None:
     disk = project.root.parent / "disk" / "deep"
     disk.mkdir(parents=True)
     (project.root / "results").symlink_to(disk)
-    assert project.sweep("plan", "experiments/x.yaml").status == 0
+    assert project.call("plan", "experiments/x.yaml").status == 0
     inside = project.root / "results" / "x"
     assert project.sweep("resume", ".", "--on", "local", "--wait", cwd=inside).status == 0
     assert_finished(project)
@@ -493,7 +496,7 @@ def test_verify_tells_one_job_from_another(project: Project) -> None:
     one, two = (project.run_folder.path / job["output"] for job in jobs(project)[-2:])
     shutil.copy(one, two)
     shutil.copy(one.with_suffix(".json"), two.with_suffix(".json"))
-    finished = project.sweep("verify", "x", "--json")
+    finished = project.call("verify", "x", "--json")
     assert finished.status == 1
     (broken,) = json.loads(finished.out)["broken"]
     assert "another job" in broken["problem"]
@@ -514,7 +517,7 @@ def test_a_run_folder_goes_on_elsewhere(project: Project) -> None:
 
 def test_clips_that_are_gone_fail_their_jobs(project: Project) -> None:
     """Every job fails, is recorded, and the command says where to look."""
-    assert project.sweep("plan", "experiments/x.yaml").status == 0
+    assert project.call("plan", "experiments/x.yaml").status == 0
     for clip in (project.root / "videos").rglob("*.mp4"):
         clip.unlink()
     finished = project.sweep("resume", "x", "--on", "local", "--wait")
@@ -524,11 +527,11 @@ def test_clips_that_are_gone_fail_their_jobs(project: Project) -> None:
 
 def test_logs_show_the_last_lines_of_a_worker(project: Project) -> None:
     assert project.sweep("launch", "experiments/x.yaml", "--on", "local", "--wait").status == 0
-    lines = project.sweep("logs", "x", "gpu0_process0", "-n", "3").out.splitlines()
+    lines = project.call("logs", "x", "gpu0_process0", "-n", "3").out.splitlines()
     assert len(lines) == 3
     assert "supervisor ended with status 0" in lines[-1]
     text = project.run_folder.log(Slot(0, 0)).read_text(encoding="utf-8")
     for words in ("model loaded in", "claimed", "step 1 of 5", "generate", "done ("):
         assert words in text
     assert "\r" not in text
-    assert project.sweep("logs", "x", "gpu9_process0").status == 2
+    assert project.call("logs", "x", "gpu9_process0").status == 2

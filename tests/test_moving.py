@@ -43,7 +43,7 @@ def test_a_copied_run_goes_on_where_data_and_gpus_are_others(project: Project) -
     shutil.move(project.root / "videos", there.root.parent / "data" / "videos")
     machine(there.root / "machine.yaml", data="../data", gpus=[0], processes_per_gpu=2)
     # The run's own way to its project does not hold here.
-    done = there.sweep("plan", "results/x/experiment.yaml", "project=../..")
+    done = there.call("plan", "results/x/experiment.yaml", "project=../..")
     assert done.status == 2, "the prompts are elsewhere too"
     shutil.move(project.root / "prompts.json", there.root.parent / "data" / "prompts.json")
     resumed = there.sweep("resume", "x", *LOCAL)
@@ -52,7 +52,7 @@ def test_a_copied_run_goes_on_where_data_and_gpus_are_others(project: Project) -
     after = videos(there)
     assert len(after) == 6
     assert {name: after[name] for name in before} == before
-    assert there.sweep("verify", "x").status == 0
+    assert there.call("verify", "x").status == 0
     kept = yaml.safe_load(there.run_folder.experiment.read_text(encoding="utf-8"))
     assert kept["placement"]["gpus"] == [0, 1, 2, 3], "the run keeps its own"
 
@@ -64,7 +64,7 @@ def test_results_go_where_the_machine_has_them_and_are_found_there(project: Proj
     machine(project.root / "machine.yaml", results="/".join(["..", "große Platte"]))
     assert project.sweep("launch", "experiments/x.yaml", *LOCAL).status == 0
     assert (project.root.parent / "große Platte" / "x" / "manifest.jsonl").exists()
-    told = json.loads(project.sweep("progress", "x", "--json").out)
+    told = json.loads(project.call("progress", "x", "--json").out)
     assert told["done"] == 6
 
 

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Project, write_clip
+from conftest import TWO, Project, write_clip
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
@@ -76,7 +76,7 @@ def test_the_original_sweep_is_680_jobs(tmp_path: Path) -> None:
     seed_experiment = Path(__file__).resolve().parents[1] / "experiments" / "wan_experiment.yaml"
     overrides = [f"project={tmp_path}", "dataset.videos=videos", "dataset.prompts=prompts.json"]
     overrides += ["generation.num_frames=9", f"results={tmp_path / 'results'}"]
-    finished = project.sweep("plan", str(seed_experiment), *overrides, "--json")
+    finished = project.call("plan", str(seed_experiment), *overrides, "--json")
     assert finished.status == 0, finished.err
     answer = json.loads(finished.out)
     assert answer["total"] == 680
@@ -101,8 +101,9 @@ def test_plan_says_whether_the_processes_fit_the_gpu(
         backend="wan",
         model={"checkpoint": "absent", "identity": "Wan2.1-T2V-14B", "dtype": dtype},
         generation={},
+        placement=TWO,
     )
-    finished = project.sweep("plan", "experiments/x.yaml", "--json")
+    finished = project.call("plan", "experiments/x.yaml", "--json")
     assert finished.status == 0, finished.err
     problems = json.loads(finished.out)["problems"]
     assert any("do not fit a GPU" in line for line in problems) is not fits
@@ -134,32 +135,32 @@ def test_prompts_added_or_moved_change_no_number(texts: list[str], data: st.Data
 
 def test_plan_again_reports_what_grew_and_keeps_ids(project: Project) -> None:
     """More seeds and prompts add jobs; every former job keeps its id and path."""
-    assert project.sweep("plan", "experiments/x.yaml").status == 0
+    assert project.call("plan", "experiments/x.yaml").status == 0
     before = {job.id: job.output for job in read_manifest(project.run_folder.manifest).jobs}
     project.write(seeds=[1, 2])
-    answer = json.loads(project.sweep("plan", "experiments/x.yaml", "--json").out)
+    answer = json.loads(project.call("plan", "experiments/x.yaml", "--json").out)
     assert answer["changes"] == {"added": 6, "kept": 6, "changed": 0, "retired": 0}
     after = {job.id: job.output for job in read_manifest(project.run_folder.manifest).jobs}
     assert before.items() <= after.items()
     project.write(seeds=[2])
-    answer = json.loads(project.sweep("plan", "experiments/x.yaml", "--json").out)
+    answer = json.loads(project.call("plan", "experiments/x.yaml", "--json").out)
     assert answer["changes"] == {"added": 0, "kept": 6, "changed": 0, "retired": 6}
     assert project.progress()["total"] == 6
 
 
 def test_planning_twice_changes_nothing(project: Project) -> None:
-    assert project.sweep("plan", "experiments/x.yaml").status == 0
+    assert project.call("plan", "experiments/x.yaml").status == 0
     paths = (project.run_folder.manifest, project.run_folder.experiment)
     before = [(path.stat().st_ino, path.stat().st_mtime_ns) for path in paths]
-    finished = project.sweep("plan", "experiments/x.yaml")
+    finished = project.call("plan", "experiments/x.yaml")
     assert "+0 new, 6 kept" in finished.out
     assert before == [(path.stat().st_ino, path.stat().st_mtime_ns) for path in paths]
 
 
 def test_launch_shows_how_a_file_differs_from_its_run_and_stops(project: Project) -> None:
     """The run's own experiment rules until `plan` takes the change in."""
-    assert project.sweep("plan", "experiments/x.yaml", "output.quality=7").status == 0
-    same = project.sweep("launch", "experiments/x.yaml", "--dry-run", "--on", "local")
+    assert project.call("plan", "experiments/x.yaml", "output.quality=7").status == 0
+    same = project.call("launch", "experiments/x.yaml", "--dry-run", "--on", "local")
     assert same.status == 0, same.err
     project.write(seeds=[1, 2])
     finished = project.sweep("launch", "experiments/x.yaml", "--on", "local")
@@ -170,7 +171,8 @@ def test_launch_shows_how_a_file_differs_from_its_run_and_stops(project: Project
 
 
 def test_dry_run_prints_sessions_arguments_and_environment(project: Project) -> None:
-    finished = project.sweep("launch", "experiments/x.yaml", "--dry-run", "--json")
+    project.write(placement=TWO)
+    finished = project.call("launch", "experiments/x.yaml", "--dry-run", "--json")
     assert finished.status == 0, finished.err
     commands = json.loads(finished.out)["would_start"]
     assert [command["session"] for command in commands] == ["x_gpu0_proc0", "x_gpu0_proc1"]
@@ -287,7 +289,7 @@ def test_prompts_may_be_several_files(project: Project) -> None:
     more = {"two words": {"ref 🎬 b": ["四"]}}
     (project.root / "more.json").write_text(json.dumps(more), encoding="utf-8")
     project.write(dataset={"videos": "videos", "prompts": ["prompts.json", "more.json"]})
-    answer = json.loads(project.sweep("plan", "experiments/x.yaml", "--json").out)
+    answer = json.loads(project.call("plan", "experiments/x.yaml", "--json").out)
     assert answer["total"] == 7
     texts = [job.prompt_text for job in read_manifest(project.run_folder.manifest).jobs]
     assert texts[-4:] == ["one", "two", "<script>three</script>", "四"]
@@ -296,5 +298,5 @@ def test_prompts_may_be_several_files(project: Project) -> None:
 def test_categories_are_a_subset_in_their_own_order(project: Project) -> None:
     names = ["two words", "camera_motion"]
     project.write(dataset={"videos": "videos", "prompts": "prompts.json", "categories": names})
-    answer = json.loads(project.sweep("plan", "experiments/x.yaml", "--json").out)
+    answer = json.loads(project.call("plan", "experiments/x.yaml", "--json").out)
     assert list(answer["jobs_per_category"]) == names

@@ -230,6 +230,6 @@ def test_a_sweep_of_clips_without_folders_runs_to_its_end(project: Project) -> N
     project.write(dataset={"videos": "flat", "prompts": "p.txt"})
     ran = project.sweep("launch", "experiments/x.yaml", "--on", "local", "--wait")
     assert ran.status == 0, ran.err
-    verified = project.sweep("verify", "x")
+    verified = project.call("verify", "x")
     assert verified.status == 0
     assert "2 good" in verified.out

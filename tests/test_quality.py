@@ -76,7 +76,7 @@ def test_a_runs_videos_are_measured(project: Project) -> None:
     def run() -> subprocess.CompletedProcess[str]:
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
-    project.sweep("plan", "experiments/x.yaml")
+    project.call("plan", "experiments/x.yaml")
     before = run()
     assert before.returncode == 2
     assert "no finished video" in before.stderr

@@ -58,7 +58,7 @@ def test_a_second_report_makes_no_picture_again(shown: Project, tmp_path: Path) 
     before = {path: path.stat().st_mtime_ns for path in report.rglob("*.jpg")}
     assert before
     (report / "index.html").unlink()
-    assert project.sweep("report", "x").status == 0
+    assert project.call("report", "x").status == 0
     assert (report / "index.html").exists()
     assert {path: path.stat().st_mtime_ns for path in report.rglob("*.jpg")} == before
 
@@ -78,7 +78,7 @@ def test_a_reference_that_is_not_here_is_said_and_the_rest_is_shown(
     (project.root / "videos" / "camera_motion" / "ref_镜头仰角.mp4").unlink()
     for clip in (project.run_folder.path / "report" / "references").iterdir():
         clip.unlink()
-    made = project.sweep("report", "x", "--json")
+    made = project.call("report", "x", "--json")
     assert made.status == 0
     (problem,) = json.loads(made.out)["not_shown"]
     assert problem == "videos/camera_motion/ref_镜头仰角.mp4: is not on this machine"
@@ -92,7 +92,7 @@ def test_a_changed_reference_is_not_shown_as_the_one_that_was_used(
         clip.unlink()
     with (project.root / "videos" / "camera_motion" / "ref_镜头仰角.mp4").open("ab") as file:
         file.write(b"\0\0\0\x08free")
-    made = project.sweep("report", "x")
+    made = project.call("report", "x")
     assert "has changed since the sweep was planned" in made.err
 
 
@@ -119,10 +119,10 @@ def test_an_anonymous_zip_names_no_host_path_user_or_commit(shown: Project, tmp_
     queue.set_aside("gpu0_process1", error)
     queue.close()
     words = ("--anonymous", "--zip", "--json")
-    plain = project.sweep("report", "x", "--zip", "--json")
+    plain = project.call("report", "x", "--zip", "--json")
     for there in (b"c0ffee", b"made by user_jane"):
         assert there in whole_zip(plain.out)
-    made = project.sweep("report", "x", *words)
+    made = project.call("report", "x", *words)
     assert made.status == 0, made.err
     content = whole_zip(made.out)
     secrets = ("gpu-node-17", "user_jane", "secret_place", str(tmp_path), "c0ffee", "videos/camera")
@@ -181,20 +181,20 @@ def test_an_anonymous_page_refuses_to_name_folders_between_runs(
 ) -> None:
     other = copy_of(shown, tmp_path / "other")
     runs = (str(shown.run_folder.path), str(other.run_folder.path))
-    made = shown.sweep("report", *runs, "--anonymous")
+    made = shown.call("report", *runs, "--anonymous")
     assert made.status == 2
     assert "--zip" in made.err
     assert "Traceback" not in made.err
 
 
 def test_a_run_is_not_compared_with_itself(shown: Project) -> None:
-    made = shown.sweep("report", "x", str(shown.run_folder.path))
+    made = shown.call("report", "x", str(shown.run_folder.path))
     assert made.status == 2
     assert "named twice" in made.err
 
 
 def test_the_export_has_a_row_for_every_job(shown: Project) -> None:
-    made = shown.sweep("export", "x", "--csv")
+    made = shown.call("export", "x", "--csv")
     assert made.status == 0, made.err
     rows = list(csv.DictReader(io.StringIO(made.out)))
     assert len(rows) == 24
@@ -213,13 +213,13 @@ def test_the_export_has_a_row_for_every_job(shown: Project) -> None:
             assert (row["width"], row["num_frames"]) == ("112", str(FRAMES))
             assert float(row["seconds_generate"]) >= 0
         assert (row["last_failure"] == "backend_bug") == (row["state"] == "failed")
-    values = json.loads(shown.sweep("export", "x", "--json").out)
+    values = json.loads(shown.call("export", "x", "--json").out)
     assert [value["job"] for value in values] == [row["job"] for row in rows]
 
 
 def test_the_export_is_written_as_a_file(shown: Project, tmp_path: Path) -> None:
     out = tmp_path / "表.csv"
-    made = shown.sweep("export", "x", "--csv", "--out", str(out))
+    made = shown.call("export", "x", "--csv", "--out", str(out))
     assert made.status == 0, made.err
     with out.open(encoding="utf-8", newline="") as file:
         assert len(list(csv.reader(file))) == 25
@@ -354,7 +354,7 @@ def test_a_sheet_has_a_row_for_the_reference_and_one_for_each_prompt(
 ) -> None:
     """Frames across time from left to right, at the asked width, with labels beside them."""
     words = ("--only", "seed=1", "--frames", "3", "--width", "100", "--out", str(tmp_path))
-    made = shown.sweep("sheet", "x", *words, "--json")
+    made = shown.call("sheet", "x", *words, "--json")
     assert made.status == 0, made.err
     paths = [Path(path) for path in json.loads(made.out)]
     # The fourth reference has no output at all.
@@ -383,7 +383,7 @@ def test_a_side_by_side_video_has_the_frames_of_its_outputs(shown: Project, tmp_
         "--out",
         str(tmp_path),
     )
-    made = shown.sweep("sheet", "x", *words, "--json")
+    made = shown.call("sheet", "x", *words, "--json")
     assert made.status == 0, made.err
     for path in json.loads(made.out):
         info = probe(Path(path))
@@ -392,10 +392,10 @@ def test_a_side_by_side_video_has_the_frames_of_its_outputs(shown: Project, tmp_
 
 
 def test_a_sheet_of_what_there_is_not_is_refused_with_what_there_is(shown: Project) -> None:
-    made = shown.sweep("sheet", "x", "--only", "seed=7")
+    made = shown.call("sheet", "x", "--only", "seed=7")
     assert (made.status, "Traceback" in made.err) == (2, False)
     assert "there are: 1, 2" in made.err
-    assert "no such axis" in shown.sweep("sheet", "x", "--only", "sead=7").err
+    assert "no such axis" in shown.call("sheet", "x", "--only", "sead=7").err
 
 
 def test_an_emoji_is_drawn_or_left_out_and_named(shown: Project, tmp_path: Path) -> None:
@@ -418,7 +418,7 @@ def test_an_emoji_is_drawn_or_left_out_and_named(shown: Project, tmp_path: Path)
         "--out",
         str(tmp_path),
     )
-    made = shown.sweep("sheet", "x", *words)
+    made = shown.call("sheet", "x", *words)
     assert made.status == 0
     assert ("fonts-noto-color-emoji" in made.err) != bool(fonts_with("🎬"))
 

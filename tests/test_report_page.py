@@ -204,10 +204,14 @@ def test_every_video_and_reference_loads_whatever_its_name(page: Page) -> None:
 def test_the_page_plays_pauses_and_scrubs_in_step(page: Page) -> None:
     page.locator("#transport .big").click()
     wait_until_playing(page, 0.2, 8)
-    page.wait_for_timeout(150)
-    # Sampled at one moment, while they play.
-    playing = [video["time"] for video in times(page) if video["playing"]]
-    assert max(playing) - min(playing) <= 1 / FPS
+    # Whoever started late is brought back into step, sampled at one moment while all play.
+    until(
+        page,
+        "frame => { const all = [...document.querySelectorAll('video')].filter(v => !v.paused)"
+        ".map(v => v.currentTime);"
+        " return all.length >= 8 && Math.max(...all) - Math.min(...all) <= frame; }",
+        1 / FPS,
+    )
     page.keyboard.press(" ")
     until(page, "[...document.querySelectorAll('video.shown')].every(v => v.paused && !v.seeking)")
     assert len({round(video["time"], 3) for video in times(page)}) == 1
@@ -385,7 +389,7 @@ def test_it_says_what_waits_and_who_is_set_aside(
     record_attempt(project.run_folder.attempts, died)
     answer = json.loads(project.call("progress", "x", "--json").out)
     assert (answer["waiting"], answer["next_try_at"]) == (1, pytest.approx(now + 300, abs=1))
-    assert project.sweep("report", "x").status == 0
+    assert project.call("report", "x").status == 0
     context = browser.new_context(viewport={"width": 1280, "height": 2600})
     opened = open_page(context, index(project).as_uri())
     page = opened.page
@@ -470,10 +474,9 @@ def test_several_runs_stand_beside_one_another(
     browser: Browser, shown: Project, tmp_path: Path
 ) -> None:
     """A run is one more axis, and a parameter that tells them apart is said once."""
-    other = copy_of(shown, tmp_path / "other")
-    other.sweep("plan", str(other.file), "generation.num_inference_steps=3")
-    here, there = shown.run_folder.path, other.run_folder.path
-    made = shown.sweep("report", str(here), str(there), "--json")
+    one, other = (copy_of(shown, tmp_path / name) for name in ("one", "other"))
+    other.call("plan", str(other.file), "generation.num_inference_steps=3")
+    made = one.call("report", str(one.run_folder.path), str(other.run_folder.path), "--json")
     assert made.status == 0, made.err
     context = browser.new_context(viewport={"width": 1280, "height": 1500})
     opened = open_page(context, Path(json.loads(made.out)["report"]).as_uri())
@@ -495,7 +498,7 @@ def test_a_zip_opens_wherever_it_is_unpacked(
     browser: Browser, shown: Project, tmp_path: Path, words: list[str], width: int
 ) -> None:
     """With the videos, with small ones in their place, and with nothing that tells who made it."""
-    made = shown.sweep("report", "x", "--zip", "--json", *words)
+    made = shown.call("report", "x", "--zip", "--json", *words)
     assert made.status == 0, made.err
     with zipfile.ZipFile(json.loads(made.out)["report"]) as archive:
         archive.extractall(tmp_path)
@@ -579,7 +582,7 @@ def test_a_parameter_axis_goes_on_rows_or_columns(browser: Browser, project: Pro
     axes = "axes={denoising_strength: [0.7, 0.8], cfg_scale: [3, 5]}"
     made = project.sweep("launch", "experiments/x.yaml", axes, "--on", "local", "--wait")
     assert made.status == 0, made.err
-    assert project.sweep("report", "x").status == 0
+    assert project.call("report", "x").status == 0
     context = browser.new_context(viewport={"width": 1280, "height": 3000})
     opened = open_page(context, index(project).as_uri())
     page = opened.page

@@ -48,6 +48,8 @@ def generate(job, path):
         os.kill(os.getpid(), 9)
     if strikes(job, "hang"):
         subprocess.run(["sleep", "600"])
+    if strikes(job, "wait"):
+        time.sleep(600)
     if strikes(job, "fail"):
         raise RuntimeError("CUDA error: an illegal memory access")
     if faults.get(job.video) == "bad_input":
@@ -94,7 +96,7 @@ def test_a_sweep_of_ones_own_method_is_a_sweep_as_any_other(project: Project) ->
     write(project, generation={"guidance": 4.5})
     finished = project.sweep(*LAUNCH)
     assert finished.status == 0, finished.err
-    assert project.sweep("verify", "x").status == 0
+    assert project.call("verify", "x").status == 0
     assert "loaded 载入" in log(project)
     sidecar = json.loads(next(project.run_folder.path.glob("camera_motion/*/*.json")).read_text())
     assert sidecar["parameters"]["guidance"] == 4.5
@@ -164,7 +166,7 @@ def test_a_stop_in_the_middle_gives_the_job_back(project: Project) -> None:
     wait_for(lambda: project.progress()["running"] == 1)
     wait_for((project.root / "pids").exists)
     wait_for(lambda: any(one["step"] for one in project.progress()["workers"]))
-    assert project.sweep("stop", "x", "--now").status == 0
+    assert project.call("stop", "x", "--now").status == 0
     assert not is_running(pids(project)[0])
     kept = read_attempts(project.run_folder.attempts)[-1]
     assert kept["outcome"] == Outcome.INTERRUPTED.value
@@ -173,8 +175,8 @@ def test_a_stop_in_the_middle_gives_the_job_back(project: Project) -> None:
 
 def test_a_killed_worker_takes_its_script_with_it(project: Project) -> None:
     """And another makes the job again."""
-    write(project, generation={"pause": 0.5})
-    project.sweep("launch", "experiments/x.yaml", "--on", "local")
+    write(project, model={"settings": {"faults": {"-dash": "wait"}}})
+    project.sweep("launch", "experiments/x.yaml", "--on", "local", "--only", "video=-dash")
     wait_for((project.root / "pids").exists)
     wait_for(lambda: project.progress()["running"] == 1)
     (worker,) = [one["pid"] for one in project.progress()["workers"]]
@@ -223,7 +225,7 @@ def test_the_example_runs_and_follows_its_reference(project: Project) -> None:
     ffmpeg = {"ffmpeg": imageio_ffmpeg.get_ffmpeg_exe()}
     write(project, EXAMPLE.read_text(encoding="utf-8"), model={"settings": ffmpeg}, seeds=[0])
     # No turn of colours: what is left is the mirror.
-    project.sweep("plan", "experiments/x.yaml", "generation.strength=0.0")
+    project.call("plan", "experiments/x.yaml", "generation.strength=0.0")
     finished = project.sweep(*LAUNCH)
     assert finished.status == 0, finished.err + log(project)
     shape = {"width": 112, "height": 64, "num_frames": 9, "fps": 15}

@@ -69,7 +69,7 @@ def test_what_goes_wrong_once_is_made_good(
     bad = attempts(project.run_folder, outcome)
     assert [(one["kind"], one["attempt"]) for one in bad] == [(recorded, 1)]
     assert len(attempts(project.run_folder, Outcome.DONE)) == 6
-    assert project.sweep("verify", "x").status == 0
+    assert project.call("verify", "x").status == 0
 
 
 def test_bad_input_fails_at_once_and_the_sweep_goes_on(project: Project) -> None:
@@ -84,7 +84,7 @@ def test_a_job_that_takes_too_long_is_ended(project: Project) -> None:
     """`limits.job_minutes` ends even one whose steps go on."""
     slow = {"kind": "slow", "video": "-dash"}
     write(project, slow, limits={"job_minutes": 0.02}, retries=0)
-    project.sweep("plan", "experiments/x.yaml", "model.slow_factor=1000")
+    project.call("plan", "experiments/x.yaml", "model.slow_factor=1000")
     assert project.sweep("resume", "x", "--on", "local", "--wait").status == 1
     assert [one["kind"] for one in attempts(project.run_folder, Outcome.FAILED)] == ["timeout"]
     assert project.progress()["done"] == 5
@@ -121,7 +121,7 @@ def test_where_everything_fails_few_attempts_are_made(project: Project) -> None:
     assert finished.status == 1
     assert "10 attempts failed and none succeeded" in finished.err
     assert len(attempts(project.run_folder, Outcome.FAILED)) == 10
-    assert project.sweep("plan", "experiments/x.yaml", "model.faults=[]").status == 0
+    assert project.call("plan", "experiments/x.yaml", "model.faults=[]").status == 0
     assert project.sweep("resume", "x", "--on", "local", "--wait").status == 0
     assert project.progress()["done"] == 24
 
@@ -145,7 +145,7 @@ def test_workers_make_room_for_new_ones(project: Project) -> None:
 
 def test_a_model_that_cannot_be_loaded_is_not_loaded_for_ever(project: Project) -> None:
     write(project)
-    project.sweep("plan", "experiments/x.yaml")
+    project.call("plan", "experiments/x.yaml")
     fake = "import runner.backends.fake as f\nf.FakeBackend.load = lambda *_: 1 / 0\n"
     (project.root / "sitecustomize.py").write_text(fake)
     paths = f"{project.root}:{Path(__file__).resolve().parents[1]}"
@@ -166,11 +166,11 @@ def test_the_experiments_own_disk_limit_pauses_workers(project: Project) -> None
     assert "limits.max_disk_gb is 0.0001" in answer["workers"][0]["note"]
     assert answer["running"] == 0
     assert "waiting: waits for room" in project.sweep("progress", "x").out.replace("\n", " ")
-    assert project.sweep("stop", "x", "--wait").status == 0
-    assert project.sweep("plan", "experiments/x.yaml", "limits.max_disk_gb=1").status == 0
+    assert project.call("stop", "x", "--wait").status == 0
+    assert project.call("plan", "experiments/x.yaml", "limits.max_disk_gb=1").status == 0
     assert project.sweep("resume", "x", "--on", "local", "--wait").status == 0
     assert project.progress()["done"] == 18
-    assert project.sweep("verify", "x").status == 0
+    assert project.call("verify", "x").status == 0
 
 
 def test_a_job_that_fills_the_disk_goes_back_and_is_made(project: Project) -> None:
@@ -185,7 +185,7 @@ def test_a_job_that_fills_the_disk_goes_back_and_is_made(project: Project) -> No
             given_back = attempts(project.run_folder, Outcome.INTERRUPTED)
             assert [one["kind"] for one in given_back] == ["disk_full"]
             assert not attempts(project.run_folder, Outcome.FAILED)
-            assert project.sweep("verify", "x").status == 0
+            assert project.call("verify", "x").status == 0
     except NoMount as error:
         pytest.skip(str(error))
 
@@ -204,7 +204,7 @@ def test_a_full_disk_ends_no_slot_and_stops_no_command(project: Project) -> None
             os.kill(project.progress()["workers"][0]["pid"], signal.SIGKILL)
             ends = time.monotonic() + 6
             while time.monotonic() < ends:
-                looked = project.sweep("progress", "x", "--json")
+                looked = project.call("progress", "x", "--json")
                 assert looked.status == 0, looked.err
                 assert live_slots(project.run_folder) == [Slot(0, 0)]
                 time.sleep(0.5)
@@ -213,7 +213,7 @@ def test_a_full_disk_ends_no_slot_and_stops_no_command(project: Project) -> None
             wait_for(lambda: project.progress()["done"] > before, 60)
             assert len(attempts(project.run_folder, Outcome.DIED)) >= 1
             fill(project.root / "results")
-            stopped = project.sweep("stop", "x", "--now")
+            stopped = project.call("stop", "x", "--now")
             assert stopped.status == 0, stopped.err
             assert live_slots(project.run_folder) == []
     except NoMount as error:
@@ -229,7 +229,7 @@ def test_a_quota_pauses_workers_as_a_full_disk_does(project: Project) -> None:
     subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
     flag = project.root / "full"
     write(project, model={"seconds": 0.2}, seeds=list(range(5)))
-    project.sweep("plan", "experiments/x.yaml")
+    project.call("plan", "experiments/x.yaml")
     quota = {"LD_PRELOAD": str(library), "QUOTA_FLAG": str(flag)}
     theirs = Project(project.root, {**project.environment, **quota})
     assert theirs.sweep("resume", "x", "--on", "local").status == 0
@@ -243,7 +243,7 @@ def test_a_quota_pauses_workers_as_a_full_disk_does(project: Project) -> None:
     flag.unlink()
     wait_for(lambda: project.progress()["done"] == 30, 90)
     assert not attempts(project.run_folder, Outcome.FAILED)
-    assert project.sweep("verify", "x").status == 0
+    assert project.call("verify", "x").status == 0
 
 
 # The end of the night.
@@ -295,7 +295,7 @@ def test_a_stop_by_hand_is_no_end(project: Project) -> None:
     finish, finished = command(project, "done")
     words = [word for word in LAUNCH if word != "--wait"]
     assert project.sweep(*words, "--on-finish", finish).status == 0
-    assert project.sweep("stop", "x", "--now").status == 0
+    assert project.call("stop", "x", "--now").status == 0
     assert not finished.exists()
 
 
@@ -328,7 +328,7 @@ def test_where_nothing_is_left_to_do_the_end_is_told_at_once(project: Project) -
     """Also after a stop by hand that came when all was done."""
     write(project)
     assert project.sweep(*LAUNCH).status == 0
-    assert project.sweep("stop", "x").status == 0
+    assert project.call("stop", "x").status == 0
     finish, finished = command(project, "done")
     assert project.sweep("resume", "x", "--on", "local", "--on-finish", finish).status == 0
     assert json.loads(finished.read_text())["ended"] == "done"
@@ -380,7 +380,7 @@ def test_the_last_job_ends_before_the_deadline(project: Project) -> None:
     queue = Queue(project.run_folder.queue)
     queue.stop_at(stop_at)
     queue.close()
-    wait_for(lambda: project.progress()["workers"][0]["state"] == "stopped", 20)
+    wait_for(lambda: [one["state"] for one in project.progress()["workers"]] == ["stopped"], 20)
     done = attempts(project.run_folder, Outcome.DONE)
     assert done
     assert max(one["ended_at"] for one in done) <= stop_at + 0.5

@@ -215,7 +215,7 @@ def test_a_worker_goes_on_where_another_was_ended(project: Project) -> None:
     wait_for(lambda: worker_at(16, killed.process.pid) is not None, seconds=120)
     stopped = worker_at(16, killed.process.pid)
     assert stopped is not None
-    assert project.sweep("stop", "x", "--now").status == 0
+    assert project.call("stop", "x", "--now").status == 0
     assert len(list(run.path.glob("work/*/latents.safetensors"))) == 1
     resumed = project.sweep("resume", "x", "--on", "local", "--wait", *only)
     assert resumed.status == 0, resumed.err
