@@ -101,35 +101,43 @@ def compute_capability() -> tuple[int, int] | None:
     return min((int(major), int(minor)) for major, minor in found)
 
 
-def gpu_problem(number: int) -> str | None:
-    """What NVML says is wrong with a GPU: lost, or memory that can no longer be repaired.
+@dataclass(frozen=True)
+class Health:
+    """What NVML tells of a GPU's health.
 
-    None where nothing is, or where there is no NVIDIA driver.
+    `problem` is what is wrong for good: lost, or memory that can no longer be repaired.
+    `memory_errors` are the uncorrected ones since the driver was loaded; 0 where it tells none.
     """
+
+    problem: str | None = None
+    memory_errors: int = 0
+
+
+def gpu_health(number: int) -> Health:
+    """Of one GPU; a healthy one where there is no NVIDIA driver."""
     import pynvml
 
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError:
-        return None
+        return Health()
     try:
         handle = pynvml.nvmlDeviceGetHandleByIndex(number)
         pynvml.nvmlDeviceGetMemoryInfo(handle)
         with contextlib.suppress(pynvml.NVMLError_NotSupported):
             if pynvml.nvmlDeviceGetRemappedRows(handle)[3]:
-                return "NVML: a row of its memory could not be remapped"
+                return Health("NVML: a row of its memory could not be remapped")
         with contextlib.suppress(pynvml.NVMLError_NotSupported):
             errors = pynvml.nvmlDeviceGetTotalEccErrors(
                 handle, pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, pynvml.NVML_VOLATILE_ECC
             )
-            if errors:
-                return f"NVML: {errors} uncorrected memory errors since the driver was loaded"
+            return Health(memory_errors=int(errors))
     except pynvml.NVMLError as error:
         lost = (pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_UNKNOWN)
-        return f"NVML: {error}" if error.value in lost else None
+        return Health(f"NVML: {error}" if error.value in lost else None)
     finally:
         pynvml.nvmlShutdown()
-    return None
+    return Health()
 
 
 def driver_versions() -> dict[str, str]:

@@ -1,8 +1,8 @@
 """NVML for machines without GPUs: what it shows stands in the file that STAND_IN_NVML names.
 
-That file is JSON: a list of GPUs, each with `used` GiB of its 80, or `lost`, or with `errors`, the
-memory errors that could not be corrected. A copy of this file named pynvml.py, in a folder that
-PYTHONPATH names, is found before the real module.
+That file is JSON: a list of GPUs, each with `used` GiB of its 80, or `lost`, or `worn`, with memory
+that can no longer be repaired, or with `errors`, the memory errors that were not corrected. A copy
+of this file named pynvml.py, in a folder that PYTHONPATH names, is found before the real module.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ def nvmlDeviceGetName(_handle: int) -> str:
     return "a stand-in GPU"
 
 
-def nvmlDeviceGetRemappedRows(_handle: int) -> tuple[int, ...]:
+def nvmlDeviceGetRemappedRows(handle: int) -> tuple[int, ...]:
+    if _gpus()[handle].get("worn"):
+        return (0, 8, 0, 1)
     raise NVMLError_NotSupported(3, "Not Supported")
 
 

@@ -32,7 +32,7 @@ from runner.doctor.inputs import estimated_tokens, token_counter
 from runner.doctor.machine import check_disk, check_memory, judge_limit
 from runner.doctor.software import Torch, ask_torch, judge_torch
 from runner.doctor.view import print_findings
-from runner.gpus import Gpu
+from runner.gpus import Gpu, Health
 from runner.video import write_video
 
 H100 = Gpu(0, "GPU-1", "H100", 80.0, 79.5)
@@ -281,26 +281,25 @@ def test_without_a_tokenizer_it_is_an_estimate(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("need", "problem", "pids", "verdict", "says"),
+    ("need", "health", "verdict", "says"),
     [
-        (None, None, (), Verdict.RIGHT, "79.5 of 80.0"),
-        (None, "NVML: 2 uncorrected memory errors", (), Verdict.WRONG, "uncorrected"),
-        (Need("auto", 2, PeakMemory(44, "x"), False), None, (), Verdict.WRONG, "2 x 44.0"),
-        (Need("auto", 1, PeakMemory(44, "x"), False), None, (), Verdict.RIGHT, "H100"),
+        (None, Health(), Verdict.RIGHT, "79.5 of 80.0"),
+        (None, Health("NVML: GPU is lost"), Verdict.WRONG, "is lost"),
+        (None, Health(memory_errors=2), Verdict.WARNING, "since the driver was loaded: 2"),
+        (Need("auto", 2, PeakMemory(44, "x"), False), Health(), Verdict.WRONG, "2 x 44.0"),
+        (Need("auto", 1, PeakMemory(44, "x"), False), Health(), Verdict.RIGHT, "H100"),
     ],
 )
-def test_one_gpu(
-    need: Need | None, problem: str | None, pids: tuple[int, ...], verdict: Verdict, says: str
-) -> None:
-    finding = check_gpu(H100, need, problem, pids)
+def test_one_gpu(need: Need | None, health: Health, verdict: Verdict, says: str) -> None:
+    finding = check_gpu(H100, need, health, ())
     assert finding.verdict is verdict
     assert says in finding.what
 
 
 def test_a_gpu_that_someone_uses() -> None:
     busy = Gpu(3, "GPU-3", "H100", 80.0, 40.0)
-    assert "process 77" in check_gpu(busy, None, None, (77,)).what
-    assert check_gpu(busy, None, None, ()).verdict is Verdict.WARNING
+    assert "process 77" in check_gpu(busy, None, Health(), (77,)).what
+    assert check_gpu(busy, None, Health(), ()).verdict is Verdict.WARNING
 
 
 def test_gpus_that_are_asked_for_and_not_there() -> None:

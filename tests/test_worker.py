@@ -20,7 +20,7 @@ from runner.attempts import read_attempts
 from runner.backends import Machine
 from runner.experiment import load_experiment
 from runner.fingerprint import Recipe
-from runner.gpus import Gpu
+from runner.gpus import Gpu, Health
 from runner.job import JobState
 from runner.placement import Slot
 from runner.processes import ProcessId, Stop
@@ -43,8 +43,8 @@ def gpu(used_gib: float) -> Gpu:
     return Gpu(0, "GPU-0", "a GPU", memory_gib=100, free_gib=100 - used_gib)
 
 
-def healthy(_number: int) -> str | None:
-    return None
+def healthy(_number: int) -> Health:
+    return Health()
 
 
 class Full(DiskRoom):
@@ -62,7 +62,7 @@ def make_worker(
     *,
     device: str = "cpu",
     find: Callable[[], Sequence[Gpu]] = list,
-    problem: Callable[[int], str | None] = healthy,
+    health: Callable[[int], Health] = healthy,
 ) -> tuple[Worker, Queue]:
     """A worker of the project's sweep, and its queue."""
     plan_sweep(project.file, [], skip_invalid=False, take_changes=True)
@@ -75,7 +75,7 @@ def make_worker(
         slot=SLOT,
         stop=stop,
         room=DiskRoom(run.path, 1000, None),
-        watch=GpuWatch(0, find, problem),
+        watch=GpuWatch(0, find, health),
         recycling=Recycling(),
     )
     worker = Worker(
@@ -174,10 +174,20 @@ def test_what_workers_hold_themselves_is_nobody_elses(project: Project) -> None:
 
 def test_a_gpu_that_nvml_calls_sick_takes_no_job(project: Project) -> None:
     project.write()
-    worker, queue = make_worker(project, device="cuda", problem=lambda _: "NVML: GPU is lost")
+    lost = Health("NVML: GPU is lost")
+    worker, queue = make_worker(project, device="cuda", health=lambda _: lost)
     worker.run()
     assert queue.gate().aside == {"gpu0": "NVML: GPU is lost"}
     assert not read_attempts(project.run_folder.attempts)
+
+
+def test_memory_errors_count_from_when_a_worker_began() -> None:
+    """Those of a machine's former user cost nobody the GPU."""
+    told = [Health(memory_errors=2)]
+    watch = GpuWatch(0, list, lambda _: told[-1])
+    assert watch.problem() is None
+    told.append(Health(memory_errors=3))
+    assert watch.problem() == "NVML: uncorrected memory errors since its worker began: 1"
 
 
 def test_a_worker_begins_no_job_that_lasts_beyond_the_deadline(project: Project) -> None:

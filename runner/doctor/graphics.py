@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ..backends import PeakMemory
-from ..gpus import BUSY_GIB, Gpu, gpu_problem
+from ..gpus import BUSY_GIB, Gpu, Health, gpu_health
 from .finding import Finding, right, warning, wrong
 
 
@@ -41,7 +41,7 @@ def check_gpus(here: Sequence[Gpu], need: Need | None) -> Iterator[Finding]:
     if need is not None and not isinstance(need.gpus, str):
         yield from missing_gpus(here, need.gpus)
     for gpu in here:
-        yield check_gpu(gpu, need, gpu_problem(gpu.number), users(gpu.number))
+        yield check_gpu(gpu, need, gpu_health(gpu.number), users(gpu.number))
 
 
 def missing_gpus(here: Sequence[Gpu], wanted: Sequence[int]) -> Iterator[Finding]:
@@ -55,13 +55,13 @@ def missing_gpus(here: Sequence[Gpu], wanted: Sequence[int]) -> Iterator[Finding
             )
 
 
-def check_gpu(gpu: Gpu, need: Need | None, problem: str | None, pids: Sequence[int]) -> Finding:
-    """One GPU; `problem` is NVML's verdict, `pids` are the processes that use it."""
+def check_gpu(gpu: Gpu, need: Need | None, health: Health, pids: Sequence[int]) -> Finding:
+    """One GPU; `health` is NVML's verdict, `pids` are the processes that use it."""
     name = f"GPU {gpu.number}"
     room = f"{gpu.name}, {gpu.free_gib:.1f} of {gpu.memory_gib:.1f} GiB free"
-    if problem is not None:
+    if health.problem is not None:
         return wrong(
-            name, f"{room}; {problem}", f"--exclude-gpus {gpu.number}; restart the machine"
+            name, f"{room}; {health.problem}", f"--exclude-gpus {gpu.number}; restart the machine"
         )
     if need is not None and need.peak is not None:
         wanted = need.peak.gib * need.processes
@@ -74,6 +74,10 @@ def check_gpu(gpu: Gpu, need: Need | None, problem: str | None, pids: Sequence[i
         who = f"process {', '.join(map(str, pids))}" if pids else "someone, not visible from here,"
         found = f"{room}; {who} uses {gpu.used_gib:.1f} GiB"
         return warning(name, found, "gpus: auto leaves it out; end that program, or wait for it")
+    if health.memory_errors:
+        errors = f"uncorrected memory errors since the driver was loaded: {health.memory_errors}"
+        found = f"{room}; NVML: {errors}"
+        return warning(name, found, "restart the machine when it is free, so that it is repaired")
     return right(name, room)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ..gpus import BUSY_GIB, Gpu, find_gpus, gpu_problem
+from ..gpus import BUSY_GIB, Gpu, Health, find_gpus, gpu_health
 from ..queue.worker_table import WorkerRow
 
 CONTEXT_GIB = 0.7
@@ -17,22 +17,30 @@ class GpuWatch:
     Args:
         number: the GPU, as in its slots.
         find: the GPUs as NVML shows them.
-        problem: what NVML says is wrong with a GPU, if anything.
+        health: what NVML says of a GPU's health.
     """
 
     def __init__(
         self,
         number: int,
         find: Callable[[], Sequence[Gpu]] = find_gpus,
-        problem: Callable[[int], str | None] = gpu_problem,
+        health: Callable[[int], Health] = gpu_health,
     ) -> None:
         self._number = number
         self._find = find
-        self._problem = problem
+        self._health = health
+        self._errors_before = health(number).memory_errors
 
     def problem(self) -> str | None:
-        """What is wrong with the GPU, or None."""
-        return self._problem(self._number)
+        """What is wrong with the GPU, or None.
+
+        Memory in which errors were found before this worker began is not used any more, and does
+        no harm ("GPU Memory Error Management", docs.nvidia.com).
+        """
+        now = self._health(self._number)
+        if now.problem is None and (new := now.memory_errors - self._errors_before) > 0:
+            return f"NVML: uncorrected memory errors since its worker began: {new}"
+        return now.problem
 
     def foreign_gib(self, workers: Sequence[WorkerRow]) -> float:
         """Memory that someone else holds on this GPU, in GiB; 0 where it is too little to tell.
