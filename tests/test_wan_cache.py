@@ -219,6 +219,19 @@ def test_a_prompt_that_was_added_later_is_made_with_the_others(tmp_path: Path) -
     assert worker.of("new").dtype == torch.bfloat16
 
 
+def test_one_loading_of_the_text_encoder_mends_all_that_is_damaged(tmp_path: Path) -> None:
+    encoder, known = Encoder(), ["a", "b c", "一 二 三", "d"]
+    worker = PromptEmbeddings(tmp_path, {}, encoder.open, lambda: known)
+    assert worker.make_known(wait=False)
+    for text in ("a", "一 二 三"):
+        worker.path(text).write_bytes(worker.path(text).read_bytes()[:-1])
+    worker.path("d").unlink()
+    for text in known:
+        assert torch.equal(worker.of(text), Encoder().encode(text))
+    assert encoder.openings == 2
+    assert sorted(encoder.texts[len(known) :]) == sorted(["a", "一 二 三", "d"])
+
+
 def test_tensors_come_back_as_they_were(tmp_path: Path) -> None:
     tensors = {"一": torch.randn(3, 5).bfloat16(), "b": torch.arange(4)}
     write_tensors(tmp_path / "深" / "x", tensors, {"step": "3", "名": "值"})

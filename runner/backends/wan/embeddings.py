@@ -66,15 +66,15 @@ class PromptEmbeddings:
         return is_ours
 
     def of(self, text: str) -> Any:
-        """The embedding of a text, on the CPU: (1, length, width). Made where it is missing, and
-        known texts with it."""
+        """The embedding of a text, on the CPU: (1, length, width). Made where it is missing
+        or damaged, and with it all known texts of which that is so."""
         found = self._read(text)
         if found is None:
             with locked(self._lock):
                 # Another worker may just have made it.
                 found = self._read(text)
                 if found is None:
-                    others = [other for other in self._missing() if other != text]
+                    others = [other for other in self._unreadable() if other != text]
                     found = self._make([text, *others[: AT_ONCE - 1]])
         return found
 
@@ -88,6 +88,11 @@ class PromptEmbeddings:
 
     def _missing(self) -> list[str]:
         return [text for text in dict.fromkeys(self._known()) if not self.path(text).exists()]
+
+    def _unreadable(self) -> list[str]:
+        """As `_missing`, and damaged ones: to read all takes less than to load the encoder again
+        for each of them."""
+        return [text for text in dict.fromkeys(self._known()) if self._read(text) is None]
 
     def _make(self, texts: list[str]) -> Any:
         """Encode and keep texts; returns the first one's embedding."""
