@@ -169,7 +169,7 @@ def test_another_process_goes_on_after_kill_9(
     assert torch.equal(latents.cpu(), undisturbed)
 
 
-STEPS_OF_A_SWEEP = 90
+STEPS_OF_A_SWEEP = 60
 KEPT_EVERY = 3
 
 
