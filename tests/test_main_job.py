@@ -94,7 +94,7 @@ def test_launch_makes_every_video_and_again_makes_none(project: Project, launche
 
 
 def test_every_video_has_a_sidecar_that_vouches_for_it(project: Project) -> None:
-    assert project.sweep("launch", "experiments/x.yaml", "--on", "local", "--wait").status == 0
+    project.finish()
     for job in jobs(project):
         path = project.run_folder.path / job["output"]
         sidecar = read_sidecar(path.with_suffix(".json"))
@@ -303,8 +303,7 @@ def test_two_test_videos_before_the_big_night_count(project: Project) -> None:
 
 def test_existence_alone_proves_nothing(project: Project) -> None:
     """Truncated, altered, emptied, missing and stray files are named, and made again."""
-    words = ["launch", "experiments/x.yaml", "--on", "local", "--wait"]
-    assert project.sweep(*words).status == 0
+    project.finish()
     paths = [project.run_folder.path / job["output"] for job in jobs(project)]
     whole = videos(project)
     paths[0].write_bytes(paths[0].read_bytes()[:-100])
@@ -314,7 +313,7 @@ def test_existence_alone_proves_nothing(project: Project) -> None:
     paths[2].unlink()
     paths[3].with_suffix(".json").unlink()
     paths[4].with_suffix(".json").write_text("{}")
-    assert project.sweep(*words).status == 0
+    assert project.sweep("launch", "experiments/x.yaml", "--on", "local", "--wait").status == 0
     assert_finished(project)
     name = str(paths[5].relative_to(project.run_folder.path))
     assert videos(project)[name] == whole[name]
@@ -323,7 +322,7 @@ def test_existence_alone_proves_nothing(project: Project) -> None:
 
 def test_verify_names_what_is_broken_and_resume_makes_it_again(project: Project) -> None:
     """Also a flipped byte whose file time tells nothing."""
-    assert project.sweep("launch", "experiments/x.yaml", "--on", "local", "--wait").status == 0
+    project.finish()
     paths = [project.run_folder.path / job["output"] for job in jobs(project)]
     status = paths[0].stat()
     altered = bytearray(paths[0].read_bytes())
@@ -344,7 +343,7 @@ def test_verify_names_what_is_broken_and_resume_makes_it_again(project: Project)
 
 def test_changed_inputs_make_a_video_stale_and_keep_it(project: Project) -> None:
     """plan says so, nothing is deleted; resume --stale remakes it and sets the former aside."""
-    assert project.sweep("launch", "experiments/x.yaml", "--on", "local", "--wait").status == 0
+    project.finish()
     made = videos(project)
     text = (project.root / "prompts.json").read_text(encoding="utf-8")
     (project.root / "prompts.json").write_text(text.replace("a red ball", "a blue ball"))
@@ -492,7 +491,7 @@ def test_a_run_behind_a_symbolic_link(project: Project) -> None:
 
 def test_verify_tells_one_job_from_another(project: Project) -> None:
     """A whole video in the wrong place is not that job's video."""
-    assert project.sweep("launch", "experiments/x.yaml", "--on", "local", "--wait").status == 0
+    project.finish()
     one, two = (project.run_folder.path / job["output"] for job in jobs(project)[-2:])
     shutil.copy(one, two)
     shutil.copy(one.with_suffix(".json"), two.with_suffix(".json"))
@@ -526,7 +525,7 @@ def test_clips_that_are_gone_fail_their_jobs(project: Project) -> None:
 
 
 def test_logs_show_the_last_lines_of_a_worker(project: Project) -> None:
-    assert project.sweep("launch", "experiments/x.yaml", "--on", "local", "--wait").status == 0
+    project.finish()
     lines = project.call("logs", "x", "gpu0_process0", "-n", "3").out.splitlines()
     assert len(lines) == 3
     assert "supervisor ended with status 0" in lines[-1]
