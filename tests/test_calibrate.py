@@ -42,7 +42,8 @@ def test_calibrate_measures_and_plan_goes_by_it(project: Project) -> None:
     (variant,) = found["variants"]
     assert [row["processes"] for row in variant["rows"]] == [1, 2]
     for row in variant["rows"]:
-        assert 0.18 < row["step"] < 0.6
+        # Of 0.2 s, as far apart as a busy machine tells them; of 10 steps it would be 0.04 s.
+        assert 0.1 < row["step"] < 0.6
         assert row["load"] >= 0.3
         assert row["peak_gib"] is None
     # Sleeping workers do not disturb each other.
@@ -51,7 +52,7 @@ def test_calibrate_measures_and_plan_goes_by_it(project: Project) -> None:
     cost = after["cost"]
     assert cost["source"].startswith("calibrated on ")
     assert cost["videos_left"] == 6
-    assert cost["gpu_seconds_a_video"]["likely"] > 10 * 0.18 / 2
+    assert cost["gpu_seconds_a_video"]["likely"] > 10 * 0.1 / 2
     assert cost["hours"]["least"] < cost["hours"]["likely"] < cost["hours"]["most"]
     assert not project.run_folder.queue.with_name("logs").exists(), "nothing was made in the run"
 
