@@ -17,6 +17,7 @@ import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 from measuring import table, write_section
 
@@ -54,19 +55,13 @@ def bytes_read() -> int:
     return int(dict(line.split(": ") for line in lines)["read_bytes"])
 
 
-def prepare(barrier: object) -> None:
-    """Import in each process what loading needs, so that only the reading is measured."""
-    import_torch()
-    import diffsynth.core.loader.file  # noqa: F401
-
-    globals()["together"] = barrier
-
-
-def load(path: str, wait: float) -> tuple[float, int]:
+def load(path: str, together: Barrier, wait: float) -> tuple[float, int]:
     """Seconds and bytes from the disk of one worker's loading, begun `wait` seconds late."""
+    import_torch()
     from diffsynth.core.loader.file import load_state_dict
 
-    globals()["together"].wait()
+    # Only the reading is measured, and no imports.
+    together.wait()
     time.sleep(wait)
     before, start = bytes_read(), time.monotonic()
     weights = load_state_dict(path, device="cpu")
@@ -79,9 +74,9 @@ def load(path: str, wait: float) -> tuple[float, int]:
 
 def measured(path: Path, workers: int, apart: float) -> list[tuple[float, int]]:
     context = multiprocessing.get_context("spawn")
-    barrier = context.Barrier(workers)
-    with ProcessPoolExecutor(workers, context, prepare, (barrier,)) as pool:
-        loads = [pool.submit(load, str(path), i * apart) for i in range(workers)]
+    with context.Manager() as manager, ProcessPoolExecutor(workers, context) as pool:
+        together = manager.Barrier(workers)
+        loads = [pool.submit(load, str(path), together, i * apart) for i in range(workers)]
         return [one.result() for one in loads]
 
 

@@ -136,7 +136,7 @@ def test_a_done_video_is_never_replaced(project: Project, old: Path) -> None:
 
 def test_a_job_that_runs_is_left_to_its_worker(project: Project, old: Path) -> None:
     """Adopting beside live workers: what they hold stays theirs, no job is made twice."""
-    project.write(model={"seconds": 3}, placement={"gpus": [0], "processes_per_gpu": 1})
+    project.write(model={"seconds": 3})
     assert project.call("plan", "experiments/x.yaml").status == 0
     assert project.sweep("launch", "x", "--on", "local").status == 0
     deadline = time.monotonic() + 60

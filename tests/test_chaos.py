@@ -36,12 +36,12 @@ def test_twenty_kills_break_nothing(tmp_path: Path) -> None:
 
 def test_a_disk_that_fills_up_breaks_nothing(tmp_path: Path) -> None:
     """Workers wait for room, and the same launch ends with everything done."""
-    chaos(tmp_path, "disk", "--size-mib", "4", "--jobs", "60", "--fills", "1")
+    chaos(tmp_path, "disk", "--size-mib", "5", "--jobs", "90", "--fills", "1")
 
 
 def test_power_cuts_are_repaired(tmp_path: Path) -> None:
     """verify names each damaged video, resume makes it again, plan restores the plan."""
-    chaos(tmp_path, "powercut", "--rounds", "1", "--jobs", "24", "--lost-plans", "1")
+    chaos(tmp_path, "powercut", "--rounds", "2", "--jobs", "30", "--lost-plans", "2")
 
 
 HOLD = """

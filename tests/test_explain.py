@@ -124,7 +124,7 @@ def test_a_failed_job_shows_every_attempt_with_its_log(project: Project) -> None
 
 def test_a_killed_worker_is_in_the_story(project: Project) -> None:
     """The attempt that died is there with what its slot said, and so is the one that made it."""
-    project.write(model={"seconds": 2}, placement={"gpus": [0], "processes_per_gpu": 1})
+    project.write(model={"seconds": 2})
     part = ("--only", "video=-dash")
     assert project.sweep("launch", "experiments/x.yaml", "--on", "local", *part).status == 0
 

@@ -75,7 +75,6 @@ def write(project: Project, text: str = METHOD, **changes: Any) -> None:
             "backend": "script",
             "model": {**model, **changes.pop("model", {})},
             "generation": {**generation, **changes.pop("generation", {})},
-            "placement": {"gpus": [0], "processes_per_gpu": 1},
             "retries": {"backoff_seconds": 0},
             **changes,
         }

@@ -8,10 +8,10 @@ import shlex
 import shutil
 import subprocess
 import sys
-import uuid
 from pathlib import Path
 
 import pytest
+from conftest import private_socket
 
 ROOT = Path(__file__).resolve().parents[1]
 TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
@@ -37,8 +37,8 @@ def test_the_clips_that_it_names_are_the_samples(place: Path) -> None:
 
 def test_every_command_does_what_it_says(place: Path) -> None:
     """From clips and prompts to a report, and on to another seed."""
-    socket = f"sweep-test-{uuid.uuid4().hex[:8]}"
-    environment = {**os.environ, "SWEEP_TMUX_SOCKET": socket}
+    own = private_socket()
+    environment = {**os.environ, **own}
     said = {}
     assert len(COMMANDS) > 10
     try:
@@ -56,7 +56,11 @@ def test_every_command_does_what_it_says(place: Path) -> None:
             assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
             said[command] = done.stdout + done.stderr
     finally:
-        subprocess.run(["tmux", "-L", socket, "kill-server"], capture_output=True, check=False)
+        subprocess.run(
+            ["tmux", "-L", own["SWEEP_TMUX_SOCKET"], "kill-server"],
+            capture_output=True,
+            check=False,
+        )
     assert "4 prompts x 1 seed: 4 videos" in said[COMMANDS[0]]
     assert "+4 new, 4 kept" in said["sweep plan experiments/dances.yaml seeds=[42,142]"]
     assert "8 good" in said[COMMANDS[-1]]

@@ -27,14 +27,11 @@ from runner.run_folder import RunFolder, sha256_file
 from runner.runs import live_slots
 
 LAUNCH = ("launch", "experiments/x.yaml", "--on", "local", "--wait")
-ONE = {"gpus": [0], "processes_per_gpu": 1}
 
 
 def write(project: Project, *faults: dict[str, Any], **changes: Any) -> None:
     model = {"seconds": 0.1, "faults": list(faults)}
-    project.write(
-        **{"model": model, "placement": ONE, "retries": {"backoff_seconds": 0}, **changes}
-    )
+    project.write(**{"model": model, "retries": {"backoff_seconds": 0}, **changes})
 
 
 def attempts(run: RunFolder, outcome: Outcome) -> list[dict[str, Any]]:

@@ -185,7 +185,6 @@ def write_wan(project: Project, results: str) -> None:
             "num_frames": 9,
             "num_inference_steps": STEPS_OF_A_SWEEP,
         },
-        placement={"gpus": [0], "processes_per_gpu": 1},
         results=results,
     )
 

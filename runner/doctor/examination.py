@@ -41,18 +41,17 @@ def examine_machine(folder: Path) -> Iterator[Finding]:
 
 def examine(experiment: Experiment) -> Iterator[Finding]:
     """Everything, in the order in which one would mend it."""
-    is_well = True
-    for finding in _examine(experiment):
+    is_well, gpus = True, find_gpus()
+    for finding in _examine(experiment, gpus):
         is_well = is_well and finding.verdict is not Verdict.WRONG
         yield finding
     if is_well:
         # It tells but the first mistake, of which the others here are told one by one.
-        yield from check_settings(experiment, find_gpus())
+        yield from check_settings(experiment, gpus)
 
 
-def _examine(experiment: Experiment) -> Iterator[Finding]:
+def _examine(experiment: Experiment, gpus: list[Gpu]) -> Iterator[Finding]:
     backend = experiment.make_backend()
-    gpus = find_gpus()
     run = experiment.run_folder
     yield from check_python()
     yield from check_packages([experiment.backend])

@@ -67,14 +67,17 @@ class PromptEmbeddings:
 
     def of(self, text: str) -> Any:
         """The embedding of a text, on the CPU: (1, length, width). Made where it is missing
-        or damaged, and with it all known texts of which that is so."""
+        or damaged, and with it all known texts of which the same is so."""
         found = self._read(text)
         if found is None:
             with locked(self._lock):
                 # Another worker may just have made it.
                 found = self._read(text)
                 if found is None:
-                    others = [other for other in self._unreadable() if other != text]
+                    # A damaged file seldom comes alone, and the encoder is loaded once for all.
+                    is_damaged = self.path(text).exists()
+                    others = self._unreadable() if is_damaged else self._missing()
+                    others = [other for other in others if other != text]
                     found = self._make([text, *others[: AT_ONCE - 1]])
         return found
 
@@ -90,9 +93,9 @@ class PromptEmbeddings:
         return [text for text in dict.fromkeys(self._known()) if not self.path(text).exists()]
 
     def _unreadable(self) -> list[str]:
-        """As `_missing`, and damaged ones: to read all takes less than to load the encoder again
-        for each of them."""
-        return [text for text in dict.fromkeys(self._known()) if self._read(text) is None]
+        """As `_missing`, and damaged ones: all files are read."""
+        known = dict.fromkeys(self._known())
+        return [text for text in known if read_tensors(self.path(text)) is None]
 
     def _make(self, texts: list[str]) -> Any:
         """Encode and keep texts; returns the first one's embedding."""
