@@ -194,7 +194,7 @@ def _try(
         if planned.returncode != 0:
             return Shortfall(_last_line(planned.stderr))
         run = RunFolder(folder / "results" / NAME)
-        words = _part(run, processes, number)
+        words = _part(run, number)
         try:
             launched = _sweep(
                 folder, "launch", str(run.path), "--on", "local", "--wait", "--only", *words
@@ -230,13 +230,12 @@ def _write_experiment(
     return file
 
 
-def _part(run: RunFolder, processes: int, number: int) -> list[str]:
-    """Words for `--only`: so many videos, a reference for each process as far as there are so
-    many."""
+def _part(run: RunFolder, number: int) -> list[str]:
+    """Words for `--only`: so many videos, each of another reference as far as there are so many."""
     jobs = read_manifest(run.manifest).jobs
     first = jobs[0]
     own = [job for job in jobs if job.category == first.category]
-    videos = list(dict.fromkeys(job.video for job in own))[:processes]
+    videos = list(dict.fromkeys(job.video for job in own))[:number]
     prompt = min(job.prompt for job in own if job.video in videos)
     seeds = sorted({job.seed for job in own})[: ceil(number / len(videos))]
     return [
@@ -288,7 +287,7 @@ def _read(
     row = Row(
         processes=processes,
         load=round(max(loads), 2),
-        prepare=round(_mean_of(records, "prepare"), 4),
+        prepare=round(_mean_of(told_of_prepare(records), "prepare"), 4),
         step=round(a_step, 5),
         rest=round(max(0.0, generate - a_step * steps), 4),
         finish=round(sum(_mean_of(warm, stage) for stage in ("finish", "check", "publish")), 4),
@@ -316,6 +315,22 @@ def made_beside_all(records: Sequence[dict[str, Any]], processes: int) -> list[d
         for record in own[1:]
         if begin <= _begin(record) and _end(record) <= end
     ]
+
+
+def told_of_prepare(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of the videos' sidecars, those that tell what a reference takes: the first of each reference,
+    for a second worker finds it kept, and not their worker's first where there are others."""
+    firsts: dict[str, dict[str, Any]] = {}
+    workers: set[str] = set()
+    warm = []
+    for record in sorted(records, key=_begin):
+        reference = record["reference"]["path"]
+        if reference not in firsts:
+            firsts[reference] = record
+            if record["worker"] in workers:
+                warm.append(record)
+        workers.add(record["worker"])
+    return warm or list(firsts.values())
 
 
 def _begin(record: dict[str, Any]) -> float:

@@ -15,7 +15,7 @@ from conftest import FRAMES, HEIGHT, WIDTH, Project, wait_for
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.calibrate import Part, Variant, made_beside_all
+from runner.calibrate import Part, Variant, made_beside_all, told_of_prepare
 from runner.calibration import Calibration, Row, Share, Subject
 from runner.calibration_view import report
 from runner.kinds import Kind
@@ -87,6 +87,21 @@ def test_only_videos_made_beside_all_processes_count(
     assert not made_beside_all(records, len(rows) + 1)
     if len(rows) == 1:
         assert len(counted) == len(records) - 1
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3)), min_size=1, max_size=12))
+def test_a_reference_is_told_by_who_took_it_in_and_had_warmed_up(
+    made: list[tuple[int, int]],
+) -> None:
+    """In the order of their claims: a worker, and the reference that it was given."""
+    records = [
+        {"worker": str(worker), "claimed_at": at, "reference": {"path": str(reference)}}
+        for at, (worker, reference) in enumerate(made)
+    ]
+    counted = [record["claimed_at"] for record in told_of_prepare(records[::-1])]
+    taken_in = [at for at, (_, one) in enumerate(made) if one not in {r for _, r in made[:at]}]
+    warm = [at for at in taken_in if made[at][0] in {worker for worker, _ in made[:at]}]
+    assert counted == (warm or taken_in)
 
 
 def test_quick_videos_are_made_until_all_processes_work_at_once(project: Project) -> None:
