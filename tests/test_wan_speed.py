@@ -91,6 +91,19 @@ def test_a_block_is_one_graph(cache: Path, job: Job, tmp_path: Path) -> None:
     assert len(graphs) == 1
 
 
+def test_gelu_in_a_product_is_that_of_its_sums() -> None:
+    """As an operator it keeps what torch.compile asks of one, and its numbers are GELU's."""
+    x, weight, bias = (
+        torch.randn(size, dtype=torch.float32, device=DEVICE)
+        for size in ((1, 12, 16), (32, 16), (32,))
+    )
+    torch.library.opcheck(fast_blocks._gelu_of_product, (x, weight, bias))
+    two_steps = torch.nn.functional.gelu(torch.nn.functional.linear(x, weight, bias))
+    # A GPU takes GELU by tanh.
+    found = fast_blocks._gelu_of_product(x, weight, bias)
+    assert torch.allclose(found, two_steps, atol=2e-3)
+
+
 @pytest.mark.skipif(DEVICE == "cpu" and not shutil.which("g++"), reason="needs a compiler")
 def test_compiled_is_no_further_from_float32_than_plain(
     cache: Path, job: Job, plain: Any, tmp_path: Path

@@ -144,8 +144,7 @@ def block_forward(
     x = x + linear(across.o, attend(q, k, v).flatten(2))
 
     normed = functional.layer_norm(x, x.shape[-1:], eps=sizes.eps) * (1 + scale_ffn) + shift_ffn
-    inner = functional.gelu(linear(weights.ffn_in, normed), approximate="tanh")
-    return x + gate_ffn * linear(weights.ffn_out, inner)
+    return x + gate_ffn * linear(weights.ffn_out, _gelu_linear(weights.ffn_in, normed))
 
 
 def linear(part: Linear, x: Tensor) -> Tensor:
@@ -168,6 +167,29 @@ def linear(part: Linear, x: Tensor) -> Tensor:
         product = rows.float() @ part.weight.float().t() * row_scale * part.scale
         out = (product if part.bias is None else product + part.bias.float()).to(x.dtype)
     return out.reshape(*x.shape[:2], -1)
+
+
+def _gelu_linear(part: Linear, x: Tensor) -> Tensor:
+    """GELU of a linear layer; on a GPU the product applies it to its float32 sums."""
+    if part.scale is None and x.is_cuda:
+        return _gelu_of_product(x, part.weight, part.bias)  # type: ignore[no-any-return]
+    return functional.gelu(linear(part, x), approximate="tanh")
+
+
+def _product_with_gelu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    # cuBLASLt's epilogue, GELU by tanh as the DiT has it. On a CPU the same call takes GELU by erf.
+    rows = torch._addmm_activation(bias, x.flatten(0, 1), weight.t(), use_gelu=True)
+    return rows.reshape(*x.shape[:2], -1)
+
+
+# An operator of its own, which torch.compile does not look into.
+_gelu_of_product: Any = torch.library.custom_op(
+    "sweep::gelu_of_product",
+    _product_with_gelu,
+    mutates_args=(),
+    schema="(Tensor x, Tensor weight, Tensor bias) -> Tensor",
+)
+_gelu_of_product.register_fake(lambda x, weight, _bias: x.new_empty(*x.shape[:2], weight.shape[0]))
 
 
 def to_float8(rows: Tensor) -> tuple[Tensor, Tensor]:
