@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,19 +98,20 @@ def test_what_a_prompt_names_is_there(
         text = english(scene)
         frames = video(backend, clips[0][0], text, 1.0)
         judged += judge(frames, mentions(text), outlines)
-    assert (share(one.colour for one in judged) or 0) >= 0.8
-    assert (share(one.shape for one in judged) or 0) >= 0.6
+    assert (share(one.colour for one in judged) or 0) >= 0.9
+    assert (share(one.shape for one in judged) or 0) >= 0.8
 
 
 def test_motion_is_the_references(backend: WanBackend, clips: list[tuple[Path, Frames]]) -> None:
-    """The prompt names other things and no motion: what moves as the clip does follows it."""
-    some = clips[:3]
-    flows = [flow_of(frames) for _, frames in some]
+    """The prompt names other things in the clip's place, and no motion: the clip's is taken."""
+    flows = [flow_of(frames) for _, frames in clips]
     own: list[float] = []
     other: list[float] = []
-    for number, (path, _) in enumerate(some):
-        (scene,) = held_out(CATEGORIES[number], 1, 5)
-        flow = flow_of(video(backend, path, english(scene, motion=False), 0.5))
+    for number, (path, _) in enumerate(clips):
+        category = CATEGORIES[number]
+        (shown,), (wanted,) = held_out(category, 1, 4), held_out(category, 1, 5)
+        prompt = english(replace(wanted, background=shown.background), motion=False)
+        flow = flow_of(video(backend, path, prompt, 0.4))
         for at, reference in enumerate(flows):
             (own if at == number else other).append(agreement(flow, reference))
     assert np.mean(own) > 0.3
@@ -117,9 +119,15 @@ def test_motion_is_the_references(backend: WanBackend, clips: list[tuple[Path, F
 
 
 def test_the_vae_gives_clips_back(backend: WanBackend, clips: list[tuple[Path, Frames]]) -> None:
+    """Their pixels nearly, and all shapes: what a VAE rounds off no DiT can draw."""
+    outlines = fit_outlines(80)
     psnr = []
-    for path, frames in clips:
+    judged = []
+    for number, (path, frames) in enumerate(clips):
         again = backend.reconstruct(Group("c/clip", path, parameters(1.0)))
+        (shown,) = held_out(CATEGORIES[number], 1, 4)
+        judged += judge(again, mentions(english(shown)), outlines)
         error = np.mean((again.astype(np.float64) - frames) ** 2)
         psnr.append(10 * np.log10(255**2 / error))
-    assert np.mean(psnr) >= 26.5
+    assert np.mean(psnr) >= 30
+    assert share(one.shape for one in judged) == 1

@@ -16,14 +16,12 @@ LEAST_SPREAD = 0.25
 """A latent channel that carries next to nothing is not blown up to a spread of one."""
 
 
-def new_vae(device: str, *, decoder_only: bool = False) -> Any:
-    """A `TinyVAE` with fresh weights that can be trained, or that of it which decodes."""
+def new_vae(device: str) -> Any:
+    """A `TinyVAE` with fresh weights that can be trained."""
     from runner.backends.wan.tiny_vae import TinyVAE
 
     vae = TinyVAE().to(device)
     vae.model.requires_grad_(True)
-    for part in (vae.model.encoder, vae.model.conv1):
-        part.requires_grad_(not decoder_only)
     vae.scale = [part.to(device) for part in vae.scale]
     return vae
 

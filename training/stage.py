@@ -76,13 +76,6 @@ def write_weights(path: Path, state: Iterable[tuple[str, Any]]) -> None:
     save_file(tensors, path, metadata={"format": "pt"})
 
 
-def read_weights(module: Any, path: Path) -> None:
-    """Put the weights of a file into a module of the same sizes."""
-    from safetensors.torch import load_file
-
-    module.load_state_dict(load_file(path))
-
-
 class Stage:
     """A timed loop of steps over some parameters, with its averaged weights and its state.
 
@@ -103,10 +96,8 @@ class Stage:
         self.run, self.name, self.seconds, self.peak = run, name, seconds, peak
         self.modules = modules
         named = {key: list(module.named_parameters()) for key, module in modules.items()}
-        self.names = [
-            (key, name) for key, some in named.items() for name, p in some if p.requires_grad
-        ]
-        self.parameters = [p for some in named.values() for _, p in some if p.requires_grad]
+        self.names = [(key, name) for key, some in named.items() for name, _ in some]
+        self.parameters = [parameter for some in named.values() for _, parameter in some]
         cuda = run.device == "cuda"
         self.graphed = graph and cuda
         self.optimiser = torch.optim.AdamW(
@@ -232,7 +223,7 @@ class Stage:
         )
 
     def averages(self, module: str) -> dict[str, Any]:
-        """The averaged weights of one of the modules by name, of those that are trained."""
+        """The averaged weights of one of the modules by name."""
         pairs = zip(self.names, self.average, strict=True)
         return {name: average for (key, name), average in pairs if key == module}
 

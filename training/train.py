@@ -22,7 +22,7 @@ from runner.backends.wan.offline import import_torch
 
 from .autoencoder import as_seen, bring_to_scale, loss_of, moments, new_vae, scaled
 from .clips import Clips, crops, make_clips, unwanted_ids
-from .stage import Run, Stage, StopHere, read_weights, write_weights
+from .stage import Run, Stage, StopHere, write_weights
 from .tokenizer import train_tokenizer
 from .transformer import new_models, noise_levels, rotations, time_features, velocity
 
@@ -57,12 +57,10 @@ def vae_pool(run: Run, clips: Clips) -> Any:
 def train_vae(run: Run, clips: Clips) -> Any:
     """The trained VAE, its latents brought to scale; made in this call or before."""
     arguments = run.arguments
-    vae = new_vae(run.device, decoder_only=arguments.vae_decoder_only)
+    vae = new_vae(run.device)
     if state := run.load("vae_done.pt"):
         vae.load_state_dict(state)
         return vae
-    if arguments.vae_from:
-        read_weights(vae.model, arguments.vae_from)
     frames = vae_pool(run, clips)
 
     def whole() -> tuple[Any, ...]:
@@ -91,8 +89,7 @@ def train_vae(run: Run, clips: Clips) -> Any:
         some = frames[:: max(1, len(frames) // arguments.vae_checked)].split(arguments.vae_batch)
         means = [moments(vae, scaled(part))[0] for part in some]
         mean = torch.cat(means).transpose(0, 1).flatten(1)
-        if not arguments.vae_decoder_only:
-            bring_to_scale(vae, mean.mean(1), mean.std(1))
+        bring_to_scale(vae, mean.mean(1), mean.std(1))
         errors = []
         for part in some[::8]:
             clip = scaled(part)
@@ -130,9 +127,6 @@ def train_dit(run: Run, clips: Clips, latents: Any) -> None:
     """Train DiT and text encoder on the latents, and write both, averaged."""
     device, arguments = run.device, run.arguments
     dit, text_encoder = new_models(device)
-    if folder := arguments.dit_from:
-        read_weights(dit, folder / f"{DIT}.safetensors")
-        read_weights(text_encoder, folder / f"{TEXT_ENCODER}.safetensors")
     modules = {"dit": dit, "text_encoder": text_encoder}
     stage = Stage(run, "dit", modules, arguments.dit_seconds, arguments.dit_rate)
     ids, lengths = clips.ids[: len(latents)].to(device), clips.lengths[: len(latents)].to(device)
@@ -181,27 +175,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--work", type=Path, required=True, help="state and log; resumed from")
     parser.add_argument("--out", type=Path, required=True, help="where the checkpoint goes")
-    parser.add_argument("--clips", type=int, default=120_000)
+    parser.add_argument("--clips", type=int, default=64_000)
     parser.add_argument("--pool", type=int, default=16_000, help="clips that the VAE sees")
-    parser.add_argument("--vae-from", type=Path, help="weights of a VAE to start from")
-    parser.add_argument(
-        "--vae-decoder-only",
-        action="store_true",
-        help="train only what decodes, so that latents stay what a DiT has learnt",
-    )
     parser.add_argument("--vae-crop-seconds", type=float, default=420, help="on cut out things")
     parser.add_argument("--vae-crop-batch", type=int, default=32)
     parser.add_argument("--vae-seconds", type=float, default=120, help="then, on whole clips")
     parser.add_argument("--vae-batch", type=int, default=8)
     parser.add_argument("--vae-checked", type=int, default=512, help="clips for scale and PSNR")
     parser.add_argument("--vae-rate", type=float, default=1e-3, help="half of it on whole clips")
-    parser.add_argument(
-        "--dit-from",
-        type=Path,
-        help="a checkpoint folder whose DiT, text encoder and tokenizer to start from",
-    )
-    parser.add_argument("--dit-seconds", type=float, default=900)
-    parser.add_argument("--dit-batch", type=int, default=1024)
+    parser.add_argument("--dit-seconds", type=float, default=850)
+    parser.add_argument("--dit-batch", type=int, default=512)
     parser.add_argument("--dit-rate", type=float, default=1e-3)
     parser.add_argument("--stop-after", type=float, default=1e9, help="seconds for this call")
     parser.add_argument("--seed", type=int, default=1)
@@ -217,7 +200,7 @@ def main() -> None:
         torch=torch.__version__, device=device, **{k: str(v) for k, v in vars(arguments).items()}
     )
     if not (run.out / TOKENIZER).is_dir():
-        kept = arguments.dit_from / TOKENIZER if arguments.dit_from else run.work / "tokenizer"
+        kept = run.work / "tokenizer"
         if not kept.is_dir():
             train_tokenizer(kept)
         shutil.copytree(kept, run.out / TOKENIZER)
