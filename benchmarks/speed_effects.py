@@ -25,6 +25,8 @@ from runner.video import read_clip
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs" / "speed.md"
+STRENGTH = 0.6
+"""Where the prompt's things and the reference's motion are both uncertain, so that a loss shows."""
 BEGIN, END = "<!-- effects: begin -->", "<!-- effects: end -->"
 SETTINGS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -52,7 +54,7 @@ def sweep(
     experiment |= {"name": name, "results": str(folder), "project": str(ROOT), "seeds": seeds}
     experiment["model"] |= model
     width, height, frames = map(int, size.split("x"))
-    experiment["generation"] |= {"num_inference_steps": steps}
+    experiment["generation"] |= {"num_inference_steps": steps, "denoising_strength": STRENGTH}
     experiment["generation"] |= {"width": width, "height": height, "num_frames": frames}
     file = folder / f"{name}.yaml"
     file.write_text(yaml.safe_dump(experiment, allow_unicode=True), encoding="utf-8")
@@ -114,7 +116,8 @@ def main() -> None:
     arguments = parser.parse_args()
     rows: list[list[str]] = []
     how = arguments.steps, arguments.size, arguments.seeds
-    words = f"{arguments.size}, {arguments.steps} steps, seeds {arguments.seeds}:"
+    words = f"{arguments.size}, {arguments.steps} steps, strength {STRENGTH}"
+    words += f", seeds {arguments.seeds}:"
     with tempfile.TemporaryDirectory() as folder:
         plain = sweep(Path(folder), "plain", {}, *how)
         for number, name in enumerate(arguments.only):

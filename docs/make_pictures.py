@@ -79,7 +79,7 @@ def make_project(root: Path) -> None:
         "seeds": [42, 142],
         "generation": {
             **{"width": 128, "height": 80, "num_frames": 17, "fps": 8},
-            **{"num_inference_steps": 12, "cfg_scale": 3.5, "denoising_strength": 0.6},
+            **{"num_inference_steps": 12, "cfg_scale": 3.5, "denoising_strength": 0.7},
         },
         "placement": {"gpus": [0, 1], "processes_per_gpu": 2, "device": "cpu"},
     }
@@ -146,7 +146,7 @@ def take_page(browser: Browser, run: RunFolder) -> None:
         return page
 
     page = opened(1180, 760, "light")
-    page.locator(".cell.done").nth(1).click()
+    page.locator(".cell.done").first.click()
     page.keyboard.press("Escape")
     page.keyboard.press("f")
     page.mouse.move(0, 0)
@@ -160,7 +160,7 @@ def take_page(browser: Browser, run: RunFolder) -> None:
     page.screenshot(path=PICTURES / "states.png")
     page.close()
     page = opened(1180, 760, "dark")
-    page.locator(".cell.done").nth(1).click()
+    page.locator(".cell.done").first.click()
     page.locator("#transport input").fill("9")
     page.wait_for_timeout(2500)
     page.screenshot(path=PICTURES / "large.png")

@@ -336,7 +336,7 @@ def add_shape(infos: Mapping[str, VideoInfo], draft: _Draft, config: FormerConfi
         draft.notes[f"generation.{key}"] = shape.notes[key]
     if tiny:
         draft.values |= {"generation.num_inference_steps": 12, "generation.cfg_scale": 3.5}
-        draft.values["generation.denoising_strength"] = 0.6
+        draft.values["generation.denoising_strength"] = 0.7
 
 
 def add_config(config: FormerConfig, draft: _Draft) -> None:
