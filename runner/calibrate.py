@@ -45,7 +45,7 @@ from .terminal import say
 NAME = "calibration"
 VIDEOS = 2
 """Videos of each process at first. The first one is slower, while libraries warm up, and is not
-counted; nor is one beside which not all processes were at work."""
+counted; nor is one beside which not all processes were at work, but for its reference."""
 MORE_VIDEOS, MOST_VIDEOS = 4, 512
 """How many times as many are made where none counted, and at most."""
 AT_WORK = ("prepare", "generate")
@@ -71,6 +71,15 @@ class Trial:
     gpu: int
     steps: int | None = None
     processes: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A row; `is_warm` where its `prepare` is of processes that had warmed up."""
+
+    row: Row
+    device: str
+    is_warm: bool
 
 
 @dataclass(frozen=True)
@@ -118,22 +127,24 @@ def _measure_kind(
             f"which there are {kind.steps}; leave --steps away"
         )
     per_group = jobs_per_group(experiment)
+    tried: list[Tried] = []
     rows: list[Row] = []
-    device, short = "", Shortfall("")
+    short = Shortfall("")
     for processes in trial.processes or count(1):
         found = _measure(experiment, kind, replace(trial, steps=steps), processes)
         if isinstance(found, Shortfall):
             short = found
             break
-        device = found[1]
-        rows.append(found[0])
-        show(found[0])
+        tried.append(found)
+        rows = comparable(tried)
+        show(rows[-1])
         if trial.processes is None and not _goes_on(rows, kind.steps, per_group):
             break
     which = f" ({kind.name})" if kind.name else ""
     if not rows:
         raise UserError(f"{experiment.file}: cannot be calibrated{which}: {short.reason}")
     full = processes if short.is_memory else None
+    device = tried[-1].device
     calibration = Calibration(kind.subject, device, time.time(), steps, tuple(rows), full)
     if not calibration.tells(kind.steps):
         raise UserError(
@@ -145,6 +156,20 @@ def _measure_kind(
         number = plural_processes(processes)
         raise UserError(f"{experiment.file}: {number} cannot be calibrated{which}: {short.reason}")
     return Part(kind, Share(calibration, kind.steps, per_group, kind.number), file)
+
+
+def comparable(tried: Sequence[Tried]) -> list[Row]:
+    """The rows, with `prepare` of warmed up processes in all of them where it is in any: a row
+    without takes that of the nearest number of processes."""
+    warm = [one.row for one in tried if one.is_warm]
+
+    def prepare(row: Row) -> float:
+        return min(warm, key=lambda other: abs(other.processes - row.processes)).prepare
+
+    return [
+        one.row if one.is_warm or not warm else replace(one.row, prepare=prepare(one.row))
+        for one in tried
+    ]
 
 
 def jobs_per_group(experiment: Experiment) -> float:
@@ -167,10 +192,8 @@ def _goes_on(rows: Sequence[Row], steps: int, per_group: float) -> bool:
     return last > BETTER * before
 
 
-def _measure(
-    experiment: Experiment, kind: Kind, trial: Trial, processes: int
-) -> tuple[Row, str] | Shortfall:
-    """The row of so many processes and the device's name, or why there is none.
+def _measure(experiment: Experiment, kind: Kind, trial: Trial, processes: int) -> Tried | Shortfall:
+    """What so many processes do, or why nothing is known of it.
 
     Quick videos are made in greater numbers, until all processes were at work at once.
     """
@@ -184,7 +207,7 @@ def _measure(
 
 def _try(
     experiment: Experiment, kind: Kind, trial: Trial, processes: int, videos: int
-) -> tuple[Row, str] | Shortfall | None:
+) -> Tried | Shortfall | None:
     """As `_measure`, with so many videos for each process; None where none of them counts."""
     with tempfile.TemporaryDirectory(prefix="sweep-calibrate-") as name:
         folder = Path(name)
@@ -231,24 +254,26 @@ def _write_experiment(
 
 
 def _part(run: RunFolder, number: int) -> list[str]:
-    """Words for `--only`: so many videos, each of another reference as far as there are so many."""
+    """Words for `--only`: so many videos, each of another reference as far as there are so many
+    in a category."""
     jobs = read_manifest(run.manifest).jobs
-    first = jobs[0]
-    own = [job for job in jobs if job.category == first.category]
-    videos = list(dict.fromkeys(job.video for job in own))[:number]
+    references: dict[str, dict[str, None]] = {}
+    for job in jobs:
+        references.setdefault(job.category, {})[job.video] = None
+    category = max(references, key=lambda name: len(references[name]))
+    own = [job for job in jobs if job.category == category]
+    videos = list(references[category])[:number]
     prompt = min(job.prompt for job in own if job.video in videos)
     seeds = sorted({job.seed for job in own})[: ceil(number / len(videos))]
     return [
-        f"category={first.category}",
+        f"category={category}",
         *(f"video={video}" for video in videos),
         f"prompt={prompt}",
         *(f"seed={seed}" for seed in seeds),
     ]
 
 
-def _read(
-    run: RunFolder, processes: int, *, are_denoising: bool
-) -> tuple[Row, str] | Shortfall | None:
+def _read(run: RunFolder, processes: int, *, are_denoising: bool) -> Tried | Shortfall | None:
     """As `_try`, of a sweep that has ended.
 
     Args:
@@ -258,7 +283,7 @@ def _read(
     try:
         aside = queue.gate().aside
         workers = queue.workers.rows(time.time())
-        done = queue.last_done(1_000)
+        done = [row.job for row in queue.rows(JobState.DONE)]
         failed = queue.rows(JobState.FAILED)
     finally:
         queue.close()
@@ -272,12 +297,13 @@ def _read(
         return Shortfall(first.error or "failed", first.kind is FailureKind.OUT_OF_GPU_MEMORY)
     if not records:
         return Shortfall(_log_end(run))
-    warm = made_beside_all(records, processes)
-    if not warm:
+    counted = made_beside_all(records, processes)
+    if not counted:
         return None
-    steps = warm[0]["parameters"]["num_inference_steps"]
-    generate = mean(record["seconds"]["generate"] for record in warm)
-    told = [record["seconds_per_step"] for record in warm]
+    taken_in = told_of_prepare(records)
+    steps = counted[0]["parameters"]["num_inference_steps"]
+    generate = mean(record["seconds"]["generate"] for record in counted)
+    told = [record["seconds_per_step"] for record in counted]
     otherwise = generate / steps if are_denoising else 0.0
     a_step = mean(told) if all(told) else otherwise
     peaks = [record["peak_gpu_memory_gib"] for record in records]
@@ -287,13 +313,13 @@ def _read(
     row = Row(
         processes=processes,
         load=round(max(loads), 2),
-        prepare=round(_mean_of(told_of_prepare(records), "prepare"), 4),
+        prepare=round(_mean_of(taken_in or records, "prepare"), 4),
         step=round(a_step, 5),
         rest=round(max(0.0, generate - a_step * steps), 4),
-        finish=round(sum(_mean_of(warm, stage) for stage in ("finish", "check", "publish")), 4),
+        finish=round(sum(_mean_of(counted, stage) for stage in ("finish", "check", "publish")), 4),
         peak_gib=max((peak for peak in peaks if peak is not None), default=None),
     )
-    return row, str(records[0]["device"])
+    return Tried(row, str(records[0]["device"]), is_warm=bool(taken_in))
 
 
 def made_beside_all(records: Sequence[dict[str, Any]], processes: int) -> list[dict[str, Any]]:
@@ -319,18 +345,17 @@ def made_beside_all(records: Sequence[dict[str, Any]], processes: int) -> list[d
 
 def told_of_prepare(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Of the videos' sidecars, those that tell what a reference takes: the first of each reference,
-    for a second worker finds it kept, and not their worker's first where there are others."""
-    firsts: dict[str, dict[str, Any]] = {}
+    which a later worker may find kept, and not their worker's first, while libraries warm up."""
+    references: set[str] = set()
     workers: set[str] = set()
-    warm = []
+    found = []
     for record in sorted(records, key=_begin):
-        reference = record["reference"]["path"]
-        if reference not in firsts:
-            firsts[reference] = record
-            if record["worker"] in workers:
-                warm.append(record)
-        workers.add(record["worker"])
-    return warm or list(firsts.values())
+        reference, worker = record["reference"]["path"], record["worker"]
+        if reference not in references and worker in workers:
+            found.append(record)
+        references.add(reference)
+        workers.add(worker)
+    return found
 
 
 def _begin(record: dict[str, Any]) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from statistics import median
 from typing import Any
 
 from .calibration import Subject
@@ -30,8 +31,9 @@ def measured(experiment: Experiment, subject: Subject) -> list[Measured]:
         queue.close()
     records = [record for job in done if (record := read_sidecar(run.sidecar(job))) is not None]
     told = [record for record in records if _is_of(record, subject)]
-    # Only the first video of a group has it.
-    prepare = max((record["seconds"].get("prepare", 0.0) for record in told), default=0.0)
+    # Only the first video of a group has it, and a worker's first one takes longer.
+    prepared = [record["seconds"]["prepare"] for record in told if "prepare" in record["seconds"]]
+    prepare = median(prepared) if prepared else 0.0
     return [
         Measured(
             gpu=record["device"],

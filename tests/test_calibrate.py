@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,14 @@ from conftest import FRAMES, HEIGHT, WIDTH, Project, wait_for
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.calibrate import Part, Variant, made_beside_all, told_of_prepare
+from runner.calibrate import (
+    Part,
+    Tried,
+    Variant,
+    comparable,
+    made_beside_all,
+    told_of_prepare,
+)
 from runner.calibration import Calibration, Row, Share, Subject
 from runner.calibration_view import report
 from runner.kinds import Kind
@@ -100,8 +108,50 @@ def test_a_reference_is_told_by_who_took_it_in_and_had_warmed_up(
     ]
     counted = [record["claimed_at"] for record in told_of_prepare(records[::-1])]
     taken_in = [at for at, (_, one) in enumerate(made) if one not in {r for _, r in made[:at]}]
-    warm = [at for at in taken_in if made[at][0] in {worker for worker, _ in made[:at]}]
-    assert counted == (warm or taken_in)
+    assert counted == [at for at in taken_in if made[at][0] in {w for w, _ in made[:at]}]
+
+
+@given(st.lists(st.tuples(st.integers(1, 9), st.floats(0, 9), st.booleans()), min_size=1))
+def test_rows_are_compared_by_one_kind_of_prepare(made: list[tuple[int, float, bool]]) -> None:
+    """Of processes that had warmed up, where any had; nothing else of a row changes."""
+    measured = [
+        Tried(Row(processes, 9.0, prepare, 0.1, 0.1, 0.1, None), "a GPU", is_warm)
+        for processes, prepare, is_warm in made
+    ]
+    warm = [one.row.prepare for one in measured if one.is_warm]
+    for one, row in zip(measured, comparable(measured), strict=True):
+        assert row == replace(one.row, prepare=row.prepare)
+        if one.is_warm or not warm:
+            assert row == one.row
+        else:
+            assert row.prepare in warm
+
+
+PREPARE = """
+import shutil, time
+
+def load(settings):
+    global seconds
+    seconds = 0.9
+
+def prepare(group):
+    global seconds
+    time.sleep(seconds)
+    seconds = 0.1
+
+def generate(job, path):
+    time.sleep(0.5)
+    shutil.copyfile(job.reference, path)
+"""
+
+
+def test_what_a_reference_takes_is_told_by_later_ones(project: Project) -> None:
+    """A process's first one warms up what the others find warm."""
+    (project.root / "method.py").write_text(PREPARE)
+    project.write(backend="script", model={"file": "method.py"})
+    found = answer(project, "calibrate", "experiments/x.yaml", "--processes", "1")
+    (row,) = found["variants"][0]["rows"]
+    assert 0.1 <= row["prepare"] < 0.6
 
 
 def test_quick_videos_are_made_until_all_processes_work_at_once(project: Project) -> None:
