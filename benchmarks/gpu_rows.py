@@ -289,7 +289,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if "kill" in arguments.parts and "rows" not in arguments.parts:
         parser.error("--parts kill compares with the videos of rows: give both")
-    title = f"Videos in a row on one GPU: {', '.join(arguments.parts)}"
+    title = f"Videos in a row on one GPU: {', '.join(arguments.parts)}, {arguments.steps} steps"
     blocks = []
     with tempfile.TemporaryDirectory() as folder:
         bench = Rows(Path(folder), arguments)

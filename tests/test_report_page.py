@@ -211,7 +211,7 @@ def test_the_page_plays_pauses_and_scrubs_in_step(page: Page) -> None:
         "frame => { const all = [...document.querySelectorAll('video')].filter(v => !v.paused)"
         ".map(v => v.currentTime);"
         " const last = Math.max(...all);"
-        " return all.length >= 8 && last < 0.9 && last - Math.min(...all) <= frame; }",
+        " return all.length >= 8 && last < 0.6 && last - Math.min(...all) <= frame; }",
         1 / FPS,
     )
     playing = [video["time"] for video in times(page) if video["playing"]]

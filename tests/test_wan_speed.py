@@ -91,17 +91,27 @@ def test_a_block_is_one_graph(cache: Path, job: Job, tmp_path: Path) -> None:
     assert len(graphs) == 1
 
 
-def test_gelu_in_a_product_is_that_of_its_sums() -> None:
-    """As an operator it keeps what torch.compile asks of one, and its numbers are GELU's."""
-    x, weight, bias = (
-        torch.randn(size, dtype=torch.float32, device=DEVICE)
-        for size in ((1, 12, 16), (32, 16), (32,))
-    )
+@pytest.mark.parametrize("has_scale", [False, True])
+def test_gelu_of_a_layer_is_that_of_its_sums(has_scale: bool) -> None:
+    torch.manual_seed(0)
+    x, weight, bias = (torch.randn(size, device=DEVICE) for size in ((1, 12, 16), (32, 16), (32,)))
+    layer = fast_blocks.Linear(weight, bias, None)
+    if has_scale:
+        x, bias = x.bfloat16(), bias.bfloat16()
+        rows, scale = fast_blocks.to_float8(weight)
+        layer = fast_blocks.Linear(rows, bias, scale.t().contiguous())
+    two_steps = torch.nn.functional.gelu(fast_blocks.linear(layer, x), approximate="tanh")
+    assert torch.allclose(fast_blocks._gelu_linear(layer, x), two_steps, atol=1e-5)
+
+
+def test_gelu_in_a_product_is_an_operator_that_compiles() -> None:
+    torch.manual_seed(0)
+    x, weight, bias = (torch.randn(size, device=DEVICE) for size in ((1, 12, 16), (32, 16), (32,)))
     torch.library.opcheck(fast_blocks._gelu_of_product, (x, weight, bias))
-    two_steps = torch.nn.functional.gelu(torch.nn.functional.linear(x, weight, bias))
-    # A GPU takes GELU by tanh.
-    found = fast_blocks._gelu_of_product(x, weight, bias)
-    assert torch.allclose(found, two_steps, atol=2e-3)
+    sums = torch.nn.functional.linear(x, weight, bias)
+    kind = "tanh" if DEVICE == "cuda" else "none"
+    two_steps = torch.nn.functional.gelu(sums, approximate=kind)
+    assert torch.allclose(fast_blocks._gelu_of_product(x, weight, bias), two_steps, atol=1e-5)
 
 
 @pytest.mark.skipif(DEVICE == "cpu" and not shutil.which("g++"), reason="needs a compiler")

@@ -196,9 +196,8 @@ def main() -> None:
     arguments.work.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + arguments.stop_after
     run = Run(arguments.work, arguments.out, device, deadline, arguments)
-    run.log(
-        torch=torch.__version__, device=device, **{k: str(v) for k, v in vars(arguments).items()}
-    )
+    options = {k: str(v) for k, v in vars(arguments).items() if k not in ("work", "out")}
+    run.log(torch=torch.__version__, device=device, **options)
     if not (run.out / TOKENIZER).is_dir():
         kept = run.work / "tokenizer"
         if not kept.is_dir():

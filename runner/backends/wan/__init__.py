@@ -49,7 +49,7 @@ class WanBackend(Backend[WanSettings]):
 
     settings_type = WanSettings
     generation_type = WanGeneration
-    recipe = 1
+    recipe = 2
     imports = ("torch", "diffsynth")
     prompt_tokens = 512
 

@@ -1,10 +1,11 @@
 """The DiT's blocks as one function of tensors, for torch.compile and for FP8.
 
-It computes what diffsynth's `DiTBlock.forward` does, with two differences. Positions are turned
+It computes what diffsynth's `DiTBlock.forward` does, with three differences. Positions are turned
 in real float32 numbers where diffsynth's rotary embedding takes complex float64, which does not
-compile. And with FP8 each linear layer multiplies eight-bit floats: rows of activations and of
-weights scaled to the type's range, as in "FP8 Formats for Deep Learning"
-(https://arxiv.org/abs/2209.05433), with one scale a row.
+compile. On a GPU, GELU is taken of a product's float32 sums, before they are rounded. And with FP8
+each linear layer multiplies eight-bit floats: rows of activations and of weights scaled to the
+type's range, as in "FP8 Formats for Deep Learning" (https://arxiv.org/abs/2209.05433), with one
+scale a row.
 """
 
 from __future__ import annotations
@@ -171,7 +172,7 @@ def linear(part: Linear, x: Tensor) -> Tensor:
 
 def _gelu_linear(part: Linear, x: Tensor) -> Tensor:
     """GELU of a linear layer; on a GPU the product applies it to its float32 sums."""
-    if part.scale is None and x.is_cuda:
+    if part.scale is None and part.bias is not None and x.is_cuda:
         return _gelu_of_product(x, part.weight, part.bias)  # type: ignore[no-any-return]
     return functional.gelu(linear(part, x), approximate="tanh")
 
