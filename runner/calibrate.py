@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -257,12 +258,10 @@ def _part(run: RunFolder, number: int) -> list[str]:
     """Words for `--only`: so many videos, each of another reference as far as there are so many
     in a category."""
     jobs = read_manifest(run.manifest).jobs
-    references: dict[str, dict[str, None]] = {}
-    for job in jobs:
-        references.setdefault(job.category, {})[job.video] = None
-    category = max(references, key=lambda name: len(references[name]))
+    references = dict.fromkeys((job.category, job.video) for job in jobs)
+    category, _ = Counter(category for category, _ in references).most_common(1)[0]
     own = [job for job in jobs if job.category == category]
-    videos = list(references[category])[:number]
+    videos = list(dict.fromkeys(job.video for job in own))[:number]
     prompt = min(job.prompt for job in own if job.video in videos)
     seeds = sorted({job.seed for job in own})[: ceil(number / len(videos))]
     return [

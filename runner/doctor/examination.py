@@ -41,7 +41,8 @@ def examine_machine(folder: Path) -> Iterator[Finding]:
 
 def examine(experiment: Experiment) -> Iterator[Finding]:
     """Everything, in the order in which one would mend it."""
-    is_well, gpus = True, find_gpus()
+    gpus = find_gpus()
+    is_well = True
     for finding in _examine(experiment, gpus):
         is_well = is_well and finding.verdict is not Verdict.WRONG
         yield finding
