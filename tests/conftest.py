@@ -162,9 +162,12 @@ def run_here(words: Sequence[str], cwd: Path) -> Finished:
 FOLDER = "项目 'a?b' #{host}#(touch pwned) [b]$HOME"
 
 
-def private_socket() -> dict[str, str]:
-    """An environment in which tmux is a server of its own."""
-    return {"SWEEP_TMUX_SOCKET": f"sweep-test-{uuid.uuid4().hex[:8]}"}
+@pytest.fixture
+def private_tmux() -> Iterator[dict[str, str]]:
+    """An environment in which tmux is a server of its own, which ends with the test."""
+    socket = f"sweep-test-{uuid.uuid4().hex[:8]}"
+    yield {"SWEEP_TMUX_SOCKET": socket}
+    subprocess.run(["tmux", "-L", socket, "kill-server"], capture_output=True, check=False)
 
 
 @pytest.fixture(scope="session")
@@ -196,15 +199,15 @@ def finished_template(template: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture
-def project(tmp_path: Path, template: Path, finished_template: Path) -> Iterator[Project]:
+def project(
+    tmp_path: Path, private_tmux: dict[str, str], template: Path, finished_template: Path
+) -> Iterator[Project]:
     """A copy of `template`, on a private tmux socket."""
-    made = Project(tmp_path / FOLDER, private_socket(), finished_template)
+    made = Project(tmp_path / FOLDER, private_tmux, finished_template)
     shutil.copytree(template, made.root)
     yield made
     if made.run_folder.path.exists():
         made.call("stop", "x", "--now")
-    socket = made.environment["SWEEP_TMUX_SOCKET"]
-    subprocess.run(["tmux", "-L", socket, "kill-server"], capture_output=True, check=False)
 
 
 @pytest.fixture(scope="session")

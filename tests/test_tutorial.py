@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import private_socket
 
 ROOT = Path(__file__).resolve().parents[1]
 TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
@@ -35,32 +34,24 @@ def test_the_clips_that_it_names_are_the_samples(place: Path) -> None:
     assert sorted(named) == sorted(path.name for path in (place / "clips").iterdir())
 
 
-def test_every_command_does_what_it_says(place: Path) -> None:
+def test_every_command_does_what_it_says(place: Path, private_tmux: dict[str, str]) -> None:
     """From clips and prompts to a report, and on to another seed."""
-    own = private_socket()
-    environment = {**os.environ, **own}
+    environment = {**os.environ, **private_tmux}
     said = {}
     assert len(COMMANDS) > 10
-    try:
-        for command in COMMANDS:
-            done = subprocess.run(
-                [sys.executable, "-m", "runner", *shlex.split(command)[1:]],
-                cwd=place,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=600,
-                check=False,
-            )
-            assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-            said[command] = done.stdout + done.stderr
-    finally:
-        subprocess.run(
-            ["tmux", "-L", own["SWEEP_TMUX_SOCKET"], "kill-server"],
+    for command in COMMANDS:
+        done = subprocess.run(
+            [sys.executable, "-m", "runner", *shlex.split(command)[1:]],
+            cwd=place,
+            env=environment,
+            stdin=subprocess.DEVNULL,
             capture_output=True,
+            text=True,
+            timeout=600,
             check=False,
         )
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        said[command] = done.stdout + done.stderr
     assert "4 prompts x 1 seed: 4 videos" in said[COMMANDS[0]]
     assert "+4 new, 4 kept" in said["sweep plan experiments/dances.yaml seeds=[42,142]"]
     assert "8 good" in said[COMMANDS[-1]]
