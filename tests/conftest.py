@@ -162,12 +162,19 @@ def run_here(words: Sequence[str], cwd: Path) -> Finished:
 FOLDER = "项目 'a?b' #{host}#(touch pwned) [b]$HOME"
 
 
+needs_tmux = pytest.mark.skipif(
+    shutil.which("tmux") is None, reason="there is no tmux (Debian: apt-get install tmux)"
+)
+
+
 @pytest.fixture
 def private_tmux() -> Iterator[dict[str, str]]:
-    """An environment in which tmux is a server of its own, which ends with the test."""
+    """An environment in which tmux, where there is one, is a server of its own, which ends with
+    the test."""
     socket = f"sweep-test-{uuid.uuid4().hex[:8]}"
     yield {"SWEEP_TMUX_SOCKET": socket}
-    subprocess.run(["tmux", "-L", socket, "kill-server"], capture_output=True, check=False)
+    if shutil.which("tmux"):
+        subprocess.run(["tmux", "-L", socket, "kill-server"], capture_output=True, check=False)
 
 
 @pytest.fixture(scope="session")

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TWO, Project, wait_for, write_clip
+from conftest import TWO, Project, needs_tmux, wait_for, write_clip
 
 from runner.attempts import read_attempts
 from runner.experiment import load_experiment
 from runner.launch import prioritise
-from runner.launchers import NAMES as LAUNCHERS
+from runner.launchers import NAMES
 from runner.placement import Slot
 from runner.processes import ProcessId
 from runner.publish import read_sidecar
@@ -76,7 +76,9 @@ def assert_finished(project: Project) -> None:
     assert [path.name for path in (project.run_folder.path / "work").iterdir()] == ["locks"]
 
 
-@pytest.mark.parametrize("launcher", LAUNCHERS)
+@pytest.mark.parametrize(
+    "launcher", [pytest.param(name, marks=needs_tmux if name == "tmux" else ()) for name in NAMES]
+)
 def test_launch_makes_every_video_and_again_makes_none(project: Project, launcher: str) -> None:
     """One contract for every launcher: the first launch makes all, the second nothing."""
     project.write(placement=TWO)
@@ -106,6 +108,7 @@ def test_every_video_has_a_sidecar_that_vouches_for_it(project: Project) -> None
         assert sidecar["video"]["num_frames"] == 9
 
 
+@needs_tmux
 def test_tmux_has_a_session_per_process_and_one_for_the_view(project: Project) -> None:
     """`<name>_gpu0_proc0` and so on, and `<name>_main`, which shows the sweep."""
     project.write(placement=TWO, model={"seconds": 3})
@@ -201,6 +204,7 @@ def test_kill_9_of_the_supervisor_takes_the_worker_with_it(project: Project) -> 
     assert_finished(project)
 
 
+@needs_tmux
 def test_killing_the_whole_tmux_server_breaks_nothing(project: Project) -> None:
     """What is counted as done is whole, and resume makes exactly what is missing."""
     project.write(placement=TWO, model={"seconds": 0.8})
@@ -387,6 +391,7 @@ def test_a_clip_that_changed_after_planning_is_not_used(project: Project) -> Non
     assert "-dash.mp4 has changed; run `sweep plan`" in project.call("logs", "x", "-n", "99").out
 
 
+@needs_tmux
 def test_a_sweep_of_the_same_name_elsewhere_is_left_alone(project: Project) -> None:
     """tmux sessions are called after sweeps; another project's are not killed."""
     project.write(placement=TWO, model={"seconds": 2})

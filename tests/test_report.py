@@ -8,6 +8,7 @@ import io
 import json
 import socket
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -22,6 +23,7 @@ from shown_sweep import FRAMES, HOSTILE, Served, copy_of
 from runner.attempts import Attempt, record_attempt
 from runner.errors import UserError
 from runner.job import Outcome
+from runner.report import fonts
 from runner.report.anonymous import values_without_paths, without_paths
 from runner.report.cells import read_run
 from runner.report.effort import kind_of
@@ -438,16 +440,31 @@ def test_an_emoji_has_its_colours() -> None:
     assert 6 < lettering.width("🎈") < 24
 
 
-def test_chinese_letters_are_drawn_or_said_to_be_missing() -> None:
-    """Never as boxes: either a font of this machine has them, or a person is told what to do."""
+@pytest.fixture
+def no_system_fonts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine without fontconfig, and without fonts where others have theirs."""
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(fonts, "FOLDERS", ())
+    for remembered in (font_files, fonts_with):
+        remembered.cache_clear()
+    yield
+    for remembered in (font_files, fonts_with):
+        remembered.cache_clear()
+
+
+def test_letters_that_no_font_has_are_an_error_that_names_a_package(no_system_fonts: None) -> None:
+    with pytest.raises(UserError, match=r"no font .* has '한'.*fonts-noto-cjk"):
+        Lettering(14).face("한")
+    with pytest.raises(UserError, match="fonts-noto-core"):
+        Lettering(14).face("ก")
+
+
+def test_chinese_letters_are_drawn_on_a_machine_without_fonts(no_system_fonts: None) -> None:
+    """Simplified, traditional and kana; never as boxes."""
     lettering = Lettering(14)
     image = Image.new("L", (200, 30), 255)
-    try:
-        lettering.write(image, (0, 0), ["镜头仰角"], "black")
-    except UserError as error:
-        assert not font_files()
-        assert "fonts-noto-cjk" in str(error)  # noqa: PT017 - one of two right endings
-        return
+    assert all(lettering.face(character) for character in "鏡頭旋轉かな，。「」")
+    lettering.write(image, (0, 0), ["镜头仰角"], "black")
     first, second = (np.asarray(image.crop((x, 0, x + 14, 30))) for x in (0, 14))
     assert (first < 128).any()
     # Two boxes would be the same.

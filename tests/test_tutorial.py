@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import needs_tmux
 
 ROOT = Path(__file__).resolve().parents[1]
 TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
@@ -34,6 +35,7 @@ def test_the_clips_that_it_names_are_the_samples(place: Path) -> None:
     assert sorted(named) == sorted(path.name for path in (place / "clips").iterdir())
 
 
+@needs_tmux
 def test_every_command_does_what_it_says(place: Path, private_tmux: dict[str, str]) -> None:
     """From clips and prompts to a report, and on to another seed."""
     environment = {**os.environ, **private_tmux}

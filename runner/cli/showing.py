@@ -167,8 +167,8 @@ def sheet(
 ) -> None:
     """Write a contact sheet per reference video: frames across time, a row per prompt.
 
-    They go to RUN/report/sheets. Labels in Chinese need a font that has it (Debian:
-    apt-get install fonts-noto-cjk).
+    They go to RUN/report/sheets. What the fonts that come with sweep do not have, such as
+    Korean and emoji, needs a font of the system, or --font.
 
     \b
     sweep sheet quickstart --only seed=42

@@ -1,7 +1,7 @@
-"""The fonts of this machine.
+"""The fonts that labels are written in.
 
-Pillow brings a font with Latin letters; others come from the system, such as Debian's
-`fonts-noto-cjk` for Chinese and `fonts-noto-color-emoji`.
+Pillow brings one with Latin letters, and one with Chinese lies in `font/`; what these do not have
+comes from the system, such as Debian's `fonts-noto-cjk` for Korean and `fonts-noto-color-emoji`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from PIL import ImageFont
+
+CHINESE = Path(__file__).with_name("font") / "NotoSansCJKsc-GBK.otf"
 
 FOLDERS = (
     "/usr/share/fonts",
@@ -88,11 +90,13 @@ def _unknown(font: Font) -> tuple[tuple[int, int], bytes]:
 
 @lru_cache
 def font_files() -> tuple[str, ...]:
-    """The system's fonts with Chinese: as fontconfig lists them, else by well-known names.
+    """The fonts with Chinese: our own, then the system's, as fontconfig lists them, else by
+    well-known names.
 
     Regular ones without serifs come first.
     """
-    return tuple(sorted(_listed(":lang=zh") or named_fonts(NAMES), key=_rank))
+    system = sorted(_listed(":lang=zh") or named_fonts(NAMES), key=_rank)
+    return (str(CHINESE), *system)
 
 
 @lru_cache(maxsize=1024)
