@@ -18,6 +18,7 @@ from .attention import attend_with, use_kernel
 from .checkpoint import Checkpoint
 from .offline import import_torch
 from .settings import WanSettings
+from .wide import is_needed, widen
 
 logger = logging.getLogger("sweep.wan")
 
@@ -94,6 +95,8 @@ def load_pipeline(
     for part in parts:
         if getattr(pipe, part) is None:
             raise UserError(f"model.checkpoint: {checkpoint.folder} holds no Wan {part}")
+        if is_needed(device, torch_dtype):
+            widen(getattr(pipe, part))
     return pipe
 
 
@@ -114,7 +117,10 @@ def versions_on(device: str) -> dict[str, str]:
     """What decides a number's last bits beside model and input: the device, by the GPU's name
     where it is one, and those of `COMPUTING` that are installed."""
     torch = import_torch()
-    found = {"device": torch.cuda.get_device_name() if device == "cuda" else device}
+    if device == "cuda":
+        found = {"device": torch.cuda.get_device_name()}
+    else:
+        found = {"device": f"{device} {torch.backends.cpu.get_cpu_capability()}"}
     for package in COMPUTING:
         with contextlib.suppress(metadata.PackageNotFoundError):
             found[package] = metadata.version(package)
