@@ -14,8 +14,9 @@ from pydantic_core import PydanticUndefined
 
 from runner.backends import NAMES, Section, backend_class
 from runner.backends.fake import Fault
-from runner.experiment import Dataset, Experiment, Limits, Output, Placement, Retries
+from runner.experiment import Experiment
 from runner.schema import experiment_schema
+from runner.sections import ClipReading, Dataset, Limits, Output, Placement, Retries
 
 DOCS = Path(__file__).resolve().parent
 SCHEMA, REFERENCE = DOCS / "experiment.schema.json", DOCS / "experiment.md"
@@ -79,9 +80,10 @@ file with a line of names, or JSONL, in UTF-8:
     camera_motion,ref_a,"A red ball, slowly",42,0.7
     camera_motion,ref_a,"A red ball, slowly",42,
 
-`category` may be left out where there is only one; any parameter may have a column, and an empty
-cell is `generation`'s value. Ids and paths are those of the same jobs in a grid; prompts of a
-video are numbered as they come.
+`category` may be left out where there is only one; any parameter may have a column, and so may
+`start` and `fit` of the clip ([what is read of it](clips.md)); an empty cell is as in the
+experiment. Ids and paths are those of the same jobs in a grid; prompts of a video are numbered as
+they come.
 """
 
 
@@ -105,6 +107,9 @@ def _sections() -> Iterator[str]:
         ("limits", Limits),
     ):
         yield from _table(f"`{name}`", model, f"{name}.")
+        if model is Dataset:
+            title = "A clip of `dataset.clips`"
+            yield from _table(title, ClipReading, "dataset.clips.<category>/<video>.")
     for backend in sorted(NAMES, reverse=True):
         cls = backend_class(backend)
         yield from _table(f"`model` of backend {backend}", cls.settings_type, "model.")

@@ -17,14 +17,13 @@ from .experiment import Experiment
 from .fingerprint import Recipe
 from .job import Job, JobState
 from .pattern import Pattern
-from .prompts import nfc
 from .provenance import inputs_in_common
 from .publish import files_of, inputs_of, publish, state_on_disk
 from .queue import Queue
 from .queue.claim_job import claim_job
 from .queue.questions import JobRow
 from .run_folder import RunFolder, make_folder, sha256_file
-from .text_file import shown
+from .text_file import nfc, shown
 from .video import BrokenVideo, Decoded, check_video
 
 HOLDER = "adopt"

@@ -5,21 +5,23 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from .errors import UserError
-from .experiment import Experiment, check_category
+from .experiment import Experiment
 from .grid import Setting
 from .job_list import ListedJob, read_job_list
+from .manifest import read_manifest
 from .matching import match
-from .prompts import Prompts, nfc, read_prompts
-from .run_folder import sha256_file
-from .text_file import shown
-from .video import BrokenVideo, VideoInfo, frames_available, probe
-
-VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov"})
+from .prompts import Prompts, read_prompts
+from .reading import Reading
+from .remarks import Remark, remarks_on
+from .run_folder import RESERVED_LATER, sha256_file
+from .sections import check_category, clip_name
+from .text_file import nfc, shown
+from .video import CLIP_SUFFIXES, BrokenVideo, Start, VideoInfo, frames_available, probe
 
 
 @dataclass(frozen=True)
@@ -38,17 +40,24 @@ class Clip:
     prompts: tuple[str, ...]
     listed: tuple[ListedJob, ...] | None = None
 
+    @property
+    def group(self) -> str:
+        """The key of the jobs that are made from it."""
+        return f"{self.category}/{self.video}"
 
-NOT_READ = VideoInfo(width=0, height=0, num_frames=0, fps=1.0)
+
+NOT_READ = VideoInfo.steady(width=0, height=0, num_frames=0, fps=1.0)
 """Of a clip from which nothing is made: it may be broken, and need not be looked at."""
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The clips of an experiment in order, and what was left out of it, one line each."""
+    """The clips of an experiment in order, what was left out of it, one line each, and what is
+    worth knowing of the clips."""
 
     clips: tuple[Clip, ...]
     left_out: tuple[str, ...]
+    remarks: tuple[Remark, ...] = ()
 
 
 def read_dataset(experiment: Experiment, *, skip_invalid: bool = False) -> Dataset:
@@ -79,7 +88,15 @@ def read_dataset(experiment: Experiment, *, skip_invalid: bool = False) -> Datas
         )
     if not clips:
         raise UserError(f"{experiment.file}: dataset: no usable clip is left in {shown(folder)}")
-    return Dataset(clips, tuple(problems))
+    remarks = [remark for clip in clips for remark in remarks_of(experiment, clip)]
+    return Dataset(clips, tuple(problems), tuple(remarks))
+
+
+def remarks_of(experiment: Experiment, clip: Clip) -> Iterator[Remark]:
+    """What is worth knowing of a clip, which is nothing where nothing is made of it."""
+    if clip.info is not NOT_READ:
+        settings = settings_wanted(experiment, clip)
+        yield from remarks_on(clip.group, clip.info, [setting.parameters for setting in settings])
 
 
 @dataclass(frozen=True)
@@ -91,10 +108,15 @@ class Wanted:
     prompts: tuple[str, ...]
     listed: tuple[ListedJob, ...] | None = None
 
+    @property
+    def video(self) -> str:
+        return self.file.stem
+
 
 def clips_with_prompts(experiment: Experiment, folder: Path, problems: list[str]) -> list[Wanted]:
     """The clips of a grid with their prompts; what does not match is added to the problems."""
     files = find_clips(experiment, folder)
+    problems += unknown_clips(experiment, files)
     found = match(
         files,
         read_own_prompts(experiment),
@@ -105,7 +127,7 @@ def clips_with_prompts(experiment: Experiment, folder: Path, problems: list[str]
     )
 
     def is_cut(category: str, file: Path) -> bool:
-        return not experiment.cut.given(point(category, file)).may_keep
+        return not experiment.cut.given(point(category, file.stem)).may_keep
 
     problems += [
         str(one)
@@ -118,6 +140,27 @@ def clips_with_prompts(experiment: Experiment, folder: Path, problems: list[str]
         for file in own
         if file in found.prompts or is_cut(category, file)
     ]
+
+
+def unknown_clips(experiment: Experiment, files: Mapping[str, Iterable[Path | str]]) -> list[str]:
+    """A line for each name in `dataset.clips` that no clip has.
+
+    Args:
+        files: the clips' files, or stems, by category.
+    """
+    there = {
+        clip_name(f"{category}/{file.stem if isinstance(file, Path) else file}")
+        for category, own in files.items()
+        for file in own
+    }
+    lines = []
+    for name in experiment.dataset.clips:
+        is_left_out = experiment.dataset.categories and name.partition("/")[0] not in files
+        if name not in there and not is_left_out:
+            near = difflib.get_close_matches(name, there, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            lines.append(f"dataset.clips: no clip is called {name}{hint}")
+    return lines
 
 
 def listed_clips(experiment: Experiment, folder: Path) -> list[Wanted]:
@@ -133,7 +176,9 @@ def listed_clips(experiment: Experiment, folder: Path) -> list[Wanted]:
     categories = list(files)
     of_category = {nfc(category): category for category in categories}
     found: dict[Path, tuple[str, list[ListedJob]]] = {}
-    problems = []
+    # Jobs of the same parameters share their setting.
+    settings: dict[tuple[int, Reading, Reading], Setting] = {}
+    problems = unknown_clips(experiment, files)
     for job in read_job_list(experiment):
         given = categories[0] if job.category is None and len(categories) == 1 else job.category
         if given is None or nfc(given) not in of_category:
@@ -142,7 +187,7 @@ def listed_clips(experiment: Experiment, folder: Path) -> list[Wanted]:
             continue
         category = of_category[nfc(given)]
         # A person may well write the file's name.
-        stem = Path(job.video).stem if Path(job.video).suffix in VIDEO_SUFFIXES else job.video
+        stem = Path(job.video).stem if Path(job.video).suffix in CLIP_SUFFIXES else job.video
         file = files[category].get(nfc(stem))
         if file is None:
             near = difflib.get_close_matches(stem, files[category], n=1)
@@ -152,6 +197,12 @@ def listed_clips(experiment: Experiment, folder: Path) -> list[Wanted]:
                 f"{shown(category_folder(folder, category))}{hint}"
             )
             continue
+        usual = experiment.reading_of(category, file.stem)
+        reading = replace(usual, **job.reading)
+        key = (id(job.setting), reading, usual)
+        if key not in settings:
+            settings[key] = job.setting.read_as(reading, usual)
+        job = replace(job, setting=settings[key])
         found.setdefault(file, (category, []))[1].append(job)
     if problems:
         raise UserError("\n".join(problems))
@@ -161,8 +212,8 @@ def listed_clips(experiment: Experiment, folder: Path) -> list[Wanted]:
     ]
 
 
-def point(category: str, file: Path) -> dict[str, str]:
-    return {"category": category, "video": file.stem}
+def point(category: str, video: str) -> dict[str, str]:
+    return {"category": category, "video": video}
 
 
 def read_clip_facts(experiment: Experiment, wanted: Wanted) -> tuple[Clip | None, list[str]]:
@@ -176,7 +227,7 @@ def read_clip_facts(experiment: Experiment, wanted: Wanted) -> tuple[Clip | None
     try:
         info = probe(file)
     except BrokenVideo as error:
-        return None, [f"{category}/{file.name}: cannot be decoded: {error}"]
+        return None, [f"{category}/{file.name}: {error.says}: {error}"]
     except OSError as error:
         return None, [f"{category}/{file.name}: cannot be read: {error.strerror}"]
     fitting = [s for s in settings if is_long_enough(info, s.parameters)]
@@ -188,10 +239,10 @@ def read_clip_facts(experiment: Experiment, wanted: Wanted) -> tuple[Clip | None
     return Clip(category, file.stem, path, sha256, info, wanted.prompts, wanted.listed), problems
 
 
-def settings_wanted(experiment: Experiment, wanted: Wanted) -> list[Setting]:
+def settings_wanted(experiment: Experiment, wanted: Wanted | Clip) -> list[Setting]:
     """The settings with which something is to be made of a clip."""
-    cut = experiment.cut.given(point(wanted.category, wanted.file))
-    settings: Iterable[Setting] = experiment.settings
+    cut = experiment.cut.given(point(wanted.category, wanted.video))
+    settings: Iterable[Setting] = experiment.settings_of(wanted.category, wanted.video)
     if wanted.listed is not None:
         settings = {id(job.setting): job.setting for job in wanted.listed}.values()
     return [setting for setting in settings if cut.given(setting.parameters).may_keep]
@@ -199,23 +250,25 @@ def settings_wanted(experiment: Experiment, wanted: Wanted) -> list[Setting]:
 
 def is_long_enough(info: VideoInfo, parameters: Mapping[str, Any]) -> bool:
     """Whether a clip has the frames that a job of these parameters reads of it."""
-    return bool(frames_available(info, parameters["fps"]) >= parameters["num_frames"])
+    start = Reading.of(parameters).start
+    return bool(frames_available(info, parameters["fps"], start) >= parameters["num_frames"])
 
 
 def lacks(experiment: Experiment, info: VideoInfo, settings: Sequence[Setting]) -> Iterator[str]:
-    """In what a clip is too short for these settings, a line for each frame rate."""
-    short: dict[float, dict[int, None]] = {}
+    """In what a clip is too short for these settings, a line for each frame rate and start."""
+    short: dict[tuple[float, Start], dict[int, None]] = {}
     for setting in settings:
-        fps, num_frames = setting.parameters["fps"], setting.parameters["num_frames"]
-        if frames_available(info, fps) < num_frames:
-            short.setdefault(fps, {})[num_frames] = None
+        if not is_long_enough(info, setting.parameters):
+            read = setting.parameters["fps"], Reading.of(setting.parameters).start
+            short.setdefault(read, {})[setting.parameters["num_frames"]] = None
     asks = "axes.num_frames has" if "num_frames" in experiment.axes else "generation.num_frames is"
     if experiment.jobs is not None:
         asks = f"{experiment.jobs} asks for"
-    for fps, wanted in short.items():
+    for (fps, start), wanted in short.items():
+        behind = "" if start in (0, "middle") else f" from {start:g} s on"
         yield (
-            f"has {frames_available(info, fps)} frames at {fps:g} fps ({info.num_frames} at its "
-            f"own {info.fps:g}), but {asks} {', '.join(map(str, wanted))}"
+            f"has {frames_available(info, fps, start)} frames at {fps:g} fps{behind} "
+            f"({info.num_frames} at its own {info.fps:g}), but {asks} {', '.join(map(str, wanted))}"
         )
 
 
@@ -277,12 +330,22 @@ def find_categories(experiment: Experiment, folder: Path) -> list[str]:
             f"{experiment.file}: dataset.videos: {shown(folder)} has neither clips nor category "
             "folders; clips belong in <videos>/<category>/<video>.mp4"
         )
+    had = planned_categories(experiment) if RESERVED_LATER & set(chosen) else ()
     for name in chosen:
         try:
-            check_category(name)
+            check_category(name, had=had)
         except ValueError as error:
             raise UserError(f"{experiment.file}: dataset.videos: {error}") from None
     return list(chosen)
+
+
+def planned_categories(experiment: Experiment) -> frozenset[str]:
+    """The categories that an experiment's run folder has."""
+    try:
+        former = read_manifest(experiment.run_folder.manifest)
+    except (FileNotFoundError, UserError):
+        return frozenset()
+    return frozenset(job.category for job in (*former.jobs, *former.retired))
 
 
 def subfolders(folder: Path) -> list[str]:
@@ -316,7 +379,7 @@ def stems_elsewhere(folder: Path, clips: Mapping[str, object]) -> frozenset[str]
 
 
 def is_clip(path: Path) -> bool:
-    return path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith(".")
+    return path.suffix.lower() in CLIP_SUFFIXES and not path.name.startswith(".")
 
 
 def find_videos(folder: Path) -> list[Path]:
@@ -324,8 +387,8 @@ def find_videos(folder: Path) -> list[Path]:
     files = sorted(path for path in folder.iterdir() if is_clip(path))
     if not files:
         raise UserError(
-            f"{shown(folder)}: this category is empty; put clips (.mp4 or .mov) there, or leave it "
-            "out of dataset.categories"
+            f"{shown(folder)}: this category is empty; put clips there "
+            f"({', '.join(CLIP_SUFFIXES)}), or leave it out of dataset.categories"
         )
     stems: dict[str, Path] = {}
     for path in files:

@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .backends import backend_class
 from .errors import UserError
 from .experiment import Experiment
 from .fingerprint import Recipe, files_of_job
 from .job import Job, canonical_json
 from .publish import read_sidecar
+from .reading import PARAMETERS
 from .run_folder import RunFolder
 
 EXAMINED = 400
@@ -100,7 +102,11 @@ def changes_of(sidecar: Mapping[str, Any], job: Job, now: Now) -> list[Change]:
             ("recipe", "recipe", recipe.recipe),
         ):
             if key in sidecar and sidecar[key] != present:
-                found.append(Change(name, sidecar[key], present))
+                note = None
+                if key == "recipe":
+                    since = backend_class(recipe.backend).recipe_change
+                    note = f"{sidecar[key]} -> {present}: {since}"
+                found.append(Change(name, sidecar[key], present, note))
         found += _model(sidecar, job, recipe, now.model_files)
     if found or sidecar.get("fingerprint") == job.fingerprint:
         return found
@@ -123,7 +129,7 @@ def _section(name: str, before: Any, after: Mapping[str, Any]) -> list[Change]:
     if not isinstance(before, dict):
         return []
     return [
-        Change(f"{name}.{key}", before.get(key), after.get(key))
+        Change(key if key in PARAMETERS else f"{name}.{key}", before.get(key), after.get(key))
         for key in {**before, **after}
         if canonical_json(before.get(key)) != canonical_json(after.get(key))
     ]

@@ -132,7 +132,7 @@ def uncut_points(
 ) -> Iterator[tuple[Setting, str, Sequence[int]]]:
     if clip.listed is None:
         prompts = sorted(clip.prompts, key=lambda text: number_of[text])
-        for setting, text in product(experiment.settings, prompts):
+        for setting, text in product(experiment.settings_of(clip.category, clip.video), prompts):
             yield setting, text, experiment.seeds
         return
     for (_, text), jobs in groupby(clip.listed, key=lambda job: (id(job.setting), job.prompt)):

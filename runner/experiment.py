@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from pydantic import (
@@ -24,114 +24,20 @@ from .grid import Setting, checked_axes, settings_of
 from .machine_file import Machine, read_machine
 from .mistakes import describe, shown
 from .overrides import apply_override, merged_overrides
-from .placement import MOST_PROCESSES
+from .reading import Reading
 from .rules import Cut, check_rules
-from .run_folder import NAME, RESERVED, RunFolder
+from .run_folder import NAME, RunFolder
+from .sections import (
+    ClipReading,
+    Dataset,
+    Limits,
+    Output,
+    Placement,
+    Retries,
+    clip_name,
+    refuse_repeats,
+)
 from .yaml_file import read_yaml, schema_line
-
-
-class Dataset(Section):
-    videos: str = Field(description="folder of <category>/<video>.mp4, or of <video>.mp4")
-    prompts: str | list[str] | None = Field(
-        None,
-        description="JSON or YAML of {category: {video: [prompt, ...]}}, CSV, TSV, or text files; "
-        "needed unless `jobs` is given",
-    )
-    categories: list[str] | None = Field(None, description="a subset, or a name for flat clips")
-
-    @field_validator("prompts", mode="before")
-    @classmethod
-    def _paths(cls, value: object) -> object:
-        if value is None:
-            return value
-        items = value if isinstance(value, list) else [value]
-        if not items or not all(isinstance(item, str) and item for item in items):
-            raise ValueError("must be a file or a list of files")
-        return value
-
-    @field_validator("categories")
-    @classmethod
-    def _names(cls, value: list[str] | None) -> list[str] | None:
-        if value is not None:
-            if not value:
-                raise ValueError("must name at least one category")
-            refuse_repeats(value)
-            for name in value:
-                check_category(name)
-        return value
-
-    @property
-    def prompt_files(self) -> list[str]:
-        return [self.prompts] if isinstance(self.prompts, str) else list(self.prompts or ())
-
-
-class Placement(Section):
-    gpus: Literal["auto"] | list[int] = Field("auto", description="auto, or GPU numbers")
-    processes_per_gpu: int = Field(
-        1, ge=1, le=MOST_PROCESSES, description="workers, each with a model"
-    )
-    assign: dict[str, list[int]] = Field(
-        default_factory=dict, description="category -> GPUs to start it on; default by load"
-    )
-    balance: Literal["steal", "static"] = Field(
-        "steal", description="static: a category never leaves its GPUs"
-    )
-    device: Literal["auto", "cuda", "cpu"] = Field(
-        "auto", description="auto: the GPU where there is one"
-    )
-
-    @field_validator("gpus", mode="before")
-    @classmethod
-    def _numbers(cls, value: object) -> object:
-        if value != "auto":
-            if not isinstance(value, list) or not value or not all(map(is_gpu_number, value)):
-                raise ValueError("must be auto or a list of GPU numbers such as [0, 1]")
-            refuse_repeats(value)
-        return value
-
-    @field_validator("assign", mode="before")
-    @classmethod
-    def _assigned(cls, value: object) -> object:
-        if isinstance(value, dict):
-            for category, gpus in value.items():
-                if not isinstance(gpus, list) or not gpus or not all(map(is_gpu_number, gpus)):
-                    raise ValueError(f"{category} must have a list of GPU numbers such as [0, 1]")
-                refuse_repeats(gpus)
-        return value
-
-
-class Output(Section):
-    quality: float = Field(5, ge=0, le=10, description="imageio's video quality")
-
-
-class Retries(Section):
-    failures: int = Field(1, ge=0, description="further attempts of a job that has failed")
-    deaths: int = Field(10, ge=1, description="workers that may die on one job")
-    backoff_seconds: float = Field(
-        10, ge=0, description="before the next attempt; doubled each time, 10 minutes at most"
-    )
-
-
-class Limits(Section):
-    stuck_minutes: float = Field(15, gt=0, description="a job without a step for so long is stuck")
-    job_minutes: float | None = Field(None, gt=0, description="a job may last no longer")
-    gpu_errors: int = Field(3, ge=1, description="so many in a row set a GPU aside")
-    max_failures: int | float | str | None = Field(
-        None, description="so many failed jobs, or such a share (5% or 0.05), stop the sweep"
-    )
-    max_disk_gb: float | None = Field(None, gt=0, description="the run folder grows no larger")
-    recycle_after_jobs: int | None = Field(None, ge=1, description="then a new worker goes on")
-    recycle_growth_gb: float | None = Field(
-        8,
-        gt=0,
-        description="a worker whose host memory has grown by so much makes room for another",
-    )
-
-    @field_validator("max_failures")
-    @classmethod
-    def _max_failures(cls, value: float | str | None) -> float | str | None:
-        failures_allowed(value)
-        return value
 
 
 class Experiment(Section):
@@ -185,6 +91,7 @@ class Experiment(Section):
     _machine: Machine = PrivateAttr(default_factory=Machine)
     _own: dict[str, Any] = PrivateAttr(default_factory=dict)
     _settings: tuple[Setting, ...] = PrivateAttr()
+    _read_settings: dict[Reading, tuple[Setting, ...]] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
@@ -268,6 +175,24 @@ class Experiment(Section):
     def settings(self) -> tuple[Setting, ...]:
         """The parameters of its jobs: one for each combination of the axes' values."""
         return self._settings
+
+    def reading_of(self, category: str, video: str) -> Reading:
+        """How a clip is read."""
+        data = self.dataset
+        own = data.clips.get(clip_name(f"{category}/{video}"), ClipReading())
+        return Reading(
+            data.start if own.start is None else own.start,
+            data.fit if own.fit is None else own.fit,
+        )
+
+    def settings_of(self, category: str, video: str) -> tuple[Setting, ...]:
+        """The parameters of a clip's jobs; clips that are read alike share them."""
+        reading = self.reading_of(category, video)
+        if reading == Reading():
+            return self.settings
+        if reading not in self._read_settings:
+            self._read_settings[reading] = tuple(s.read_as(reading) for s in self.settings)
+        return self._read_settings[reading]
 
     @property
     def cut(self) -> Cut:
@@ -433,16 +358,6 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return result
 
 
-def is_gpu_number(value: object) -> bool:
-    return type(value) is int and value >= 0
-
-
-def refuse_repeats(values: Sequence[object]) -> None:
-    repeated = [value for index, value in enumerate(values) if value in values[:index]]
-    if repeated:
-        raise ValueError(f"{repeated[0]!r} is there twice; name each once")
-
-
 def refuse_unwritable(value: object) -> None:
     """Raise ValueError for a text that no file could hold: half a character, or a NUL."""
     if isinstance(value, str) and ("\0" in value or any("\ud800" <= c <= "\udfff" for c in value)):
@@ -454,11 +369,3 @@ def refuse_unwritable(value: object) -> None:
     elif isinstance(value, list):
         for inner in value:
             refuse_unwritable(inner)
-
-
-def check_category(name: str) -> None:
-    """Raise ValueError where a category cannot be a folder of the run folder."""
-    if name in RESERVED:
-        raise ValueError(f"{name!r} is a folder of the run folder itself; rename the category")
-    if not name or "/" in name or name.startswith("."):
-        raise ValueError(f"{name!r} cannot be a category: it must be a plain folder name")

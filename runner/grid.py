@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from .backends import Generation
 from .errors import UserError
 from .job import AXES, canonical_json, path_suffix
+from .reading import Reading, difference
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,20 @@ class Setting:
     def suffix(self) -> str:
         """What it adds to the names of videos; "" where nothing differs."""
         return path_suffix(self.differing)
+
+    def read_as(self, reading: Reading, usual: Reading | None = None) -> Setting:
+        """This setting for clips that are read so.
+
+        Args:
+            usual: how the experiment reads the clip, where a job differs from it.
+        """
+        own = reading.parameters()
+        differing = {} if usual is None else difference(reading, usual)
+        return replace(
+            self,
+            parameters={**self.parameters, **own},
+            differing={**self.differing, **differing},
+        )
 
 
 def checked_axes(generation: Generation, axes: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:

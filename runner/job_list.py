@@ -1,7 +1,8 @@
 """A hand-made list of jobs in the place of a grid: a CSV, TSV or JSONL file, one job per line.
 
-Its columns (keys, in JSONL) are `category`, `video`, `prompt`, `seed` and any parameter of the
-backend. `category` may be absent where there is only one; an empty parameter is `generation`'s.
+Its columns (keys, in JSONL) are `category`, `video`, `prompt`, `seed`, any parameter of the
+backend, and `start` and `fit` of the clip. `category` may be absent where there is only one; an
+empty cell is as in the experiment.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import csv
 import difflib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from .errors import UserError
 from .experiment import Experiment, refuse_unwritable
 from .grid import Setting, setting_of, shown
 from .job import AXES, canonical_json
+from .reading import KEYS, checked_fit, checked_start
 from .text_file import read_text
 
 NEEDED = ("video", "prompt", "seed")
@@ -27,7 +29,8 @@ MOST_PROBLEMS = 20
 
 @dataclass(frozen=True)
 class ListedJob:
-    """One line of a list. `place` is its file and line; `category` is None where it has none."""
+    """One line of a list. `place` is its file and line; `category` is None where it has none;
+    `reading` has what the line says of `Reading`."""
 
     place: str
     category: str | None
@@ -35,6 +38,7 @@ class ListedJob:
     prompt: str
     seed: int
     setting: Setting
+    reading: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_job_list(experiment: Experiment) -> list[ListedJob]:
@@ -58,7 +62,8 @@ def read_job_list(experiment: Experiment) -> list[ListedJob]:
         except UserError as error:
             problems.append(str(error))
             continue
-        key = (job.category, job.video, job.prompt, job.seed, id(job.setting))
+        read = tuple(job.reading.items())
+        key = (job.category, job.video, job.prompt, job.seed, id(job.setting), read)
         if first.setdefault(key, place) != place:
             problems.append(f"{place}: is the same job as {first[key]}; take one of them out")
         found.append(job)
@@ -82,6 +87,8 @@ def _listed(
         if value is None and column != "category":
             raise UserError(f"{place}: {column}: is missing; every job needs one")
     values = {n: v for n, v in record.items() if n not in AXES and v is not None}
+    own = experiment.generation.parameter_names()
+    reading = {key: values.pop(key) for key in KEYS if key in values and key not in own}
     key = canonical_json(values)
     if key not in settings:
         setting = setting_of(experiment.generation, values, place)
@@ -95,7 +102,19 @@ def _listed(
         record["prompt"],
         seed_of(place, record["seed"]),
         settings[key],
+        reading_of(place, reading),
     )
+
+
+def reading_of(place: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What a line says of how its clip is read: in a CSV it is text."""
+    checked: dict[str, Any] = {}
+    for key, value in given.items():
+        try:
+            checked[key] = checked_start(value) if key == "start" else checked_fit(value)
+        except ValueError as error:
+            raise UserError(f"{place}: {key}: {shown(value)} {error}") from None
+    return checked
 
 
 def text_of(place: str, column: str, value: Any) -> str:
@@ -119,11 +138,12 @@ def seed_of(place: str, value: Any) -> int:
 
 def refuse_unknown(place: str, record: Mapping[str, Any], parameters: Sequence[str]) -> None:
     for column in record:
-        if column not in AXES and column not in parameters:
-            near = difflib.get_close_matches(str(column), [*AXES, *parameters], n=1)
+        columns = (*AXES, *KEYS)
+        if column not in columns and column not in parameters:
+            near = difflib.get_close_matches(str(column), [*columns, *parameters], n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise UserError(
-                f"{place}: {column}: no such column{hint} (valid: {', '.join(AXES)}, and the "
+                f"{place}: {column}: no such column{hint} (valid: {', '.join(columns)}, and the "
                 f"parameters {', '.join(sorted(parameters))})"
             )
 

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .prompts import Prompts, Texts, named, nfc
+from .prompts import Prompts, Texts, named
+from .text_file import nfc
 
 MOST_NEAREST = 50
 """So many left-over names are compared with the others: a person reads no more of them."""

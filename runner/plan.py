@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .backends import Backend, PeakMemory
+from .backends import Backend, Generation, PeakMemory
 from .errors import UserError
-from .experiment import Experiment, Placement
+from .experiment import Experiment
 from .job import AXES, Job, Point, is_said
 from .manifest import Manifest
 from .placement import Slot, home_categories, slots
+from .reading import PARAMETERS, own_parameters
+from .sections import Placement
 
 ASSUMED_GPU_GIB = 79.6
 """What NVML shows of an 80 GB GPU; taken where a sweep is planned away from its GPUs."""
@@ -102,7 +104,7 @@ def _differences(old: Job, new: Job) -> list[str]:
     if old.parameters is not new.parameters and old.parameters != new.parameters:
         names = dict.fromkeys((*old.parameters, *new.parameters))
         found += [
-            f"generation.{name}"
+            name if name in PARAMETERS else f"generation.{name}"
             for name in names
             if old.parameters.get(name) != new.parameters.get(name)
         ]
@@ -208,11 +210,15 @@ def peak_memory(
     backend: Backend[Any], experiment: Experiment, jobs: Sequence[Job]
 ) -> PeakMemory | None:
     """Peak GPU memory of one worker at the costliest of these jobs."""
-    schema = type(experiment.generation)
     shapes = {tuple(own[key] for key in SHAPE): own for own, _ in number_by_parameters(jobs)}
-    peaks = [backend.peak_memory(schema.model_validate(own)) for own in shapes.values()]
+    peaks = [backend.peak_memory(generation_of(experiment, own)) for own in shapes.values()]
     known = [peak for peak in peaks if peak is not None]
     return max(known, key=lambda peak: peak.gib, default=None)
+
+
+def generation_of(experiment: Experiment, parameters: Mapping[str, Any]) -> Generation:
+    """A job's parameters as the backend's own."""
+    return type(experiment.generation).model_validate(own_parameters(parameters))
 
 
 def mean_steps(jobs: Sequence[Job]) -> int:
@@ -229,8 +235,7 @@ def flops_a_video(
     Args:
         videos: how many there are of each of several parameters.
     """
-    schema = type(experiment.generation)
-    known = [(backend.flops(schema.model_validate(own)), n) for own, n in videos]
+    known = [(backend.flops(generation_of(experiment, own)), n) for own, n in videos]
     if not known or any(flops is None for flops, _ in known):
         return None
     return sum((flops or 0.0) * n for flops, n in known) / sum(n for _, n in known)

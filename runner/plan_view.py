@@ -16,6 +16,7 @@ from .forecast import Forecast
 from .links import linked_line
 from .plain_text import size
 from .plan import Estimate
+from .remarks import remark_lines
 from .sweep import Planned
 
 
@@ -35,6 +36,7 @@ def plan_json(
         ],
         "key_changes": list(planned.key_changes),
         "left_out": list(planned.left_out),
+        "remarks": [remark.to_json() for remark in planned.remarks],
         "stale": survey.to_json(),
         **{key: value for key, value in asdict(estimate).items() if key != "jobs"},
         **forecast.to_json(time.time()),
@@ -83,6 +85,8 @@ def print_plan(planned: Planned, estimate: Estimate, survey: Survey, forecast: F
             f"({estimate.gpu_memory_source})",
             style="dim",
         )
+    for line in remark_lines(planned.remarks):
+        console.print(Text(f"clips: {line}", style="yellow"))
     for problem in (*estimate.problems, *forecast.advice):
         console.print(Text(f"warning: {problem}", style="bold yellow"))
     console.print(Text(change_line(planned)))

@@ -11,14 +11,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .errors import UserError
-from .text_file import read_text, shown
+from .text_file import nfc, read_text, shown
 from .yaml_file import parse_yaml
 
 YAML_SUFFIXES = frozenset({".yaml", ".yml"})
@@ -236,7 +235,3 @@ def is_utf8(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def nfc(name: str) -> str:
-    return unicodedata.normalize("NFC", name)

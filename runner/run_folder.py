@@ -25,6 +25,9 @@ RESERVED = frozenset(
 )
 """Names in the run folder itself, which no category can have."""
 
+RESERVED_LATER = frozenset({"run.id", "attempts", "scores", "marks.jsonl", "judge"})
+"""Such names too; a run that has such a category already keeps it."""
+
 NAME = r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,99}$"
 """What a run folder may be called: tmux sessions bear its name, and take no dots or colons."""
 

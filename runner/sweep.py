@@ -22,6 +22,7 @@ from .manifest import Manifest, write_manifest
 from .overrides import takes_back
 from .plan import Changes, changed_jobs, changes, reasons
 from .queue import Queue
+from .remarks import Remark
 from .run_folder import RunFolder, locked, sha256_file, write_atomically
 from .runs import bring_in_line, live_slots, refuse_lost_queue, was_planned
 
@@ -35,7 +36,8 @@ class Planned:
     `stale` are the jobs whose video was made from inputs that have changed since, `made_stale`
     how many of them became so by this plan, and `reasons` what it changed of jobs that were there.
     `left` are the numbers of those yet to be made, per category, and `left_of` per parameters;
-    `linked` are the jobs whose video was made elsewhere.
+    `linked` are the jobs whose video was made elsewhere; `remarks` is what is worth knowing of the
+    clips.
     """
 
     run: RunFolder
@@ -51,6 +53,7 @@ class Planned:
     made_stale: int
     reasons: tuple[str, ...]
     linked: tuple[Linked, ...]
+    remarks: tuple[Remark, ...]
 
 
 def plan_sweep(
@@ -143,6 +146,7 @@ def plan_sweep(
         made_stale=sum(job.id in stale for _, job in changed),
         reasons=tuple(reasons(changed)),
         linked=tuple(linked),
+        remarks=dataset.remarks,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from pathlib import Path
 
 from .errors import UserError
@@ -29,6 +30,11 @@ def read_text(path: Path, what: str, *, absent: str | None = None) -> str:
         raise UserError(f"{name}: is not UTF-8 text; save it as UTF-8") from None
     except OSError as error:
         raise UserError(f"{name}: cannot be read: {error.strerror}") from None
+
+
+def nfc(name: str) -> str:
+    """A name in the one form of those that Unicode has for it: macOS writes another than others."""
+    return unicodedata.normalize("NFC", name)
 
 
 def shown(path: Path) -> str:

@@ -13,6 +13,7 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -22,6 +23,7 @@ from unittest import mock
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import yaml
 
@@ -47,6 +49,22 @@ def write_clip(path: Path, *, frames: int = FRAMES, seed: int = 0) -> None:
         left = 4 * number % (WIDTH - 20)
         video[number, 20:40, left : left + 20] = 255
     write_video(path, video, fps=FPS, quality=5)
+
+
+def colour_chart(
+    width: int, height: int
+) -> tuple[npt.NDArray[np.uint8], dict[tuple[int, int], tuple[int, ...]]]:
+    """A picture of 125 colours, and the colour at the middle of each, by its place (y, x)."""
+    colours = list(product((0, 64, 128, 192, 255), repeat=3))
+    columns, rows = 25, 5
+    side = (height // rows, width // columns)
+    chart = np.zeros((height, width, 3), np.uint8)
+    spots = {}
+    for number, colour in enumerate(colours):
+        y, x = number // columns * side[0], number % columns * side[1]
+        chart[y : y + side[0], x : x + side[1]] = colour
+        spots[y + side[0] // 2, x + side[1] // 2] = colour
+    return chart, spots
 
 
 @dataclass

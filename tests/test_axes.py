@@ -51,7 +51,7 @@ def planned(tmp: Path, axes: dict[str, list[Any]], seeds: list[int]) -> Manifest
     values = {"name": "x", "backend": "fake", "dataset": dataset, "seeds": seeds, "axes": axes}
     file.write_text(yaml.safe_dump(values), encoding="utf-8")
     experiment = load_experiment(file)
-    info = VideoInfo(width=832, height=480, num_frames=99, fps=15.0)
+    info = VideoInfo.steady(832, 480, num_frames=99, fps=15.0)
     clips = [Clip("c", v, f"v/c/{v}.mp4", v * 64, info, ("red", "blue")) for v in "ab"]
     return expand(experiment, clips, RECIPE, Manifest(()))
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from conftest import Project, write_clip
 
+from runner.backends import READING_CHANGE
 from runner.drift import EXAMINED, Now, changes_of, files_that_differ, shortened, survey
 from runner.fingerprint import Recipe
 from runner.job import Job, JobState, Reference
@@ -65,7 +66,7 @@ def sidecar_of(job: Job, recipe: Recipe, **more: Any) -> dict[str, Any]:
     [
         (replace(RECIPE, quality=8), "output.quality: 5 -> 8"),
         (replace(RECIPE, backend="fake"), "backend: 'wan' -> 'fake'"),
-        (replace(RECIPE, recipe=2), "recipe: 1 -> 2"),
+        (replace(RECIPE, recipe=2), f"recipe: 1 -> 2: {READING_CHANGE}"),
         (
             replace(RECIPE, model={"weights": "a" * 64, "dtype": "float32"}),
             "model.dtype: 'bfloat16' -> 'float32'",

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from runner.errors import UserError
 from runner.manifest import read_manifest
 from runner.matching import match
-from runner.prompts import Prompts, nfc, read_prompts
+from runner.prompts import Prompts, read_prompts
+from runner.text_file import nfc
 
 CONTENT = {
     "镜头 运动": {"ref_镜头仰角": ["a red ball, rolling", '一只"红色"的球']},

@@ -72,7 +72,7 @@ def test_a_made_video_has_exactly_the_documented_keys(project: Project) -> None:
         assert (video["codec"], video["pix_fmt"]) == ("h264", "yuv420p")
         assert (video["width"], video["height"], video["num_frames"]) == (112, 64, 9)
         assert video["fps"] == pytest.approx(15)
-        assert sidecar["recipe"] == 1
+        assert sidecar["recipe"] == 2
         assert sidecar["attempt"] == 1
         assert {"python", "ffmpeg", "imageio-ffmpeg", "decord"} <= set(sidecar["versions"])
         assert {"claim", "generate", "finish", "check"} <= set(sidecar["seconds"])

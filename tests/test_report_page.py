@@ -13,15 +13,17 @@ import shutil
 import threading
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pytest
-from conftest import Project, wait_for
+from conftest import Project, colour_chart, wait_for
+from PIL import Image
 from playwright.sync_api import (
     Browser,
     BrowserContext,
@@ -40,6 +42,7 @@ from runner.placement import Slot
 from runner.processes import ProcessId
 from runner.queue.claim_order import Taste
 from runner.runs import open_queue
+from runner.video import write_video
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -48,12 +51,23 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium (apt-get i
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
+def chromium() -> Iterator[Callable[..., Browser]]:
+    """Starts a browser, with further options."""
     with sync_playwright() as playwright:
-        # A container's root has no sandbox to run in.
-        made = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield made
-        made.close()
+
+        def start(*options: str) -> Browser:
+            # A container's root has no sandbox to run in.
+            words = ["--no-sandbox", *options]
+            return playwright.chromium.launch(executable_path=CHROMIUM, args=words)
+
+        yield start
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: Callable[..., Browser]) -> Iterator[Browser]:
+    made = chromium()
+    yield made
+    made.close()
 
 
 class Opened:
@@ -624,3 +638,28 @@ def video_of(page: Page, row: int, column: int) -> str:
         number,
     )
     return url
+
+
+def test_a_video_is_shown_in_the_colours_that_were_written(
+    chromium: Callable[..., Browser], tmp_path: Path
+) -> None:
+    """A player that was not told takes a video for BT.709 or BT.601 by its size.
+
+    Drawn as a GPU would: without one, Chromium's own code for BT.709 bounds the factor of blue at
+    2 (2.11 it is), and is off by up to 12.
+    """
+    width, height = 1280, 720
+    chart, spots = colour_chart(width, height)
+    write_video(tmp_path / "chart.mp4", [*np.repeat(chart[None], 5, 0)], fps=15, quality=10)
+    (tmp_path / "page.html").write_text(
+        "<body style='margin: 0'><video src='chart.mp4' preload='auto' muted></video>"
+    )
+    as_a_gpu = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
+    drawing = chromium(*as_a_gpu)
+    page = drawing.new_page(viewport={"width": width, "height": height})
+    page.goto((tmp_path / "page.html").as_uri())
+    page.wait_for_function("document.querySelector('video').readyState >= 2")
+    shown = np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("RGB")).astype(int)
+    drawing.close()
+    for (y, x), colour in spots.items():
+        assert np.abs(shown[y, x] - colour).max() <= 3, (shown[y, x], colour)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import wait_for
 from hypothesis import HealthCheck, given, settings
@@ -28,6 +29,7 @@ from runner.errors import UserError
 from runner.failures import ChildDied, FailureKind, ForeignError, kind_of, told
 from runner.job import Job, Reference
 from runner.processes import ProcessId
+from runner.video import write_video
 
 ECHO = """
 import json, os, sys, time
@@ -168,6 +170,28 @@ def test_all_of_a_job_reaches_the_script(
     assert seen["parameters"] == {"width": 112, "mine": "值"}
     assert seen["reference"] == str(backend.root / "ref.mp4")
     assert (seen["group"]["category"], seen["group"]["video"]) == ("分类", "ref 🎬")
+
+
+def test_a_script_is_told_where_in_its_reference_to_begin_and_how_to_fit_it(
+    make: Callable[..., ScriptBackend], tmp_path: Path
+) -> None:
+    """In seconds, also where it is the middle; its parameters stay its own."""
+    backend = make(ECHO)
+    clip = backend.root / "ref.mp4"
+    write_video(clip, np.zeros((60, 16, 16, 3), np.uint8), fps=30, quality=5)
+    shape: dict[str, Any] = {"num_frames": 9, "fps": 15.0}
+    for said, start, fit in (
+        ({}, 0.0, "crop"),
+        ({"dataset.start": 1.5, "dataset.fit": "pad"}, 1.5, "pad"),
+        ({"dataset.start": "middle"}, (59 / 30 - 8 / 15) / 2, "crop"),
+    ):
+        parameters = {**shape, **said}
+        backend.prepare(Group("分类/ref 🎬", clip, parameters))
+        seen = made(backend, a_job(**parameters), tmp_path)
+        assert seen["parameters"] == seen["group"]["parameters"] == shape
+        for told_it in (seen, seen["group"]):
+            assert told_it["reference_start"] == pytest.approx(start)
+            assert told_it["reference_fit"] == fit
 
 
 JSON = st.recursive(
@@ -361,7 +385,7 @@ def generate(job, path):
             raise KeyboardInterrupt
 
     job = dict.fromkeys(("id", "category", "video", "reference", "prompt", "seed"))
-    job |= {"prompt_number": None, "parameters": None}
+    job |= dict.fromkeys(("reference_start", "reference_fit", "prompt_number", "parameters"))
     with pytest.raises(KeyboardInterrupt):
         child.call("generate", stop, job=job, path=str(file))
     assert child.is_gone

@@ -219,7 +219,7 @@ def test_several_methods_share_a_grid(project: Project) -> None:
 
 def test_the_example_runs_and_follows_its_reference(project: Project) -> None:
     """`examples/mirror.py` makes whole videos that are the reference's mirror image."""
-    from runner.video import read_clip
+    from runner.video import read_clip, read_video
 
     ffmpeg = {"ffmpeg": imageio_ffmpeg.get_ffmpeg_exe()}
     write(project, EXAMPLE.read_text(encoding="utf-8"), model={"settings": ffmpeg}, seeds=[0])
@@ -227,10 +227,10 @@ def test_the_example_runs_and_follows_its_reference(project: Project) -> None:
     project.call("plan", "experiments/x.yaml", "generation.strength=0.0")
     finished = project.sweep(*LAUNCH)
     assert finished.status == 0, finished.err + log(project)
-    shape = {"width": 112, "height": 64, "num_frames": 9, "fps": 15}
     output = project.run_folder.path / "camera_motion" / "-dash" / "seed_0_prompt_0.mp4"
-    made = read_clip(output, **shape).astype(int)
-    reference = read_clip(project.root / "videos" / "camera_motion" / "-dash.mp4", **shape)
+    made = read_video(output, width=112, height=64, num_frames=9, fps=15).astype(int)
+    source = project.root / "videos" / "camera_motion" / "-dash.mp4"
+    reference = read_clip(source, width=112, height=64, num_frames=9, fps=15)
     mirrored = reference[:, :, ::-1].astype(int)
     assert abs(made - mirrored).mean() < 0.5 * abs(made - reference).mean()
 

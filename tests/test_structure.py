@@ -19,13 +19,15 @@ LAYERS = [
         "job",
         "processes",
         "video",
+        "reading",
+        "remarks",
         "gpus",
         "placement",
         "scenes",
     },
     {"run_folder", "failures"},
     {"attempts", "publish", "manifest", "pattern", "backends", "logs", "machine_file", "yaml_file"},
-    {"grid", "mistakes", "overrides", "rules"},
+    {"grid", "mistakes", "overrides", "rules", "sections"},
     {"experiment", "queue"},
     {"job_list", "schema", "prompts"},
     {"dataset", "fingerprint", "matching"},
@@ -107,7 +109,7 @@ def test_the_command_line_loads_neither_torch_nor_decord() -> None:
     """Asking where a sweep stands starts fast."""
     code = (
         "import sys, runner.cli, runner.launch, runner.progress_view, runner.sweep\n"
-        "print([name for name in ('torch', 'diffsynth', 'decord', 'imageio', 'numpy')"
+        "print([name for name in ('torch', 'diffsynth', 'av', 'decord', 'imageio', 'numpy')"
         " if name in sys.modules])"
     )
     command = [sys.executable, "-c", code]

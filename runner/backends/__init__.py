@@ -27,6 +27,11 @@ from ..job import Job
 
 NAMES = ("fake", "script", "wan")
 
+READING_CHANGE = (
+    "clips are read by the times of their frames, as a player shows them, and videos are BT.709"
+)
+"""What the recipes of all backends were raised for."""
+
 OnStep = Callable[[int, int], None]
 """Called with (steps done, steps in all) after every step; may raise to end the job.
 
@@ -149,6 +154,8 @@ class Backend(ABC, Generic[SettingsT]):
     generation_type: ClassVar[type[Generation]] = Generation
     recipe: ClassVar[int]
     """Part of every fingerprint; raised when this backend's preparation or output changes."""
+    recipe_change: ClassVar[str]
+    """What has changed with the present `recipe`, for whoever has videos of the one before."""
     costly_axis: ClassVar[str | None] = None
     """The parameter at whose change a worker loads another model: its values are made one after
     the other."""

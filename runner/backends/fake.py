@@ -27,7 +27,7 @@ from ..failures import BadInput, GpuError, OutOfGpuMemory
 from ..job import Job
 from ..run_folder import append_line, write_atomically
 from ..video import write_video
-from . import Backend, Generation, Group, Machine, OnStep, Section
+from . import READING_CHANGE, Backend, Generation, Group, Machine, OnStep, Section
 
 FILL_LIMIT = 1 << 30
 """A disk larger than this is not filled: it may be a person's."""
@@ -89,7 +89,8 @@ class Pending:
 
 class FakeBackend(Backend[FakeSettings]):
     settings_type = FakeSettings
-    recipe = 1
+    recipe = 2
+    recipe_change = READING_CHANGE
 
     def identity(self) -> dict[str, Any]:
         return {}

@@ -5,21 +5,34 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..backends import Backend
-from ..dataset import NOT_READ, Clip, Dataset, read_dataset
+from ..dataset import (
+    NOT_READ,
+    Clip,
+    Dataset,
+    is_long_enough,
+    lacks,
+    read_dataset,
+    settings_wanted,
+)
 from ..errors import UserError
 from ..experiment import Experiment
-from ..grid import Setting
 from ..plain_text import size
+from ..remarks import RemarkKind, by_kind, line_of
 from ..text_file import shown
-from ..video import BrokenVideo, frames_available, read_clip
-from .finding import Finding, right, shortened, warning, wrong
+from ..video import BrokenVideo, decoded_timing
+from .finding import Finding, Verdict, right, shortened, warning, wrong
 
-LOOK = 16
-"""Frames are decoded at their own size and kept at so many pixels."""
+HARMFUL = {
+    RemarkKind.LOSES_PICTURE: "dataset.fit: pad, for these in dataset.clips",
+    RemarkKind.ENLARGED: "a smaller generation.width and height",
+    RemarkKind.INTERLACED: "ffmpeg -i FILE -vf bwdif FILE.mp4",
+}
+"""Remarks on what a model sees worse than it could be, and what helps."""
 WIDE = 0x2E80
 """From here on, nearly every script writes a word in one or two characters."""
 
@@ -47,14 +60,14 @@ def check_data(experiment: Experiment) -> tuple[Dataset | None, list[Finding]]:
     # Of what rules leave out nothing is made, so it need not be fit.
     clips = [clip for clip in dataset.clips if clip.info is not NOT_READ]
     with ThreadPoolExecutor() as pool:
-        problems = list(pool.map(lambda clip: decode(experiment, clip), clips))
-    broken = [
-        wrong("clips", f"{clip.path}: {problem}", "make the clip again; ffmpeg -i FILE says more")
-        for clip, problem in zip(clips, problems, strict=True)
-        if problem is not None
-    ]
-    findings += shortened(broken)
+        found_by_decoding = list(pool.map(lambda clip: decode(experiment, clip), clips))
+    broken = [own for own in found_by_decoding if own and own.verdict is Verdict.WRONG]
+    findings += shortened(own for own in found_by_decoding if own)
     findings += shortened(compare(experiment, clips))
+    for kind, remarks in by_kind(dataset.remarks).items():
+        line = line_of(kind, remarks)
+        harms = kind in HARMFUL
+        findings.append(warning("clips", line, HARMFUL[kind]) if harms else right("clips", line))
     rates = Counter(f"{clip.info.fps:g}" for clip in clips)
     good = len(clips) - len(broken)
     findings.append(
@@ -63,45 +76,39 @@ def check_data(experiment: Experiment) -> tuple[Dataset | None, list[Finding]]:
     return dataset, findings
 
 
-def decode(experiment: Experiment, clip: Clip) -> str | None:
-    """What is wrong with the frames that a job reads of a clip."""
-    wanted = {
-        (s.parameters["fps"], s.parameters["num_frames"]) for s in settings_of(experiment, clip)
-    }
-    # The longest at each rate has all that the others have.
-    longest = dict(sorted(wanted))
+def decode(experiment: Experiment, clip: Clip) -> Finding | None:
+    """What is wrong with the frames of a clip, by decoding all of them; None for nothing."""
+    again = "make the clip again; ffmpeg -i FILE says more"
     try:
-        for fps, most in longest.items():
-            frames = min(most, frames_available(clip.info, fps))
-            path = experiment.data / clip.path
-            read_clip(path, width=LOOK, height=LOOK, num_frames=frames, fps=fps)
+        decoded = decoded_timing(experiment.data / clip.path)
     except BrokenVideo as error:
-        return str(error)
+        return wrong("clips", f"{clip.path}: {error}", again)
     except OSError as error:
-        return f"cannot be read: {error.strerror}"
+        return wrong("clips", f"{clip.path}: cannot be read: {error.strerror}", again)
+    whole = replace(clip.info, timing=decoded)
+    told = [s for s in settings_wanted(experiment, clip) if is_long_enough(clip.info, s.parameters)]
+    if short := list(lacks(experiment, whole, told)):
+        return wrong("clips", f"{clip.path}: decoded, it {short[0]}", again)
+    planned = clip.info.timing
+    if (decoded.num_frames, decoded.span) != (planned.num_frames, planned.span):
+        found = (
+            f"{clip.path}: {decoded.num_frames} frames in {float(decoded.span):.3f} s are shown "
+            f"once it is decoded, its container tells of {planned.num_frames} in "
+            f"{float(planned.span):.3f} s"
+        )
+        return warning("clips", found, "what is decoded is read; making the clip again mends it")
     return None
 
 
-def settings_of(experiment: Experiment, clip: Clip) -> Sequence[Setting]:
-    """The settings with which something may be made of a clip."""
-    if clip.listed is None:
-        return experiment.settings
-    return [job.setting for job in clip.listed]
-
-
 def compare(experiment: Experiment, clips: Sequence[Clip]) -> Iterator[Finding]:
-    """Clips of which more is asked than they have."""
+    """Clips of which more frames a second are asked than they have."""
     for clip in clips:
         info = clip.info
-        wanted = [setting.parameters for setting in settings_of(experiment, clip)]
+        wanted = [setting.parameters for setting in settings_wanted(experiment, clip)]
         fps = max(own["fps"] for own in wanted)
         if info.fps < fps * 0.999:
             found = f"{clip.path}: has {info.fps:g} frames a second, {fps:g} are asked for"
             yield warning("clips", found, f"frames are repeated; fps: {info.fps:g} repeats none")
-        width, height = (max(own[side] for own in wanted) for side in ("width", "height"))
-        if info.width < width or info.height < height:
-            found = f"{clip.path}: is {info.width}x{info.height}"
-            yield warning("clips", found, f"it is scaled up to {width}x{height}")
 
 
 def check_prompts(

@@ -12,18 +12,19 @@ from ..backends.wan.checkpoint import Checkpoint
 from ..backends.wan.finding import find_checkpoint
 from ..dataset import find_videos, has_clips, is_clip, is_flat, subfolders
 from ..errors import UserError
-from ..experiment import check_category
 from ..machine_file import Machine
 from ..matching import Match, match
-from ..prompts import SUFFIXES, Prompts, is_utf8, nfc, read_prompts
-from ..text_file import shown
-from ..video import BrokenVideo, VideoInfo, frames_available, probe
+from ..prompts import SUFFIXES, Prompts, is_utf8, read_prompts
+from ..remarks import remark_lines, remarks_on
+from ..sections import check_category
+from ..text_file import nfc, shown
+from ..video import CLIP_SUFFIXES, BrokenVideo, VideoInfo, frames_available, probe
 from .former_config import FormerConfig
 from .shape import TINY, WAN, four_n_plus_1, of_16, propose_shape
 
 FULL_CHECKPOINT = "models/Wan2.1-T2V-14B"
 PROMPT_NAMES = ("prompt", "prompts")
-OTHER_VIDEOS = frozenset({".avi", ".mkv", ".webm", ".wmv", ".flv", ".mpg", ".mpeg", ".gif"})
+OTHER_VIDEOS = frozenset({".wmv", ".flv", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".3gp", ".vob"})
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,7 @@ def propose(wish: Wish) -> Proposal:
     draft.values.setdefault("placement.processes_per_gpu", 1)
     check_assignment(draft, clips)
     add_lengths(infos, draft)
+    add_remarks(infos, draft)
     return Proposal(
         draft.values,
         draft.notes,
@@ -158,7 +160,7 @@ def find_categories(folder: Path, draft: _Draft) -> dict[str, list[Path]]:
         draft.remarks += unreadable(folder / name)
         if not has_clips(folder / name):
             draft.remarks.append(
-                f"{name}: left out, for there are no clips in it (.mp4, .mov, .m4v)"
+                f"{name}: left out, for there are no clips in it ({', '.join(CLIP_SUFFIXES)})"
             )
             left_out = True
             continue
@@ -171,7 +173,7 @@ def find_categories(folder: Path, draft: _Draft) -> dict[str, list[Path]]:
     if not clips:
         raise UserError(
             f"{shown(folder)}: has no clips; they belong in <category>/<video>.mp4 or <video>.mp4 "
-            "below it (.mp4, .mov or .m4v)"
+            f"below it ({', '.join(CLIP_SUFFIXES)})"
         )
     loose = sum(is_clip(path) for path in folder.iterdir())
     if loose:
@@ -271,7 +273,7 @@ def probe_all(clips: Mapping[str, Sequence[Path]], draft: _Draft) -> dict[str, V
         try:
             return probe(item[1])
         except BrokenVideo as error:
-            return f"{item[0]}: cannot be decoded: {error}"
+            return f"{item[0]}: {error.says}: {error}"
         except OSError as error:
             return f"{item[0]}: cannot be read: {error.strerror}"
 
@@ -385,6 +387,13 @@ def add_lengths(infos: Mapping[str, VideoInfo], draft: _Draft) -> None:
                 f"{name}: has {available} frames at {fps:g} fps ({info.num_frames} at its own "
                 f"{info.fps:g}), and num_frames is {frames}"
             )
+
+
+def add_remarks(infos: Mapping[str, VideoInfo], draft: _Draft) -> None:
+    """What is worth knowing of the clips at the proposed size."""
+    size = {side: draft.values[f"generation.{side}"] for side in ("width", "height")}
+    remarks = [one for name, info in infos.items() for one in remarks_on(name, info, [size])]
+    draft.remarks += remark_lines(remarks, most=len(infos))
 
 
 def written(path: Path, root: Path) -> str:

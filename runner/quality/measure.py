@@ -15,9 +15,10 @@ import numpy.typing as npt
 
 from ..backends import Backend, Group, Machine
 from ..job import Job, canonical_json
+from ..reading import deciding_frames, read_reference
 from ..run_folder import RunFolder
 from ..scenes.words import mentions
-from ..video import read_clip
+from ..video import read_video
 from .looks import Judged, Outlines, judge, share
 from .movement import agreement, flow_of
 
@@ -71,7 +72,7 @@ def measure(
     by_strength: dict[float, list[Job]] = defaultdict(list)
     for job in jobs:
         by_strength[float(job.parameters.get("denoising_strength", 1.0))].append(job)
-    references = {_reference(job): flow_of(_clip(root / job.reference.path, job)) for job in jobs}
+    references = {_reference(job): flow_of(_read(root, job)) for job in jobs}
     measured = []
     for strength, some in sorted(by_strength.items()):
         judged: list[Judged] = []
@@ -79,7 +80,8 @@ def measure(
         other: list[float] = []
         alike: dict[Any, list[Frames]] = defaultdict(list)
         for job in some:
-            frames = _clip(run.video(job), job)
+            shape = {key: job.parameters[key] for key in ("width", "height", "num_frames", "fps")}
+            frames = read_video(run.video(job), **shape)
             judged += judge(frames, mentions(job.prompt_text), outlines)
             flow = flow_of(frames)
             for key, reference in references.items():
@@ -132,19 +134,15 @@ def fidelity(root: Path, some: Iterable[tuple[Job, Frames]]) -> float | None:
     """Mean PSNR in dB of `reconstructed` references; None without any."""
     values = []
     for job, frames in some:
-        difference = frames.astype(np.float64) - _clip(root / job.reference.path, job)
+        difference = frames.astype(np.float64) - _read(root, job)
         error = max(float(np.mean(difference**2)), 1e-9)
         values.append(10 * float(np.log10(255**2 / error)))
     return mean(values) if values else None
 
 
 def _reference(job: Job) -> tuple[Any, ...]:
-    return (job.category, job.reference.sha256, *_shape(job).values())
+    return (job.category, job.reference.sha256, canonical_json(deciding_frames(job.parameters)))
 
 
-def _shape(job: Job) -> dict[str, Any]:
-    return {key: job.parameters[key] for key in ("width", "height", "num_frames", "fps")}
-
-
-def _clip(path: Path, job: Job) -> Frames:
-    return read_clip(path, **_shape(job))
+def _read(root: Path, job: Job) -> Frames:
+    return read_reference(root / job.reference.path, job.parameters)

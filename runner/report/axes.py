@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..job import canonical_json
+from ..reading import PARAMETERS
 from .cells import Cell, Run
 
 Value = Any
@@ -62,7 +63,7 @@ def parameter_differences(runs: Sequence[Run]) -> list[dict[str, Value]]:
     """For each run the parameters that are one value within every run, but not the same in all."""
     result: list[dict[str, Value]] = [{} for _ in runs]
     for name in _parameters(runs):
-        if any(_varies(run, name) for run in runs):
+        if any(_differs(run, name) for run in runs):
             continue
         values = [run.cells[0].job.parameters.get(name) if run.cells else None for run in runs]
         if len({canonical_json(value) for value in values}) > 1:
@@ -85,6 +86,17 @@ def _parameters(runs: Sequence[Run]) -> list[str]:
 
 
 def _varies(run: Run, name: str) -> bool:
+    """Whether a parameter is an axis of a run. How clips are read is none where each of them is
+    read in one way: then the clip says it."""
+    if not _differs(run, name):
+        return False
+    if name not in PARAMETERS:
+        return True
+    ways = {(cell.job.group, str(cell.job.parameters.get(name))) for cell in run.cells}
+    return len(ways) > len({cell.job.group for cell in run.cells})
+
+
+def _differs(run: Run, name: str) -> bool:
     # Jobs share their parameters, so there are few to compare, however many jobs there are.
     shared = {id(cell.job.parameters): cell.job.parameters for cell in run.cells}
     return len({canonical_json(parameters.get(name)) for parameters in shared.values()}) > 1

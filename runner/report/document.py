@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-from ..job import AXES, JobState, Reference, canonical_json
+from ..job import AXES, Job, JobState, canonical_json
 from ..publish import inputs_of
 from .anonymous import hidden_effort, hidden_record, values_without_paths, without_paths
 from .axes import Grid, lay_out, parameter_differences
 from .cells import Cell, Run
 from .effort import dashboard, kind_of
+from .pictures import Seen, seen_of
 
 SCHEMA = 1
 LONG = 24
@@ -29,7 +30,7 @@ class Look:
         assets: the URL of the folder of posters and clips, likewise.
         posters: sha256 of a video -> file in `assets`.
         previews: sha256 of a video -> file in `assets`.
-        references: (sha256 of the clip, shape) -> file in `assets`, or None and why.
+        references: file in `assets`, or None and why.
         is_anonymous: leave out what tells who made it and where.
         watch_seconds: how often the page asks for new data; 0 is never.
     """
@@ -39,9 +40,7 @@ class Look:
     assets: str
     posters: Mapping[str, str] = field(default_factory=dict)
     previews: Mapping[str, str] = field(default_factory=dict)
-    references: Mapping[tuple[str, tuple[int, int, int, float]], tuple[str | None, str | None]] = (
-        field(default_factory=dict)
-    )
+    references: Mapping[Seen, tuple[str | None, str | None]] = field(default_factory=dict)
     has_videos: bool = True
     is_anonymous: bool = False
     watch_seconds: float = 0.0
@@ -131,7 +130,7 @@ class _Writer:
             "at": list(place),
             "state": cell.state.value,
             "text": self.shared.number(job.prompt_text),
-            "reference": self._reference(job.reference, cell.shape),
+            "reference": self._reference(job, cell.shape),
             "shape": self.shared.number(list(cell.shape)),
         }
         if cell.reason is not None:
@@ -179,8 +178,9 @@ class _Writer:
             kind_of(attempt, by_error=not hidden),
         ]
 
-    def _reference(self, reference: Reference, shape: tuple[int, int, int, float]) -> int:
-        key = (reference.sha256, shape)
+    def _reference(self, job: Job, shape: tuple[int, int, int, float]) -> int:
+        reference = job.reference
+        key = seen_of(job, shape)
         if key not in self._reference_numbers:
             clip, problem = self.look.references.get(key, (None, None))
             path = reference.path

@@ -15,16 +15,27 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..job import Reference, sha256_of
+from ..job import Job, sha256_of
+from ..reading import Reading
 from ..run_folder import sha256_file
 from ..video import BrokenVideo, probe, read_clip, write_video
 
 POSTER_WIDTH = 320
 CLIP_QUALITY = 6.0
 LIMIT_S = 120
+COPIED = 2
+"""Raised when the copy of a reference clip changes."""
 
 Shape = tuple[int, int, int, float]
 """Width, height, number of frames, frames per second."""
+
+Seen = tuple[str, Reading, Shape]
+"""What is seen of a reference clip: its sha256, how it is read, and in which shape."""
+
+
+def seen_of(job: Job, shape: Shape) -> Seen:
+    """What a job sees of its reference."""
+    return job.reference.sha256, Reading.of(job.parameters), shape
 
 
 @dataclass(frozen=True)
@@ -53,19 +64,20 @@ class Pictures:
         path = self.folder / "previews" / f"{_short(sha256)}_{width}.mp4"
         return Wanted(path, lambda target: shrink(video, target, width), video.name)
 
-    def reference(self, root: Path, reference: Reference, shape: Shape, width: int = 0) -> Wanted:
-        """The frames of a reference clip that a job of this shape was made from.
+    def reference(self, root: Path, job: Job, shape: Shape, width: int = 0) -> Wanted:
+        """The frames of its reference clip that a job of this shape was made from.
 
         Args:
             width: make it at most so many pixels wide; 0 keeps the job's size.
         """
         if 0 < width < shape[0]:
             shape = (_even(width), _even(shape[1] * width / shape[0]), *shape[2:])
-        path = self.folder / "references" / f"{sha256_of([reference.sha256, *shape])[:32]}.mp4"
-        source = root / reference.path
-        return Wanted(
-            path, lambda target: copy_clip(source, reference.sha256, target, shape), reference.path
-        )
+        seen = seen_of(job, shape)
+        sha256, reading, _ = seen
+        key = [COPIED, sha256, reading.start, reading.fit, *shape]
+        path = self.folder / "references" / f"{sha256_of(key)[:32]}.mp4"
+        source = root / job.reference.path
+        return Wanted(path, lambda target: copy_clip(source, seen, target), job.reference.path)
 
 
 def make_all(
@@ -112,7 +124,9 @@ def make(one: Wanted) -> str | None:
 
 def extract_frame(video: Path, target: Path, seconds: float) -> None:
     """Write the frame at that time as a JPEG."""
-    options = ["-frames:v", "1", "-vf", f"scale='min({POSTER_WIDTH},iw)':-2", "-q:v", "4"]
+    # A JPEG is BT.601 in full range, whatever the video is.
+    scale = f"scale='min({POSTER_WIDTH},iw)':-2:out_color_matrix=bt601:out_range=pc"
+    options = ["-frames:v", "1", "-vf", f"{scale},format=yuvj420p", "-q:v", "4"]
     run_ffmpeg(["-ss", f"{seconds:.3f}"], video, options, target)
 
 
@@ -131,13 +145,14 @@ def shrink(video: Path, target: Path, width: int) -> None:
     run_ffmpeg([], video, [*options, "-movflags", "+faststart"], target)
 
 
-def copy_clip(source: Path, sha256: str, target: Path, shape: Shape) -> None:
+def copy_clip(source: Path, seen: Seen, target: Path) -> None:
     """Write the frames of a reference clip that a backend reads, as an H.264 MP4.
 
     Raises:
         ValueError: the clip is another than the one that the jobs were planned with.
         BrokenVideo, OSError: it cannot be read.
     """
+    sha256, reading, shape = seen
     if sha256_file(source) != sha256:
         raise ValueError("the clip has changed since the sweep was planned")
     width, height, num_frames, fps = shape
@@ -145,7 +160,15 @@ def copy_clip(source: Path, sha256: str, target: Path, shape: Shape) -> None:
         info = probe(source)
         width, height = _even(info.width), _even(info.height)
         num_frames, fps = info.num_frames, info.fps
-    frames = read_clip(source, width=width, height=height, num_frames=num_frames, fps=fps)
+    frames = read_clip(
+        source,
+        width=width,
+        height=height,
+        num_frames=num_frames,
+        fps=fps,
+        start=reading.start,
+        fit=reading.fit,
+    )
     write_video(target, frames, fps=fps, quality=CLIP_QUALITY)
 
 

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,9 @@ from PIL import Image
 
 from ..errors import UserError
 from ..job import is_said
+from ..reading import read_reference
 from ..run_folder import make_folder
-from ..video import BrokenVideo, read_clip, write_video
+from ..video import BrokenVideo, read_video, write_video
 from .axes import Axis, lay_out
 from .cells import Cell, Run
 from .lettering import Lettering
@@ -207,25 +209,27 @@ def write_mp4(sheet: Sheet, path: Path, style: Style) -> frozenset[str]:
 
 def _rows(sheet: Sheet, size: tuple[int, int]) -> Iterator[tuple[str, Frames | None, str]]:
     """Label, frames (None where there are none) and why, for the reference and each cell."""
-    _, _, num_frames, fps = _shape(sheet)
     job = sheet.cells[0].job
     source = sheet.run.root / job.reference.path
-    frames, problem = _read(source, size, num_frames, fps)
+    frames, problem = _read(lambda: read_reference(source, job.parameters, size))
     yield f"reference {job.reference.path.rpartition('/')[2]}", frames, problem
     for cell in sheet.cells:
         text = f"{cell.job.prompt}: {cell.job.prompt_text}"
         if cell.record is None:
             yield text, None, cell.state.value
         else:
-            video = sheet.run.folder.video(cell.job)
-            yield text, *_read(video, size, cell.shape[2], cell.shape[3])
+            yield text, *_read(partial(_read_video, sheet.run.folder.video(cell.job), cell, size))
 
 
-def _read(
-    path: Path, size: tuple[int, int], num_frames: int, fps: float
-) -> tuple[Frames | None, str]:
+def _read_video(video: Path, cell: Cell, size: tuple[int, int]) -> Frames:
+    _, _, num_frames, fps = cell.shape
+    return read_video(video, width=size[0], height=size[1], num_frames=num_frames, fps=fps)
+
+
+def _read(read: Callable[[], Frames]) -> tuple[Frames | None, str]:
+    """What that reads, None where it cannot, and why."""
     try:
-        clip = read_clip(path, width=size[0], height=size[1], num_frames=num_frames, fps=fps)
+        clip = read()
     except FileNotFoundError:
         return None, "is not on this machine"
     except (BrokenVideo, OSError) as error:

@@ -88,7 +88,7 @@ class Site:
         problems = {
             wanted.path: f"{reference.path}: is not on this machine"
             for reference, root in roots.items()
-            for (sha256, _), wanted in beside.references.items()
+            for (sha256, *_), wanted in beside.references.items()
             if sha256 == reference.sha256
             and not wanted.path.exists()
             and not (root / reference.path).exists()

@@ -16,7 +16,7 @@ from .anonymous import write_bare
 from .cells import Cell, Run, read_run
 from .document import Look, document, quoted
 from .page import render
-from .pictures import Pictures, Shape, Wanted, make_all
+from .pictures import Pictures, Seen, Wanted, make_all, seen_of
 
 Track = Callable[[Sequence[Wanted]], Callable[[], object]]
 """Told what will be made; what it returns is called after each."""
@@ -56,12 +56,13 @@ class Beside:
         self.folder = folder
         self.posters: dict[str, Wanted] = {}
         self.previews: dict[str, Wanted] = {}
-        self.references: dict[tuple[str, Shape], Wanted] = {}
+        self.references: dict[Seen, Wanted] = {}
         for run, cell in each_cell(runs):
-            reference, shape = cell.job.reference, cell.shape
-            if (reference.sha256, shape) not in self.references:
-                wanted = pictures.reference(run.root, reference, shape, wish.preview)
-                self.references[reference.sha256, shape] = wanted
+            shape = cell.shape
+            seen = seen_of(cell.job, shape)
+            if seen not in self.references:
+                wanted = pictures.reference(run.root, cell.job, shape, wish.preview)
+                self.references[seen] = wanted
             sha256, video = cell.video_sha256, run.folder.video(cell.job)
             if sha256 is not None and wish.has_posters:
                 self.posters[sha256] = pictures.poster(video, sha256, shape)

@@ -20,13 +20,14 @@ from ..backends import Backend, Group, Interrupted, Machine
 from ..errors import UserError
 from ..failures import ANSWERS, BadInput, FailureKind, is_disk_full, keeps_work, kind_of, told
 from ..fingerprint import Recipe
-from ..job import Job, JobState
+from ..job import Job, JobState, canonical_json
 from ..placement import Slot
 from ..processes import ProcessId, Stop, oom_kills
 from ..publish import state_on_disk
 from ..queue import Claim, Queue
 from ..queue.claim_order import Taste
 from ..queue.worker_table import WorkerState
+from ..reading import deciding_frames
 from ..run_folder import RunFolder, sha256_file
 from ..runs import take_back
 from ..slot import RESTART
@@ -347,8 +348,8 @@ class Worker:
     def _prepare(self, making: Making) -> None:
         """Have the backend take in the job's reference, unless it is the one it has."""
         job = making.job
-        shape = [job.parameters[key] for key in ("width", "height", "num_frames", "fps")]
-        wanted = (job.group, job.reference.sha256, *shape)
+        read = canonical_json(deciding_frames(job.parameters))
+        wanted = (job.group, job.reference.sha256, read)
         if wanted == self._prepared:
             return
         self._prepared = None

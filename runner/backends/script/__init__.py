@@ -22,7 +22,9 @@ from typing import Any
 from ...errors import UserError
 from ...failures import FailureKind, ForeignError, kind_of
 from ...job import Job
-from .. import Backend, FileState, Generation, Group, Machine, OnStep, PeakMemory
+from ...reading import Reading, own_parameters
+from ...video import probe
+from .. import READING_CHANGE, Backend, FileState, Generation, Group, Machine, OnStep, PeakMemory
 from .child import Child
 from .settings import Method, ScriptGeneration, ScriptSettings
 from .source import Script
@@ -43,7 +45,8 @@ class ScriptBackend(Backend[ScriptSettings]):
     settings_type = ScriptSettings
     generation_type = ScriptGeneration
     costly_axis = "method"
-    recipe = 1
+    recipe = 2
+    recipe_change = READING_CHANGE
 
     def __init__(self, settings: ScriptSettings, root: Path) -> None:
         super().__init__(settings, root)
@@ -139,11 +142,11 @@ class ScriptBackend(Backend[ScriptSettings]):
                 "id": job.id,
                 "category": job.category,
                 "video": job.video,
-                "reference": str((self.root / job.reference.path).absolute()),
+                **told_reference((self.root / job.reference.path).absolute(), job.parameters),
                 "prompt": job.prompt_text,
                 "prompt_number": job.prompt,
                 "seed": job.seed,
-                "parameters": job.parameters,
+                "parameters": own_parameters(job.parameters),
             },
         )
         if not path.is_file():
@@ -190,8 +193,9 @@ class ScriptBackend(Backend[ScriptSettings]):
 
     def _prepare(self, group: Group) -> None:
         category, _, video = group.key.partition("/")
-        told = {"category": category, "video": video, "reference": str(group.reference)}
-        self._call("prepare", group={**told, "parameters": group.parameters})
+        told = {"category": category, "video": video}
+        told |= told_reference(group.reference, group.parameters)
+        self._call("prepare", group={**told, "parameters": own_parameters(group.parameters)})
 
     def _switch(self, parameters: Mapping[str, Any]) -> bool:
         """Have the process be of the job's method; whether it is another one than before."""
@@ -229,6 +233,25 @@ class ScriptBackend(Backend[ScriptSettings]):
         if not self.settings.methods:
             return [Script(self.settings, self.root)]
         return [Script(own, self.root, name) for name, own in self.settings.methods.items()]
+
+
+def told_reference(path: Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """What a script is told of its reference: where it lies, at which second of it to begin, and
+    what to do with another shape.
+
+    Raises:
+        BrokenVideo: a clip of which the middle is wanted cannot be read.
+    """
+    reading = Reading.of(parameters)
+    start = reading.start
+    if start == "middle":
+        timing = probe(path).timing
+        start = float(timing.start_seconds(parameters["num_frames"], parameters["fps"], start))
+    return {
+        "reference": str(path),
+        "reference_start": start,
+        "reference_fit": reading.fit,
+    }
 
 
 BACKEND = ScriptBackend

@@ -22,7 +22,7 @@ SECONDS = 120.0
 PACKAGES = (
     *("torch", "torchvision", "diffsynth", "diffusers", "transformers", "accelerate", "peft"),
     *("safetensors", "xformers", "flash-attn", "sageattention", "numpy", "Pillow", "av"),
-    *("imageio", "imageio-ffmpeg", "opencv-python", "opencv-python-headless", "decord"),
+    *("imageio", "imageio-ffmpeg", "opencv-python", "opencv-python-headless", "decord", "av"),
 )
 """Packages whose versions are on record, where the interpreter has them."""
 

@@ -106,11 +106,20 @@ class Group:
     BadInput = BadInput
 
     def __init__(
-        self, category: str, video: str, reference: str, parameters: dict[str, Any]
+        self,
+        *,
+        category: str,
+        video: str,
+        reference: str,
+        reference_start: float,
+        reference_fit: str,
+        parameters: dict[str, Any],
     ) -> None:
         self.category = category
         self.video = video
         self.reference = reference
+        self.reference_start = reference_start
+        self.reference_fit = reference_fit
         self.parameters = parameters
 
 
@@ -127,6 +136,8 @@ class Job:
         category: str,
         video: str,
         reference: str,
+        reference_start: float,
+        reference_fit: str,
         prompt: str,
         prompt_number: int,
         seed: int,
@@ -137,6 +148,8 @@ class Job:
         self.category = category
         self.video = video
         self.reference = reference
+        self.reference_start = reference_start
+        self.reference_fit = reference_fit
         self.prompt = prompt
         self.prompt_number = prompt_number
         self.seed = seed

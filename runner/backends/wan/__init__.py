@@ -16,7 +16,18 @@ from ...errors import UserError
 from ...gpus import compute_capability
 from ...job import Job
 from ...machine_file import read_machine
-from .. import Backend, FileState, Generation, Group, Interrupted, Machine, OnStep, PeakMemory
+from ...reading import own_parameters
+from .. import (
+    READING_CHANGE,
+    Backend,
+    FileState,
+    Generation,
+    Group,
+    Interrupted,
+    Machine,
+    OnStep,
+    PeakMemory,
+)
 from ..model_file import content_of
 from . import tiny
 from .attention import chosen, require_kernel
@@ -49,7 +60,8 @@ class WanBackend(Backend[WanSettings]):
 
     settings_type = WanSettings
     generation_type = WanGeneration
-    recipe = 2
+    recipe = 3
+    recipe_change = READING_CHANGE
     imports = ("torch", "diffsynth")
     prompt_tokens = 512
 
@@ -196,7 +208,7 @@ class WanBackend(Backend[WanSettings]):
         from .denoise import Prompts, Request, denoise
 
         assert self._prompts is not None
-        wanted = WanGeneration.model_validate(job.parameters)
+        wanted = WanGeneration.model_validate(own_parameters(job.parameters))
         request = Request(
             seed=job.seed,
             width=wanted.width,

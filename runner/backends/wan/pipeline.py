@@ -31,7 +31,7 @@ COMPUTING = (
     "transformers",
     "tokenizers",
     "ftfy",
-    "decord",
+    "av",
 )
 """Packages that decide latents: attention, text in tokens, a reference's frames."""
 

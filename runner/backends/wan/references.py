@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...job import sha256_of
-from ...video import read_clip
+from ...job import canonical_json, sha256_of
+from ...reading import deciding_frames, read_reference
 from .. import Group
 from .tensor_file import read_tensors, try_to_write
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     Frames = npt.NDArray[np.uint8]
 
 logger = logging.getLogger("sweep.wan")
-
-SHAPE = ("width", "height", "num_frames", "fps")
 
 
 @dataclass(frozen=True)
@@ -100,13 +98,13 @@ class References:
         return _read(group)
 
     def _path(self, group: Group) -> Path:
-        shape = {key: group.parameters[key] for key in SHAPE}
-        key = {**self._encoder, **shape, "clip": group.sha256}
+        read = deciding_frames(group.parameters)
+        key = {**self._encoder, **read, "clip": group.sha256}
         return self._folder / f"{sha256_of(key)}.safetensors"
 
 
 def _clip(group: Group) -> tuple[Any, ...]:
-    return (group.reference, group.sha256, *(group.parameters[key] for key in SHAPE))
+    return (group.reference, group.sha256, canonical_json(deciding_frames(group.parameters)))
 
 
 def _file(path: Path) -> tuple[int, ...]:
@@ -115,5 +113,4 @@ def _file(path: Path) -> tuple[int, ...]:
 
 
 def _read(group: Group) -> Frames:
-    width, height, num_frames, fps = (group.parameters[key] for key in SHAPE)
-    return read_clip(group.reference, width=width, height=height, num_frames=num_frames, fps=fps)
+    return read_reference(group.reference, group.parameters)

@@ -1,0 +1,128 @@
+"""What of its reference clip a job reads: from where on, and what becomes of another shape.
+
+Both stand in `Job.parameters`, and so in fingerprint and sidecar, only where they are not the
+default, under the names that the experiment has for them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from .video import Fit, Start, read_clip
+
+if TYPE_CHECKING:
+    from .video import Frames
+
+KEYS = ("start", "fit")
+"""In the experiment's `dataset` section, and columns of a list of jobs."""
+
+PARAMETERS = tuple(f"dataset.{key}" for key in KEYS)
+
+DECIDING = ("width", "height", "num_frames", "fps", *PARAMETERS)
+"""The parameters that decide the frames which a job reads of its reference."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a reference clip is read.
+
+    Args:
+        start: seconds after its first shown frame, or `middle`.
+        fit: `crop` cuts off its rims where it has another shape than the job, `pad` adds black
+            ones.
+    """
+
+    start: Start = 0.0
+    fit: Fit = "crop"
+
+    @classmethod
+    def of(cls, parameters: Mapping[str, Any]) -> Reading:
+        """That of a job with these parameters."""
+        default = cls()
+        return cls(
+            parameters.get("dataset.start", default.start),
+            parameters.get("dataset.fit", default.fit),
+        )
+
+    def parameters(self) -> dict[str, Any]:
+        """What it adds to a job's parameters: what is not the default."""
+        default = Reading()
+        return {
+            f"dataset.{key}": getattr(self, key)
+            for key in KEYS
+            if getattr(self, key) != getattr(default, key)
+        }
+
+
+def difference(reading: Reading, usual: Reading) -> dict[str, Any]:
+    """In which parameters a job's own reading differs from the experiment's of its clip."""
+    return {
+        name: getattr(reading, key)
+        for key, name in zip(KEYS, PARAMETERS, strict=True)
+        if getattr(reading, key) != getattr(usual, key)
+    }
+
+
+def checked_start(value: object) -> Start:
+    """A start as a person writes it, in a table as text.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if value == "middle":
+        return "middle"
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            value = float(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e6:
+        raise ValueError("must be seconds from 0, or middle")
+    return float(value)
+
+
+def checked_fit(value: object) -> Fit:
+    """A fit as a person writes it.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if value not in get_args(Fit):
+        raise ValueError(f"must be one of {', '.join(get_args(Fit))}")
+    return "pad" if value == "pad" else "crop"
+
+
+def own_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The backend's own of a job's parameters."""
+    return {name: value for name, value in parameters.items() if name not in PARAMETERS}
+
+
+def deciding_frames(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a job's parameters decides the frames that it reads of its reference."""
+    return {name: parameters[name] for name in DECIDING if name in parameters}
+
+
+def read_reference(
+    path: Path, parameters: Mapping[str, Any], size: tuple[int, int] | None = None
+) -> Frames:
+    """The frames of a reference clip that a job of these parameters reads.
+
+    Args:
+        size: width and height of the frames, where they are not to be the job's.
+
+    Raises:
+        BrokenVideo, OSError: as `read_clip`.
+    """
+    reading = Reading.of(parameters)
+    width, height = size or (parameters["width"], parameters["height"])
+    return read_clip(
+        path,
+        width=width,
+        height=height,
+        num_frames=parameters["num_frames"],
+        fps=parameters["fps"],
+        start=reading.start,
+        fit=reading.fit,
+    )

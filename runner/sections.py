@@ -1,0 +1,186 @@
+"""The sections of the experiment file: data set, placement, output, retries, limits."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from .backends import Section
+from .failures import failures_allowed
+from .placement import MOST_PROCESSES
+from .reading import checked_start
+from .run_folder import RESERVED, RESERVED_LATER
+from .text_file import nfc
+from .video import CLIP_SUFFIXES, Fit, Start
+
+
+class ClipReading(Section):
+    """How one clip is read, where it is not as the others are."""
+
+    start: Start | None = Field(None, description="seconds after its first frame, or middle")
+    fit: Fit | None = Field(None, description="crop or pad")
+
+    @field_validator("start", mode="before")
+    @classmethod
+    def _start(cls, value: object) -> object:
+        return value if value is None else checked_start(value)
+
+
+class Dataset(Section):
+    videos: str = Field(description="folder of <category>/<video>.mp4, or of <video>.mp4")
+    prompts: str | list[str] | None = Field(
+        None,
+        description="JSON or YAML of {category: {video: [prompt, ...]}}, CSV, TSV, or text files; "
+        "needed unless `jobs` is given",
+    )
+    categories: list[str] | None = Field(None, description="a subset, or a name for flat clips")
+    fit: Fit = Field(
+        "crop",
+        description="what becomes of clips of another shape: crop cuts off their rims, pad adds "
+        "black ones",
+    )
+    start: Start = Field(
+        0.0, description="where in a clip to begin: seconds after its first frame, or middle"
+    )
+    clips: dict[str, ClipReading] = Field(
+        default_factory=dict,
+        description="<category>/<video> -> its own start and fit: {a/b: {start: 2.5, fit: pad}}",
+    )
+
+    @field_validator("start", mode="before")
+    @classmethod
+    def _start(cls, value: object) -> object:
+        return checked_start(value)
+
+    @field_validator("clips", mode="before")
+    @classmethod
+    def _clip_names(cls, value: object) -> object:
+        if not isinstance(value, dict):
+            return value
+        return {clip_name(name): own for name, own in value.items()}
+
+    @field_validator("prompts", mode="before")
+    @classmethod
+    def _paths(cls, value: object) -> object:
+        if value is None:
+            return value
+        items = value if isinstance(value, list) else [value]
+        if not items or not all(isinstance(item, str) and item for item in items):
+            raise ValueError("must be a file or a list of files")
+        return value
+
+    @field_validator("categories")
+    @classmethod
+    def _names(cls, value: list[str] | None) -> list[str] | None:
+        if value is not None:
+            if not value:
+                raise ValueError("must name at least one category")
+            refuse_repeats(value)
+            for name in value:
+                check_category(name, had=RESERVED_LATER)
+        return value
+
+    @property
+    def prompt_files(self) -> list[str]:
+        return [self.prompts] if isinstance(self.prompts, str) else list(self.prompts or ())
+
+
+class Placement(Section):
+    gpus: Literal["auto"] | list[int] = Field("auto", description="auto, or GPU numbers")
+    processes_per_gpu: int = Field(
+        1, ge=1, le=MOST_PROCESSES, description="workers, each with a model"
+    )
+    assign: dict[str, list[int]] = Field(
+        default_factory=dict, description="category -> GPUs to start it on; default by load"
+    )
+    balance: Literal["steal", "static"] = Field(
+        "steal", description="static: a category never leaves its GPUs"
+    )
+    device: Literal["auto", "cuda", "cpu"] = Field(
+        "auto", description="auto: the GPU where there is one"
+    )
+
+    @field_validator("gpus", mode="before")
+    @classmethod
+    def _numbers(cls, value: object) -> object:
+        if value != "auto":
+            if not isinstance(value, list) or not value or not all(map(is_gpu_number, value)):
+                raise ValueError("must be auto or a list of GPU numbers such as [0, 1]")
+            refuse_repeats(value)
+        return value
+
+    @field_validator("assign", mode="before")
+    @classmethod
+    def _assigned(cls, value: object) -> object:
+        if isinstance(value, dict):
+            for category, gpus in value.items():
+                if not isinstance(gpus, list) or not gpus or not all(map(is_gpu_number, gpus)):
+                    raise ValueError(f"{category} must have a list of GPU numbers such as [0, 1]")
+                refuse_repeats(gpus)
+        return value
+
+
+class Output(Section):
+    quality: float = Field(5, ge=0, le=10, description="imageio's video quality")
+
+
+class Retries(Section):
+    failures: int = Field(1, ge=0, description="further attempts of a job that has failed")
+    deaths: int = Field(10, ge=1, description="workers that may die on one job")
+    backoff_seconds: float = Field(
+        10, ge=0, description="before the next attempt; doubled each time, 10 minutes at most"
+    )
+
+
+class Limits(Section):
+    stuck_minutes: float = Field(15, gt=0, description="a job without a step for so long is stuck")
+    job_minutes: float | None = Field(None, gt=0, description="a job may last no longer")
+    gpu_errors: int = Field(3, ge=1, description="so many in a row set a GPU aside")
+    max_failures: int | float | str | None = Field(
+        None, description="so many failed jobs, or such a share (5% or 0.05), stop the sweep"
+    )
+    max_disk_gb: float | None = Field(None, gt=0, description="the run folder grows no larger")
+    recycle_after_jobs: int | None = Field(None, ge=1, description="then a new worker goes on")
+    recycle_growth_gb: float | None = Field(
+        8,
+        gt=0,
+        description="a worker whose host memory has grown by so much makes room for another",
+    )
+
+    @field_validator("max_failures")
+    @classmethod
+    def _max_failures(cls, value: float | str | None) -> float | str | None:
+        failures_allowed(value)
+        return value
+
+
+def clip_name(text: object) -> str:
+    """`<category>/<video>` as one form of it: a person may well write the file's name."""
+    if not isinstance(text, str) or text.count("/") != 1:
+        raise ValueError(f"{text!r} must be <category>/<video>")
+    stem, dot, suffix = text.rpartition(".")
+    return nfc(stem if f"{dot}{suffix}".lower() in CLIP_SUFFIXES else text)
+
+
+def is_gpu_number(value: object) -> bool:
+    return type(value) is int and value >= 0
+
+
+def refuse_repeats(values: Sequence[object]) -> None:
+    repeated = [value for index, value in enumerate(values) if value in values[:index]]
+    if repeated:
+        raise ValueError(f"{repeated[0]!r} is there twice; name each once")
+
+
+def check_category(name: str, *, had: Container[str] = ()) -> None:
+    """Raise ValueError where a category cannot be a folder of the run folder.
+
+    Args:
+        had: categories that the run folder has.
+    """
+    if name in RESERVED or (name in RESERVED_LATER and name not in had):
+        raise ValueError(f"{name!r} is a folder of the run folder itself; rename the category")
+    if not name or "/" in name or name.startswith("."):
+        raise ValueError(f"{name!r} cannot be a category: it must be a plain folder name")

@@ -1,0 +1,38 @@
+"""Video files: people's clips as a player shows them (PyAV), and what the sweep writes, checks and
+reads itself (imageio's ffmpeg, decord)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .checking import Decoded, check_video
+from .clip import VideoInfo, decoded_timing, ffmpeg_word, frames_available, probe, read_clip
+from .errors import BrokenVideo, UnfitVideo
+from .own import read_video
+from .picture import Fit, View
+from .timing import Start, Timing
+from .whole import CLIP_SUFFIXES
+from .writing import write_video
+
+if TYPE_CHECKING:
+    from .picture import Frames as Frames
+
+__all__ = [
+    "CLIP_SUFFIXES",
+    "BrokenVideo",
+    "Decoded",
+    "Fit",
+    "Start",
+    "Timing",
+    "UnfitVideo",
+    "VideoInfo",
+    "View",
+    "check_video",
+    "decoded_timing",
+    "ffmpeg_word",
+    "frames_available",
+    "probe",
+    "read_clip",
+    "read_video",
+    "write_video",
+]
