@@ -13,7 +13,7 @@ from pathlib import Path
 
 from runner.gpus import find_gpus
 
-PACKAGES = ("torch", "diffsynth", "SQLAlchemy", "imageio-ffmpeg", "decord")
+PACKAGES = ("torch", "diffsynth", "SQLAlchemy", "av", "imageio-ffmpeg", "decord")
 
 
 def machine() -> str:
