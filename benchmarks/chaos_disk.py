@@ -66,8 +66,14 @@ def small_disk(folder: Path, size_mib: int) -> Iterator[Callable[[int], None]]:
 
     folder.mkdir(parents=True, exist_ok=True)
     mount("-t", "tmpfs", "-o", f"size={size_mib}m", "tmpfs", str(folder))
+
+    def resize(mib: int) -> None:
+        mount("-o", f"remount,size={mib}m", str(folder))
+
     try:
-        yield lambda mib: mount("-o", f"remount,size={mib}m", str(folder))
+        # Some kernels let a namespace's own root mount, and nothing more.
+        resize(size_mib)
+        yield resize
     finally:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 

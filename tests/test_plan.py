@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import TWO, Project, write_clip
+from conftest import TWO, Project, needs_tmux, write_clip
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
@@ -170,6 +170,7 @@ def test_launch_shows_how_a_file_differs_from_its_run_and_stops(project: Project
     assert project.progress()["total"] == 6
 
 
+@needs_tmux
 def test_dry_run_prints_sessions_arguments_and_environment(project: Project) -> None:
     project.write(placement=TWO)
     finished = project.call("launch", "experiments/x.yaml", "--dry-run", "--json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -56,7 +57,8 @@ def interpreters() -> Iterator[Path]:
     names = [f"python3.{minor}" for minor in range(9, 15)]
     found = [Path(command) for name in names if (command := shutil.which(name))]
     versions = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser() / "versions"
-    found += sorted(versions.glob("*/bin/python3"))
+    with contextlib.suppress(PermissionError):
+        found += sorted(versions.glob("*/bin/python3"))
     code = "import sys; print(sys.version_info[:2] >= (3, 9), sys.version_info[:2])"
     for path in found:
         done = subprocess.run([path, "-c", code], capture_output=True, text=True, check=False)
