@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from .input_file import read_json
 from .placement import Slot
 from .run_folder import RunFolder, locked, write_atomically
 
@@ -40,11 +41,12 @@ class EndCommands:
     def take(cls, run: RunFolder) -> EndCommands:
         """Those that were put down, to be run by whoever takes them."""
         try:
-            values = json.loads(run.at_end.read_bytes())
-        except (OSError, ValueError):
+            values = read_json(run.at_end)
+            commands = [tuple(map(str, values[key])) for key in ("on_finish", "on_failure")]
+        except (OSError, ValueError, KeyError, TypeError):
             return cls()
         run.at_end.unlink()
-        return cls(tuple(values["on_finish"]), tuple(values["on_failure"]))
+        return cls(*commands)
 
 
 def run_end_commands(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from .failures import FailureKind
+from .input_file import NotAnInput, open_input, parse_json
 from .job import Outcome, canonical_json
 from .run_folder import append_line
 
@@ -47,8 +47,8 @@ def read_attempts(path: Path, job: str | None = None) -> list[dict[str, Any]]:
     deaths: set[str] = set()
     wanted = (job or "").encode()
     try:
-        file = path.open("rb")
-    except FileNotFoundError:
+        file = open_input(path)
+    except (FileNotFoundError, NotAnInput):
         return []
     with file:
         for line in file:
@@ -56,7 +56,7 @@ def read_attempts(path: Path, job: str | None = None) -> list[dict[str, Any]]:
             if wanted not in line:
                 continue
             try:
-                attempt = json.loads(line)
+                attempt = parse_json(line)
             except ValueError:
                 continue
             if not isinstance(attempt, dict) or (job is not None and attempt.get("job") != job):

@@ -14,6 +14,7 @@ from typing import Any
 
 from .experiment import Experiment
 from .fingerprint import Recipe
+from .input_file import read_json
 from .job import sha256_of
 from .run_folder import write_atomically
 
@@ -208,7 +209,7 @@ def find(folder: Path, subject: Subject) -> list[Calibration]:
 
 def _read(path: Path) -> Calibration | None:
     try:
-        values = json.loads(path.read_bytes())
+        values = read_json(path)
         return Calibration.from_json(values) if values["schema"] == SCHEMA else None
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -90,6 +90,24 @@ class Job:
         return cls(**{**record, "reference": Reference(**record["reference"])})
 
 
+_ID = re.compile(r"[0-9a-f]{16}")
+
+
+def check_place(job_id: Any, output: Any) -> None:
+    """Raise ValueError where these are no job's id and no path of a video below the run folder.
+
+    What a manifest or a queue says is input like any other: folders are named after the id, and
+    files are written and moved at the path.
+    """
+    if not isinstance(job_id, str) or not _ID.fullmatch(job_id):
+        raise ValueError(f"{job_id!r:.60} is no job's id")
+    parts = output.split("/") if isinstance(output, str) else []
+    if len(parts) < 2 or "\0" in output or not output.endswith(".mp4"):
+        raise ValueError(f"{output!r:.60} is no video's path")
+    if any(part in ("", ".", "..") for part in parts):
+        raise ValueError(f"{output!r:.60} leads out of the run folder")
+
+
 class Point(Protocol):
     """Where in the grid something stands: a job, or the little of one that a choice needs."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from .input_file import open_input, parse_json
 from .job import Outcome
 from .machine_use import GpuUse, MachineUse
 from .plain_text import printable, tail
@@ -48,7 +48,7 @@ def last_failures(attempts: Path, most: int = MOST_FAILURES) -> list[Failure]:
     Only the file's end is read, however long it has grown.
     """
     try:
-        with attempts.open("rb") as file:
+        with open_input(attempts) as file:
             size = file.seek(0, 2)
             file.seek(max(0, size - TAIL_BYTES))
             lines = file.read().splitlines()
@@ -57,7 +57,7 @@ def last_failures(attempts: Path, most: int = MOST_FAILURES) -> list[Failure]:
     found = []
     for line in reversed(lines):
         try:
-            one = json.loads(line)
+            one = parse_json(line)
             if one["outcome"] in (Outcome.FAILED.value, Outcome.DIED.value):
                 error = printable(" ".join(str(one["error"]).split()))
                 found.append(Failure(one["job"], one["worker"], one["ended_at"], error))

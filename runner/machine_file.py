@@ -17,7 +17,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from .errors import UserError
+from .input_file import read_input
 from .placement import MOST_PROCESSES
+from .yaml_file import parse_yaml
 
 NAME = "machine.yaml"
 VARIABLE = "SWEEP_MACHINE"
@@ -140,17 +142,16 @@ def _without(lines: Sequence[str], key: str) -> list[str]:
 
 def _read(path: Path) -> Machine:
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from None
+        text = read_input(path).decode("utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: cannot be read: {error}") from None
     return _parse(path, text)
 
 
 def _parse(path: Path, text: str) -> Machine:
-    try:
-        values = yaml.safe_load(text) or {}
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from None
+    values = parse_yaml(path, text) or {}
     valid = ", ".join(Machine.model_fields)
     if not isinstance(values, dict):
         raise UserError(f"{path}: must be a mapping of keys (valid: {valid})")

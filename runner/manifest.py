@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -11,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UserError
-from .job import Job, Reference, canonical_json
+from .input_file import NotAnInput, open_input, parse_json
+from .job import Job, Reference, canonical_json, check_place
 from .run_folder import write_atomically
 
 SCHEMA = 1
@@ -95,13 +95,15 @@ def read_manifest(path: Path) -> Manifest:
     shared: dict[Any, Any] = {}
     wanted: int | None = None
     try:
-        file = path.open("rb")
+        file = open_input(path)
+    except NotAnInput as error:
+        raise DamagedManifest(f"{path}: is damaged: {error.strerror}") from None
     except FileNotFoundError:
         raise UserError(f"{path}: there is no manifest; run `sweep plan` first") from None
     with file:
         for number, line in enumerate(file, start=1):
             try:
-                record = json.loads(line)
+                record = parse_json(line)
                 wanted = record.pop("lines", wanted)
                 schema, is_retired = record.pop("schema"), record.pop("retired")
                 job = _job(record, shared)
@@ -122,6 +124,7 @@ def read_manifest(path: Path) -> Manifest:
 
 def _job(record: dict[str, Any], shared: dict[Any, Any]) -> Job:
     """A line's job; what it has in common with earlier ones is held in memory once."""
+    check_place(record["id"], record["output"])
     record["parameters"] = _same(record["parameters"], shared.setdefault("parameters", []))
     record["reference"] = Reference(**record["reference"])
     for name in ("category", "video", "prompt_text", "reference"):

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from .input_file import read_json
 from .job import Job, JobState
 from .run_folder import (
     RunFolder,
@@ -49,6 +50,7 @@ def publish(run: RunFolder, job: Job, finished: Path, record: dict[str, Any]) ->
             size and sha256.
     """
     video, sidecar = run.video(job), run.sidecar(job)
+    run.own(video.parent)
     flush_file(finished)
     size, sha256 = finished.stat().st_size, sha256_file(finished)
     content = {
@@ -75,8 +77,10 @@ def supersede(run: RunFolder, job: Job) -> None:
     video, sidecar = run.video(job), run.sidecar(job)
     if not sidecar.exists() and not video.exists():
         return
+    run.own(video.parent)
     stamp = time.strftime("%Y%m%d-%H%M%S") + f"-{time.time_ns() % 1_000_000_000:09d}"
     target = run.superseded(job, stamp)
+    run.own(target.parent)
     for former, place in (
         (sidecar, target.with_suffix(".json")),
         (video, target),
@@ -91,7 +95,7 @@ def supersede(run: RunFolder, job: Job) -> None:
 def read_sidecar(path: Path) -> dict[str, Any] | None:
     """A sidecar's content, or None where there is none that can be read."""
     try:
-        content = json.loads(path.read_bytes())
+        content = read_json(path)
     except (OSError, ValueError):
         return None
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:

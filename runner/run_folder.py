@@ -8,11 +8,14 @@ import fcntl
 import hashlib
 import os
 import re
+import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from .errors import UserError
+from .input_file import open_input
 from .job import Job
 from .placement import Slot
 
@@ -83,6 +86,24 @@ class RunFolder:
         """What is to be run when the sweep has ended, while that is still to come."""
         return self.path / "work" / "at_end.json"
 
+    def own(self, path: Path) -> Path:
+        """A path in the run folder, before something is written, moved or deleted there.
+
+        Raises:
+            UserError: links lead out of the run folder.
+        """
+        if not path.resolve().is_relative_to(self.path.resolve()):
+            raise UserError(
+                f"{path}: links lead out of the run folder {self.path}; put a folder in their place"
+            )
+        return path
+
+    def drop(self, folder: Path) -> None:
+        """Delete a folder of the run folder as far as that can be done; one to which links lead
+        out of it stays."""
+        with contextlib.suppress(UserError):
+            shutil.rmtree(self.own(folder), ignore_errors=True)
+
     def log(self, slot: Slot) -> Path:
         return self.logs / f"{slot.name}.log"
 
@@ -104,8 +125,13 @@ class RunFolder:
         return self.path / "superseded" / former.parent / f"{former.stem}.{stamp}{former.suffix}"
 
     def temporary(self, job: Job) -> Path:
-        """A new unique name beside the job's video, for the file in the making."""
+        """A new unique name beside the job's video, for the file in the making.
+
+        Raises:
+            UserError: links lead out of the run folder.
+        """
         video = self.video(job)
+        self.own(video.parent)
         return video.with_name(f".{video.stem}.{uuid.uuid4().hex[:12]}.tmp{video.suffix}")
 
     def temporaries(self, job: Job) -> list[Path]:
@@ -208,7 +234,7 @@ def append_line(path: Path, line: bytes) -> None:
 def sha256_file(path: Path) -> str:
     """Hex sha256 of a file's content."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_input(path) as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -155,7 +154,7 @@ def drop_leftovers(run: RunFolder, queue: Queue) -> None:
     for scratch in run.path.glob("work/*"):
         rows = [] if scratch == run.locks else queue.find(id_start=scratch.name)
         if any(row.job.id == scratch.name and row.state is JobState.DONE for row in rows):
-            shutil.rmtree(scratch, ignore_errors=True)
+            run.drop(scratch)
     if not live_slots(run):
         for half in run.cache.rglob(HALF_WRITTEN):
             half.unlink(missing_ok=True)

@@ -169,9 +169,11 @@ def is_gpu_number(value: object) -> bool:
 
 
 def refuse_repeats(values: Sequence[object]) -> None:
-    repeated = [value for index, value in enumerate(values) if value in values[:index]]
-    if repeated:
-        raise ValueError(f"{repeated[0]!r} is there twice; name each once")
+    seen: set[object] = set()
+    for value in values:
+        if value in seen:
+            raise ValueError(f"{value!r} is there twice; name each once")
+        seen.add(value)
 
 
 def check_category(name: str, *, had: Container[str] = ()) -> None:

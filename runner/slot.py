@@ -30,6 +30,7 @@ from .at_end import run_end_commands
 from .errors import UserError
 from .failures import is_disk_full
 from .gpus import find_gpus
+from .input_file import NotAnInput, open_input, read_json
 from .placement import Slot
 from .processes import ProcessId, Stop, die_with_parent, kill_session
 from .run_folder import RunFolder
@@ -267,12 +268,12 @@ class Supervisor:
 
     def _jobs_done(self) -> int:
         """How many jobs this slot has finished so far, over all its workers."""
-        marker = '"outcome":"done"'
-        name = f'"worker":"{self.slot.name}"'
+        marker = b'"outcome":"done"'
+        name = f'"worker":"{self.slot.name}"'.encode()
         try:
-            with self.run_folder.attempts.open(encoding="utf-8", errors="replace") as lines:
+            with open_input(self.run_folder.attempts) as lines:
                 return sum(marker in line and name in line for line in lines)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotAnInput):
             return 0
 
 
@@ -312,7 +313,7 @@ def take_slot(path: Path) -> Iterator[int]:
 def supervisor(lock: Path) -> ProcessId | None:
     """The process that wrote itself into a lock file."""
     try:
-        return ProcessId(**json.loads(lock.read_bytes()))
+        return ProcessId(**read_json(lock))
     except (OSError, ValueError, TypeError):
         return None
 

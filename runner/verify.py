@@ -97,8 +97,9 @@ def find_problem(run: RunFolder, job: Job, *, is_stale: bool = False) -> str | N
             return f"has {size} bytes, its sidecar says {record.get('size')}"
         if sha256_file(video) != record.get("sha256"):
             return "its content has changed since it was made (sha256 differs)"
-        expected = {key: record[key] for key in ("width", "height", "num_frames", "fps")}
-        check_video(video, **expected)
+        # A stale video was made of another shape, it may be, which only its sidecar knows.
+        shape = record if is_stale else job.parameters
+        check_video(video, **{key: shape[key] for key in ("width", "height", "num_frames", "fps")})
     except KeyError as error:
         return f"the sidecar does not say the video's {error}"
     except BrokenVideo as error:

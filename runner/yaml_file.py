@@ -16,8 +16,50 @@ SCHEMA = Path(__file__).resolve().parents[1] / "docs" / "experiment.schema.json"
 """The experiment file's, as published; an installation without the repository has none."""
 
 
+MOST_REPEATED = 20
+"""Times what a file holds, once its aliases are written out; or `ALWAYS_ALLOWED` nodes."""
+ALWAYS_ALLOWED = 100_000
+
+
 class UniqueKeyLoader(yaml.SafeLoader):
-    """Safe YAML in which a repeated key is an error instead of the last one winning."""
+    """Safe YAML in which a repeated key is an error instead of the last one winning, and aliases
+    cannot make a large thing of a small file."""
+
+    def get_single_node(self) -> yaml.Node | None:
+        node = super().get_single_node()
+        if node is not None:
+            sizes: dict[int, int | None] = {}
+            written_out = _written_out(node, sizes)
+            if written_out > max(ALWAYS_ALLOWED, MOST_REPEATED * len(sizes)):
+                raise yaml.constructor.ConstructorError(
+                    None, None, "its aliases (*) repeat too much; write less of it", node.start_mark
+                )
+        return node
+
+
+def _written_out(node: yaml.Node, sizes: dict[int, int | None]) -> int:
+    """How many nodes there are below a node, it included, each alias counted as what it stands
+    for.
+
+    Args:
+        sizes: those found so far, by the node's id; None while one is being counted.
+    """
+    key = id(node)
+    if key in sizes:
+        known = sizes[key]
+        if known is None:
+            raise yaml.constructor.ConstructorError(
+                None, None, "an alias (*) stands for what it is in", node.start_mark
+            )
+        return known
+    sizes[key] = None
+    inner: list[yaml.Node] = []
+    if isinstance(node, yaml.SequenceNode):
+        inner = node.value
+    elif isinstance(node, yaml.MappingNode):
+        inner = [part for pair in node.value for part in pair]
+    sizes[key] = size = 1 + sum(_written_out(one, sizes) for one in inner)
+    return size
 
 
 def _mapping(loader: UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:

@@ -118,7 +118,7 @@ def test_an_override_of_what_the_machine_settles_is_refused(project: Project) ->
         ("gpu: [0]", "gpu: no such key (valid: checkpoints, data, results, gpus"),
         ("gpus: all", "gpus"),
         ("- a", "must be a mapping"),
-        ("gpus: [0", "cannot be read"),
+        ("gpus: [0", "not valid YAML"),
         ("processes_per_gpu: 0", "processes_per_gpu"),
     ],
 )

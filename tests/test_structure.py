@@ -14,6 +14,7 @@ RUNNER = Path(__file__).resolve().parents[1] / "runner"
 LAYERS = [
     {
         "errors",
+        "input_file",
         "plain_text",
         "text_file",
         "job",

@@ -77,7 +77,7 @@ class Generation(Section):
     width: int = Field(832, gt=0, multiple_of=2, description="pixels")
     height: int = Field(480, gt=0, multiple_of=2, description="pixels")
     num_frames: int = Field(81, gt=0, description="of the video, and read of its reference")
-    fps: float = Field(15, gt=0, le=240, description="frames per second of video and reference")
+    fps: float = Field(15, ge=0.01, le=240, description="frames per second of video and reference")
     num_inference_steps: int = Field(50, gt=0, description="denoising steps")
     cfg_scale: float = Field(5.0, description="classifier-free guidance")
     denoising_strength: float = Field(

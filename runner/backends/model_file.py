@@ -6,8 +6,12 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from ..input_file import open_input
+
 BLOCK = 64 * 1024
 BLOCKS = 64
+MOST_HEADER = 100_000_000
+"""Bytes that safetensors allows itself."""
 
 
 def content_of(path: Path) -> dict[str, Any]:
@@ -17,7 +21,7 @@ def content_of(path: Path) -> dict[str, Any]:
     """
     size = path.stat().st_size
     sampled = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_input(path) as file:
         header = file.read(8 + header_bytes(path)) if path.suffix == ".safetensors" else b""
         header = header or file.read(BLOCK)
         whole = size <= BLOCK * BLOCKS
@@ -35,6 +39,6 @@ def content_of(path: Path) -> dict[str, Any]:
 def header_bytes(path: Path) -> int:
     # https://huggingface.co/docs/safetensors: eight little-endian bytes give the length of a
     # JSON header. A length that cannot be true is left for the loader to refuse.
-    with path.open("rb") as file:
+    with open_input(path) as file:
         length = int.from_bytes(file.read(8), "little")
-    return length if length <= path.stat().st_size else 0
+    return length if length <= min(path.stat().st_size, MOST_HEADER) else 0

@@ -14,7 +14,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..job import Job, JobState, Reference, canonical_json
+from ..errors import UserError
+from ..job import Job, JobState, Reference, canonical_json, check_place
 
 SCHEMA = "3"
 """Of the tables; a queue of another one is made anew."""
@@ -186,7 +187,18 @@ class SharedValues:
 
 
 def job_of(row: Any) -> Job:
-    """The job of a row of `whole_jobs`; jobs share their parameters."""
+    """The job of a row of `whole_jobs`; jobs share their parameters.
+
+    Raises:
+        UserError: its id or its path is none.
+    """
+    try:
+        check_place(row.id, row.output)
+    except ValueError as error:
+        raise UserError(
+            f"sweep.db is damaged: {error}; stop the sweep, delete sweep.db with its -wal and "
+            "-shm, and `sweep resume` makes it anew"
+        ) from None
     prompt_text, path, sha256 = json.loads(row.text_json)
     return Job(
         id=row.id,

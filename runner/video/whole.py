@@ -10,6 +10,7 @@ import struct
 from pathlib import Path
 from typing import BinaryIO
 
+from ..input_file import open_input
 from .errors import BrokenVideo
 
 CLIP_SUFFIXES = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".gif")
@@ -25,10 +26,10 @@ def check_whole(path: Path) -> str:
         BrokenVideo: it is empty, cut short, or of no kind that is read.
         OSError: it cannot be read at all.
     """
-    end = path.stat().st_size
-    if end == 0:
-        raise BrokenVideo("the file is empty")
-    with path.open("rb") as file:
+    with open_input(path) as file:
+        end = path.stat().st_size
+        if end == 0:
+            raise BrokenVideo("the file is empty")
         head = file.read(16)
         if head[:4] == b"\x1a\x45\xdf\xa3":
             _check_matroska(file, end)

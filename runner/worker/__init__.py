@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -300,7 +299,7 @@ class Worker:
     def _take_up(self, claim: Claim, claiming: float) -> None:
         # A worker may have been killed between publishing and recording it.
         if state_on_disk(self.run_folder, claim.job) is JobState.DONE:
-            shutil.rmtree(self.run_folder.scratch(claim.job), ignore_errors=True)
+            self.run_folder.drop(self.run_folder.scratch(claim.job))
             self._endings.found(claim)
         elif not self._is_current(claim.job):
             self.queue.give_back(claim)
@@ -328,8 +327,8 @@ class Worker:
     def _generate(self, making: Making) -> Any:
         job, run = making.job, self.run_folder
         scratch = run.scratch(job)
-        run.video(job).parent.mkdir(parents=True, exist_ok=True)
-        scratch.mkdir(parents=True, exist_ok=True)
+        for folder in (run.video(job).parent, scratch):
+            run.own(folder).mkdir(parents=True, exist_ok=True)
         for leftover in run.temporaries(job):
             leftover.unlink(missing_ok=True)
         self._finisher.begin()
@@ -379,7 +378,7 @@ class Worker:
         self._held.discard(making)
         if not isinstance(error, (LostClaim, Interrupted)) and not keeps_work(error):
             # While the claim is still held: whoever has the job next has this folder too.
-            shutil.rmtree(self.run_folder.scratch(making.job), ignore_errors=True)
+            self.run_folder.drop(self.run_folder.scratch(making.job))
         if error is None:
             now = time.time()
             seconds = now - max(claim.claimed_at, self._last_done_at)

@@ -12,7 +12,6 @@ Weights may be `.safetensors` or `.pth`; where both are there, `.safetensors` is
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import zipfile
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import UserError
+from ...input_file import open_input, parse_json, read_json
 from ...job import sha256_of
 from .. import FileState
 from ..model_file import content_of, header_bytes
@@ -152,7 +152,7 @@ class Checkpoint:
         index = self.folder / f"{DIT}{shards[0].suffix}.index.json"
         if index.is_file():
             try:
-                expected.update(json.loads(index.read_bytes())["weight_map"].values())
+                expected.update(read_json(index)["weight_map"].values())
             except (ValueError, TypeError, KeyError, AttributeError) as error:
                 raise UserError(f"model.checkpoint: {index} is no index of shards") from error
         for path in shards:
@@ -173,9 +173,9 @@ def tensors_in(path: Path) -> dict[str, list[int]]:
     """
     length = header_bytes(path)
     try:
-        with path.open("rb") as file:
+        with open_input(path) as file:
             file.seek(8)
-            header = json.loads(file.read(length))
+            header = parse_json(file.read(length))
         header.pop("__metadata__", None)
         end = max(entry["data_offsets"][1] for entry in header.values())
         shapes = {name: entry["shape"] for name, entry in header.items()}
