@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .checking import Decoded, check_video
-from .clip import VideoInfo, decoded_timing, ffmpeg_word, frames_available, probe, read_clip
+from .clip import VideoInfo, decoded_timing, frames_available, probe, read_clip
 from .errors import BrokenVideo, UnfitVideo
 from .own import read_video
 from .picture import Fit, View
@@ -29,7 +29,6 @@ __all__ = [
     "View",
     "check_video",
     "decoded_timing",
-    "ffmpeg_word",
     "frames_available",
     "probe",
     "read_clip",
