@@ -179,9 +179,9 @@ def kind_of(error: BaseException) -> FailureKind:
         return FailureKind.BAD_INPUT
     if is_disk_full(error):
         return FailureKind.DISK_FULL
-    if isinstance(error, ChildDied):
-        return FailureKind.WORKER_DIED
     text = str(error)
+    if isinstance(error, ChildDied) or was_killed(error):
+        return FailureKind.WORKER_DIED
     # MemoryError is Python's own: the host's, in a worker that still lives.
     if "MemoryError" in names or "DefaultCPUAllocator: can't allocate" in text:
         return FailureKind.OUT_OF_HOST_MEMORY
@@ -190,6 +190,15 @@ def kind_of(error: BaseException) -> FailureKind:
     if names & {"GpuError", "AcceleratorError"} or _GPU.search(text):
         return FailureKind.GPU_ERROR
     return FailureKind.BACKEND_BUG
+
+
+_KILLED = re.compile(r"died with <Signals\.|DataLoader worker .* is killed by signal")
+
+
+def was_killed(error: BaseException) -> bool:
+    """Whether an error says that a helper process, such as ffmpeg, was killed by a signal:
+    Python's `subprocess.CalledProcessError`, or torch's DataLoader."""
+    return _KILLED.search(str(error)) is not None
 
 
 def keeps_work(error: BaseException | None) -> bool:

@@ -103,7 +103,7 @@ def plan_launch(
     experiment = load_experiment(run.experiment)
     placement = experiment.placement
     gpus = find_gpus()
-    running = live_slots(run)
+    running = sorted({*live_slots(run), *working_slots(queue)})
     wish = Wish(
         placement.gpus if narrowing.gpus is None else narrowing.gpus,
         f"{run.experiment}: placement.gpus" if narrowing.gpus is None else "--gpus",
@@ -144,6 +144,13 @@ def plan_launch(
         choice.left_out,
         narrowing.gpus,
     )
+
+
+def working_slots(queue: Queue) -> list[Slot]:
+    """The slots whose worker is alive by what it said of itself: somebody may have deleted their
+    lock files, which a supervisor makes anew within a second."""
+    rows = queue.workers.rows(time.time())
+    return [row.slot for row in rows if not row.state.has_ended and not row.process.is_gone()]
 
 
 def refuse_absent_data(experiment: Experiment) -> None:
@@ -226,6 +233,7 @@ def start(
     launcher.check(launch.commands)
     if retry:
         queue.retry(retry, launch.chosen)
+        queue.end_waiting()
     queue.hold_all_but(launch.chosen)
     queue.reopen(launch.gpus)
     queue.workers.forget_ended(time.time())

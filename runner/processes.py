@@ -11,8 +11,9 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from types import FrameType
 
@@ -21,6 +22,9 @@ POLL_SECONDS = 0.05
 SESSION_PASSES = 10
 """A process may start another while its session is being killed; not for ever."""
 NICENESS = 10
+
+AFTER_JOB_SIGNAL = signal.SIGUSR1
+"""Asks a slot to end after its job, where the queue cannot be written."""
 
 
 @functools.cache
@@ -71,6 +75,82 @@ class ProcessId:
         return self.is_here and _start_ticks(self.pid) != self.started
 
 
+class ProcessState(str, Enum):
+    """How a process that does nothing stands: field 3 of proc_pid_stat(5)."""
+
+    STOPPED = "T"
+    TRACED = "t"
+    ON_DISK = "D"
+
+    @property
+    def stands_still(self) -> bool:
+        """Whether only somebody else can have it go on."""
+        return self is not ProcessState.ON_DISK
+
+    @property
+    def told(self) -> str:
+        return _TOLD[self]
+
+
+_TOLD = {
+    ProcessState.STOPPED: "is stopped",
+    ProcessState.TRACED: "stands in a debugger",
+    ProcessState.ON_DISK: "waits for its disk",
+}
+
+
+def state_of(pid: int) -> ProcessState | None:
+    """How a process stands; None where it runs, sleeps or has ended."""
+    fields = _stat_fields(pid)
+    state = "" if fields is None else fields[0].decode("ascii", "replace")
+    return ProcessState(state) if state in {one.value for one in ProcessState} else None
+
+
+def send(process: ProcessId, number: signal.Signals) -> bool:
+    """Send a signal to a process of this host; False where it has ended, whoever has its pid now.
+
+    Raises:
+        PermissionError: it is another user's.
+    """
+    if not process.is_here:
+        return False
+    with contextlib.suppress(ProcessLookupError):
+        return _send_to(process.pid, number, lambda: not process.is_gone())
+    return False
+
+
+def _send_to(pid: int, number: signal.Signals, is_meant: Callable[[], bool]) -> bool:
+    """Send a signal to a pid; `is_meant` is asked while the pid cannot become another's."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except (AttributeError, OSError) as error:
+        if isinstance(error, ProcessLookupError):
+            raise
+        # A kernel before 5.3: the pid could become another's within these microseconds.
+        if is_meant():
+            os.kill(pid, number)
+            return True
+        return False
+    try:
+        if is_meant():
+            signal.pidfd_send_signal(descriptor, number)
+            return True
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def exit_status(child: int) -> int | None:
+    """The exit status of a child that has ended, or the negated signal; None while it runs.
+
+    It stays to be waited for, so that until then its pid is no other's.
+    """
+    result = os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    if result is None:
+        return None
+    return result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
+
+
 def _start_ticks(pid: int) -> int | None:
     """Field 22 of proc_pid_stat(5), or None for a process that has ended."""
     fields = _stat_fields(pid)
@@ -93,24 +173,32 @@ def _stat_fields(pid: int) -> list[bytes] | None:
 
 
 def kill_session(leader: int) -> None:
-    """Kill every process of the session that a process has begun, whatever group it is in."""
+    """Kill every process of the session that a process has begun, whatever group it is in.
+
+    Args:
+        leader: a child that was not waited for yet, so that its pid is no other's.
+    """
     for _ in range(SESSION_PASSES):
         members = session_members(leader)
         if not members:
             return
         for pid in members:
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
+                _send_to(pid, signal.SIGKILL, functools.partial(_is_of_session, pid, leader))
 
 
 def session_members(leader: int) -> list[int]:
     """The living processes of a session: field 6 of proc_pid_stat(5)."""
     found = []
     for pid in (int(folder.name) for folder in Path("/proc").iterdir() if folder.name.isdigit()):
-        fields = _stat_fields(pid)
-        if fields is not None and int(fields[3]) == leader and fields[0] not in (b"Z", b"X"):
+        if _is_of_session(pid, leader):
             found.append(pid)
     return found
+
+
+def _is_of_session(pid: int, leader: int) -> bool:
+    fields = _stat_fields(pid)
+    return fields is not None and int(fields[3]) == leader and fields[0] not in (b"Z", b"X")
 
 
 def die_with_parent(parent: int) -> None:
@@ -198,14 +286,15 @@ def peak_resident_gib(others: Iterable[int] = ()) -> float | None:
 
 
 class Stop:
-    """Whether this process was asked to stop.
+    """Whether this process was asked to stop: at once, or `after_job`.
 
-    A plain flag: `threading.Event.set` can deadlock in a signal handler that interrupts
+    Plain flags: `threading.Event.set` can deadlock in a signal handler that interrupts
     `Event.wait`.
     """
 
     def __init__(self) -> None:
         self.is_asked = False
+        self.after_job = False
 
     def ask(self) -> None:
         self.is_asked = True
@@ -217,13 +306,17 @@ class Stop:
             time.sleep(min(left, POLL_SECONDS))
 
     def on_signals(self) -> None:
-        """Be asked by SIGTERM, SIGINT and SIGHUP."""
+        """Be asked by SIGTERM, SIGINT and SIGHUP, and to stop after the job by SIGUSR1."""
 
         def handle(_number: int, _frame: FrameType | None) -> None:
             self.ask()
 
+        def handle_later(_number: int, _frame: FrameType | None) -> None:
+            self.after_job = True
+
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, handle)
+        signal.signal(AFTER_JOB_SIGNAL, handle_later)
 
 
 def share_of_cores(processes: int) -> int:

@@ -18,6 +18,7 @@ from .errors import UserError
 from .input_file import open_input
 from .job import Job
 from .placement import Slot
+from .waiting import PATIENT, Waiting, wait_for
 
 RESERVED = frozenset(
     {
@@ -44,6 +45,10 @@ class RunFolder:
     @property
     def name(self) -> str:
         return self.path.name
+
+    @property
+    def id(self) -> Path:
+        return self.path / "run.id"
 
     @property
     def experiment(self) -> Path:
@@ -215,12 +220,7 @@ def append_line(path: Path, line: bytes) -> None:
     Raises:
         OSError: the disk is full; a part of the line may be there, to be ended by the next.
     """
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT
-    try:
-        descriptor = os.open(path, flags, 0o644)
-    except FileNotFoundError:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, flags, 0o644)
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
     try:
         size = os.fstat(descriptor).st_size
         begun = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
@@ -259,20 +259,24 @@ def is_locked(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def locked(path: Path, *, wait: bool = True) -> Iterator[bool]:
-    """Hold a lock file; yields whether it is held.
+def locked(path: Path, waiting: Waiting = PATIENT) -> Iterator[None]:
+    """Hold a lock file.
 
-    Args:
-        wait: for whoever has it, so that it is always held.
+    Raises:
+        Busy: another process holds it for too long.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
+
+    def take() -> bool:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            yield False
-        else:
-            yield True
+            return False
+        return True
+
+    try:
+        wait_for(take, waiting, path, [path])
+        yield
     finally:
         os.close(descriptor)

@@ -15,8 +15,13 @@ from .job import JobState, Outcome
 from .manifest import Manifest, read_manifest
 from .placement import Slot
 from .publish import Disk, state_on_disk
-from .queue import Lost, Queue
+from .queue import Queue
+from .queue.claims import Lost
 from .run_folder import HALF_WRITTEN, RunFolder, is_locked, locked, sha256_file
+from .waiting import Busy, Waiting
+
+RECLAIM_SECONDS = 2.0
+"""Whoever asks how a sweep stands waits no longer for others that write."""
 
 # `experiment` is imported where it is used: its models take longer to make than a question to a
 # queue does to answer.
@@ -185,8 +190,8 @@ def bring_in_line(queue: Queue, run: RunFolder, manifest: Manifest, sha256: str)
 
 
 def take_back(run: RunFolder, queue: Queue) -> list[Lost]:
-    """Give the jobs of dead or silent workers back, and record those attempts. On a full disk
-    they are left as they are: no attempt goes unrecorded."""
+    """Give the jobs of dead or silent workers back, and record those attempts. On a full disk, or
+    beside someone who holds the queue, they are left as they are: no attempt goes unrecorded."""
     now = time.time()
 
     def record(one: Lost) -> None:
@@ -203,7 +208,9 @@ def take_back(run: RunFolder, queue: Queue) -> list[Lost]:
         record_attempt(run.attempts, attempt)
 
     try:
-        return queue.reclaim(now, record)
+        return queue.reclaim(now, record, Waiting.at_most(RECLAIM_SECONDS))
+    except Busy:
+        return []
     except Exception as error:
         if not is_disk_full(error):
             raise

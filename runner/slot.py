@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
-import json
 import os
 import signal
 import subprocess
@@ -19,21 +17,30 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import IO
+from typing import IO, NamedTuple
 
 from .at_end import run_end_commands
 from .errors import UserError
 from .failures import is_disk_full
 from .gpus import find_gpus
-from .input_file import NotAnInput, open_input, read_json
+from .input_file import NotAnInput, open_input
+from .lock_holders import writers
 from .placement import Slot
-from .processes import ProcessId, Stop, die_with_parent, kill_session
+from .processes import (
+    AFTER_JOB_SIGNAL,
+    Stop,
+    die_with_parent,
+    exit_status,
+    kill_session,
+    oom_kills,
+    state_of,
+)
 from .run_folder import RunFolder
+from .run_id import is_still, run_id
+from .slot_lock import SlotLock, SlotTaken
 
 GRACE_SECONDS = 30.0
 """A worker that was asked to stop has so long; a step of a 14B model takes about seven."""
@@ -41,6 +48,10 @@ GRACE_SECONDS = 30.0
 DEATHS_LIMIT = 12
 """So many deaths of a worker in a row, no job done between them, and the slot gives up: more
 than one job can cause before it is failed."""
+
+WRONG = 2
+"""The exit status of a worker that none can take the place of: machine, experiment or run folder
+are not as they must be."""
 
 RESTART = 75
 """The exit status of a worker that asks for another in its place: EX_TEMPFAIL of sysexits(3)."""
@@ -54,6 +65,11 @@ NO_ROOM = 73
 ROOM_SECONDS = 10.0
 """After so long it is tried again."""
 
+FROM_OUTSIDE = frozenset(
+    {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGKILL, signal.SIGTERM}
+)
+"""Signals by which somebody else ends a worker."""
+
 LOADS_LIMIT = 3
 """So many in a row, and the slot gives up: the next one would fail as well."""
 
@@ -61,17 +77,19 @@ SILENT_SECONDS = 300.0
 """A worker whose heart has not beaten for so long is killed: even its threads stand still."""
 
 LOOK_SECONDS = 1.0
+"""How often the supervisor looks at its worker; `POLL_SECONDS`, whether it has ended."""
+
+POLL_SECONDS = 0.05
+
+FROZEN_SECONDS = 10.0
+"""A worker that holds up all others is continued when it has been stopped for so long, and killed
+when that did not help for `CONTINUED_SECONDS`."""
+
+CONTINUED_SECONDS = 3.0
 
 INTERRUPT_SECONDS = 3.0
 
-LOCK_SECONDS = 2.0
-"""Others who ask about a lock hold it for a moment."""
-
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-
-
-class SlotTaken(Exception):
-    """Another supervisor, or a worker that outlived its own, has this slot."""
 
 
 class Log:
@@ -126,6 +144,13 @@ class Log:
                 raise
 
 
+class JobsDone(NamedTuple):
+    """How many jobs this slot has finished so far, over all its workers, and all slots have."""
+
+    own: int
+    of_all: int
+
+
 class Supervisor:
     """Keeps one worker running in one slot until there is nothing left to do.
 
@@ -158,6 +183,10 @@ class Supervisor:
         self._stop = Stop()
         self._interrupted_at = -INTERRUPT_SECONDS
         self._worker: subprocess.Popen[bytes] | None = None
+        self._run_id = run_id(run)
+        self._was_killed_here = False
+        self.is_astray = False
+        """Whether the run folder, or the slot in it, is no longer this supervisor's."""
 
     @property
     def was_stopped(self) -> bool:
@@ -169,6 +198,12 @@ class Supervisor:
             self._stop.ask()
             self._end_worker()
             self.log.say(f"{signal.Signals(number).name}: stopping")
+
+    def stop_after_job(self, _number: int, _frame: FrameType | None = None) -> None:
+        """Have the worker end after its job, and start no other."""
+        self._stop.after_job = True
+        if self._worker is not None and exit_status(self._worker.pid) is None:
+            self._worker.send_signal(AFTER_JOB_SIGNAL)
 
     def interrupt(self, number: int, _frame: FrameType | None = None) -> None:
         """Ctrl-C in the slot's own terminal: only a second one soon after stops the worker, for
@@ -184,25 +219,32 @@ class Supervisor:
 
     def _end_worker(self) -> None:
         worker = self._worker
-        if worker is not None and worker.poll() is None:
+        if worker is not None and exit_status(worker.pid) is None:
             worker.terminate()
             killer = threading.Timer(GRACE_SECONDS, self._kill)
             killer.daemon = True
             killer.start()
 
     def _kill(self) -> None:
-        if self._worker is not None and self._worker.poll() is None:
+        if self._worker is not None and exit_status(self._worker.pid) is None:
             self.log.say(f"the worker did not end within {GRACE_SECONDS:.0f} s; killing it")
-            kill_all(self._worker.pid)
+            self._kill_worker(self._worker)
 
-    def run(self, lock: int) -> int:
+    def _kill_worker(self, worker: subprocess.Popen[bytes]) -> None:
+        self._was_killed_here = True
+        kill_all(worker.pid)
+
+    def run(self, lock: SlotLock) -> int:
         """Run workers one after the other; returns the exit status of the slot."""
         deaths = loads = 0
         done_before = self._jobs_done()
-        while not self._stop.is_asked:
+        while not (self._stop.is_asked or self._stop.after_job):
+            oom_kills_before = oom_kills()
             status = self.run_worker(lock)
-            if status in (0, 2) or self._stop.is_asked:
-                return 2 if status == 2 else 0
+            if self.is_astray:
+                return WRONG
+            if status in (0, WRONG) or self._stop.is_asked:
+                return WRONG if status == WRONG else 0
             if status == RESTART:
                 continue
             if status == NO_ROOM:
@@ -213,7 +255,15 @@ class Supervisor:
                 self.log.say(f"the model could not be loaded {loads} times in a row; giving up")
                 return 1
             done = self._jobs_done()
-            deaths = 1 if done > done_before else deaths + 1
+            # That somebody else killed it says nothing of this slot while jobs succeed at all.
+            is_from_outside = (
+                -status in FROM_OUTSIDE
+                and not self._was_killed_here
+                and oom_kills() == oom_kills_before
+            )
+            has_done = done.own > done_before.own
+            has_done |= is_from_outside and done.of_all > done_before.of_all
+            deaths = 1 if has_done else deaths + 1
             done_before = done
             if deaths >= DEATHS_LIMIT:
                 self.log.say(f"{deaths} workers died in a row without a finished job; giving up")
@@ -223,15 +273,16 @@ class Supervisor:
             self._stop.wait(pause)
         return 0
 
-    def run_worker(self, lock: int) -> int:
+    def run_worker(self, lock: SlotLock) -> int:
         """Run one worker to its end; returns its exit status, or the negated signal."""
+        self._was_killed_here = False
         self._worker = worker = subprocess.Popen(
             self.command,
             env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            pass_fds=[lock],
+            pass_fds=lock.descriptors,
             start_new_session=True,
             preexec_fn=partial(die_with_parent, os.getpid()),
         )
@@ -241,9 +292,12 @@ class Supervisor:
         assert worker.stdout is not None
         copying = threading.Thread(target=self.log.copy, args=(worker.stdout,), daemon=True)
         copying.start()
-        status = self._wait(worker)
-        # Whatever the worker started goes with it; it would also keep the log's pipe open.
+        status = self._wait(worker, lock)
+        # Whatever the worker started goes with it; it would also keep the log's pipe open. Only
+        # then is it waited for: until then its pid is no other's.
         kill_all(worker.pid)
+        self._worker = None
+        worker.wait()
         copying.join()
         worker.stdout.close()
         if status < 0:
@@ -252,29 +306,85 @@ class Supervisor:
             self.log.say(f"the worker ended with status {status}")
         return status
 
-    def _wait(self, worker: subprocess.Popen[bytes]) -> int:
-        """Wait for the worker's end, and kill it where its heart stands still."""
+    def _wait(self, worker: subprocess.Popen[bytes], lock: SlotLock) -> int:
+        """Wait for the worker's end, and help it to one where its heart stands still or it holds
+        up all others."""
         pulse = self.run_folder.lock(self.slot)
-        beat, since = pulse.stat().st_mtime_ns, time.monotonic()
-        while True:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                return worker.wait(LOOK_SECONDS)
+        beat = since = look_at = 0.0
+        frozen_since: float | None = None
+        while (status := exit_status(worker.pid)) is None:
+            time.sleep(POLL_SECONDS)
+            now = time.monotonic()
+            if now < look_at:
+                continue
+            look_at = now + LOOK_SECONDS
             with contextlib.suppress(OSError):
                 if pulse.stat().st_mtime_ns != beat:
-                    beat, since = pulse.stat().st_mtime_ns, time.monotonic()
-            if time.monotonic() - since > self.silent_seconds:
+                    beat, since = pulse.stat().st_mtime_ns, now
+            if now - since > self.silent_seconds:
                 self.log.say(f"the worker was silent for {self.silent_seconds:.0f} s; killing it")
-                kill_all(worker.pid)
+                self._kill_worker(worker)
+            self._look_for_run_folder(lock)
+            if not self._holds_up_others(worker):
+                frozen_since = None
+            elif frozen_since is None:
+                frozen_since = now
+            else:
+                self._thaw(worker, now - frozen_since)
+        return status
 
-    def _jobs_done(self) -> int:
-        """How many jobs this slot has finished so far, over all its workers."""
+    def _look_for_run_folder(self, lock: SlotLock) -> None:
+        """End the worker where its run folder is gone or another's, or its slot is."""
+        if self.is_astray:
+            return
+        if not is_still(self.run_folder, self._run_id):
+            self.is_astray = True
+            self.log.say(f"{self.run_folder.path}: the run folder is gone, or is another run's")
+        else:
+            try:
+                lock.keep()
+            except SlotTaken:
+                self.is_astray = True
+                self.log.say("the lock file was deleted, and another has taken this slot")
+        if self.is_astray:
+            self._stop.ask()
+            self._end_worker()
+
+    def _holds_up_others(self, worker: subprocess.Popen[bytes]) -> bool:
+        """Whether the worker stands still in the middle of a transaction."""
+        state = state_of(worker.pid)
+        if state is None or not state.stands_still:
+            return False
+        queue = self.run_folder.queue
+        return worker.pid in writers(
+            queue.with_name(queue.name + end) for end in ("-line", "-shm", "")
+        )
+
+    def _thaw(self, worker: subprocess.Popen[bytes], seconds: float) -> None:
+        """Have a worker that has stood still for so many seconds go on, or end."""
+        if seconds > FROZEN_SECONDS + CONTINUED_SECONDS:
+            self.log.say("the worker still holds the queue and does not go on; killing it")
+            self._kill_worker(worker)
+        elif seconds > FROZEN_SECONDS:
+            self.log.say(
+                f"the worker has held the queue for {seconds:.0f} s and stands still; "
+                "continuing it (SIGCONT)"
+            )
+            worker.send_signal(signal.SIGCONT)
+
+    def _jobs_done(self) -> JobsDone:
         marker = b'"outcome":"done"'
         name = f'"worker":"{self.slot.name}"'.encode()
-        try:
-            with open_input(self.run_folder.attempts) as lines:
-                return sum(marker in line and name in line for line in lines)
-        except (FileNotFoundError, NotAnInput):
-            return 0
+        own = of_all = 0
+        with (
+            contextlib.suppress(FileNotFoundError, NotAnInput),
+            open_input(self.run_folder.attempts) as lines,
+        ):
+            for line in lines:
+                if marker in line:
+                    of_all += 1
+                    own += name in line
+        return JobsDone(own, of_all)
 
 
 def kill_all(pid: int) -> None:
@@ -282,40 +392,6 @@ def kill_all(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
     kill_session(pid)
-
-
-@contextlib.contextmanager
-def take_slot(path: Path) -> Iterator[int]:
-    """Hold a slot's lock file; yields its descriptor, to be handed to the worker.
-
-    Raises:
-        SlotTaken: it is held already.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        ends = time.monotonic() + LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > ends:
-                    raise SlotTaken(path.stem) from None
-                time.sleep(0.05)
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, json.dumps(asdict(ProcessId.own())).encode())
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def supervisor(lock: Path) -> ProcessId | None:
-    """The process that wrote itself into a lock file."""
-    try:
-        return ProcessId(**read_json(lock))
-    except (OSError, ValueError, TypeError):
-        return None
 
 
 def ignore_stop_key() -> None:
@@ -363,17 +439,26 @@ def main() -> int:
     command = [sys.executable, "-m", "runner.worker", str(run.path)]
     command += [f"--gpu={slot.gpu}", f"--process={slot.process}", f"--device={device}"]
     command += [f"--home={category}" for category in arguments.home]
+    if run_id(run) is None:
+        print(f"{run.path}: no run folder (it has no run.id); see `sweep resume`", file=sys.stderr)
+        return 2
     log = Log(run.log(slot), echo=not arguments.quiet)
     try:
-        with take_slot(run.lock(slot)) as lock:
+        with contextlib.closing(SlotLock(run.lock(slot))) as lock:
             environment = worker_environment(slot, device, arguments.threads)
             supervisor = Supervisor(run, slot, command, environment, log)
             signal.signal(signal.SIGTERM, supervisor.stop)
             signal.signal(signal.SIGHUP, supervisor.stop)
             signal.signal(signal.SIGINT, supervisor.interrupt)
+            signal.signal(AFTER_JOB_SIGNAL, supervisor.stop_after_job)
+            # Ctrl-Z in the slot's terminal would have nobody look after the worker. A handler,
+            # for what is ignored stays ignored in the worker.
+            signal.signal(signal.SIGTSTP, lambda *_: None)
             log.say(f"supervisor started, pid {os.getpid()}")
             status = supervisor.run(lock)
             log.say(f"supervisor ended with status {status}")
+        if supervisor.is_astray:
+            return status
         run_end_commands(run, log.say, stopped=slot if supervisor.was_stopped else None)
         return status  # noqa: TRY300
     except SlotTaken:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
+import logging
 import signal
 import time
 from collections.abc import Sequence
@@ -11,12 +10,19 @@ from collections.abc import Sequence
 from .errors import UserError
 from .failures import is_disk_full, may_be_disk_full
 from .placement import Slot
+from .processes import AFTER_JOB_SIGNAL, send
 from .queue import Queue
 from .run_folder import RunFolder
 from .runs import live_slots
-from .slot import supervisor
+from .slot_lock import supervisor
+from .waiting import Busy, Waiting
+
+log = logging.getLogger("sweep.stop")
 
 POLL_SECONDS = 0.1
+
+WAITS, NOW_WAITS = 15.0, 2.0
+"""Seconds to wait for the queue, before the workers are told without it."""
 
 
 def stop_workers(run: RunFolder, *, now: bool, gpus: Sequence[int] | None = None) -> list[Slot]:
@@ -30,24 +36,38 @@ def stop_workers(run: RunFolder, *, now: bool, gpus: Sequence[int] | None = None
         Exception: the disk is full, and the workers are not to end at once.
     """
     slots = [slot for slot in live_slots(run) if gpus is None or slot.gpu in gpus]
+    by_signal = signal.SIGTERM if now else None
     try:
         if run.queue.exists():
-            Queue(run.queue).drain(True, gpus)
+            Queue(run.queue).drain(True, gpus, Waiting.at_most(NOW_WAITS if now else WAITS))
+    except Busy as error:
+        log.warning("%s; the workers are told by a signal", error)
+        by_signal = by_signal or AFTER_JOB_SIGNAL
     except Exception as error:
         # Those who are to end at once are told by a signal, too.
         if not now or not (is_disk_full(error) or may_be_disk_full(error)):
             raise
-    if now:
+    if by_signal is not None:
         for slot in slots:
-            process = supervisor(run.lock(slot))
-            if process is None or not process.is_here:
-                raise UserError(
-                    f"{slot.name}: runs in another container or host; stop it there, or "
-                    "without --now"
-                )
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process.pid, signal.SIGTERM)
+            signal_slot(run, slot, by_signal)
     return slots
+
+
+def signal_slot(run: RunFolder, slot: Slot, number: signal.Signals) -> None:
+    """Send a signal to the supervisor of a slot.
+
+    Raises:
+        UserError: it cannot be reached from here.
+    """
+    process = supervisor(run.lock(slot))
+    if process is None or not process.is_here:
+        raise UserError(
+            f"{slot.name}: runs in another container or host; stop it there, or without --now"
+        )
+    try:
+        send(process, number)
+    except PermissionError:
+        raise UserError(f"{slot.name}: pid {process.pid} belongs to another user") from None
 
 
 def wait_until_ended(run: RunFolder, slots: Sequence[Slot]) -> bool:

@@ -24,6 +24,7 @@ from .plan import Changes, changed_jobs, changes, reasons
 from .queue import Queue
 from .remarks import Remark
 from .run_folder import RunFolder, locked, sha256_file, write_atomically
+from .run_id import ensure_run_id
 from .runs import bring_in_line, live_slots, refuse_lost_queue, was_planned
 
 log = logging.getLogger("sweep")
@@ -101,6 +102,7 @@ def plan_sweep(
     check_gpus(experiment, gpus)
     recipe = Recipe.of(experiment)
     with locked(run.plan_lock):
+        ensure_run_id(run)
         refuse_lost_queue(run)
         if run.queue.exists() and not live_slots(run):
             drop_damaged_queue(run)

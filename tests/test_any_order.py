@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import time
 from collections import Counter
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -24,16 +25,18 @@ from runner.failures import FailureKind, Policy
 from runner.job import Job, JobState
 from runner.placement import Slot
 from runner.processes import ProcessId
-from runner.queue import LEASE_SECONDS, Claim, Queue
+from runner.queue import LEASE_SECONDS, Queue
 from runner.queue.claim_order import Taste
+from runner.queue.claims import Claim
 
 GONE = replace(ProcessId.own(), started=ProcessId.own().started - 1)
 """A process of this host that has ended: its pid is another's now."""
 
 
 def raw(queue: Queue, query: str) -> list[tuple[Any, ...]]:
-    with sqlite3.connect(str(queue.path)) as connection:
-        return connection.execute(query).fetchall()
+    with closing(sqlite3.connect(str(queue.path))) as connection:
+        rows: list[tuple[Any, ...]] = connection.execute(query).fetchall()
+        return rows
 
 
 def first_by_reading_everything(queue: Queue, taste: Taste) -> str | None:

@@ -27,7 +27,7 @@ from runner.calibrate import (
 from runner.calibration import Calibration, Row, Share, Subject
 from runner.calibration_view import report
 from runner.kinds import Kind
-from runner.slot import supervisor
+from runner.slot_lock import supervisor
 
 
 def answer(project: Project, *words: str) -> dict[str, Any]:

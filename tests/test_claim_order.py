@@ -18,8 +18,9 @@ from test_queue import JOBS, OTHER_HOST, SLOT, claim, pending
 from runner.job import Job
 from runner.placement import Slot
 from runner.processes import ProcessId
-from runner.queue import LEASE_SECONDS, Claim, Queue
+from runner.queue import LEASE_SECONDS, Queue
 from runner.queue.claim_order import Taste
+from runner.queue.claims import Claim
 
 
 @pytest.fixture

@@ -23,8 +23,9 @@ from runner.failures import (
 from runner.job import JobState
 from runner.placement import Slot
 from runner.processes import ProcessId, oom_kills
-from runner.queue import Claim, Queue
+from runner.queue import Queue
 from runner.queue.claim_order import Taste
+from runner.queue.claims import Claim
 from runner.queue.worker_table import WorkerState
 
 JOBS = [a_job("a", f"v{v}", p, s) for v in range(4) for p in range(3) for s in (1, 2)]

@@ -31,7 +31,7 @@ from runner.queue import Queue
 from runner.queue.claim_order import Taste
 from runner.run_folder import locked
 from runner.runs import live_slots
-from runner.slot import supervisor
+from runner.slot_lock import supervisor
 
 ALL = 6
 

@@ -19,8 +19,9 @@ from runner.failures import Policy
 from runner.job import Job, JobState
 from runner.placement import Slot
 from runner.processes import ProcessId
-from runner.queue import LEASE_SECONDS, Claim, Queue
+from runner.queue import LEASE_SECONDS, Queue
 from runner.queue.claim_order import Taste
+from runner.queue.claims import Claim
 
 JOBS = [a_job(c, f"v{v}", p, s) for c in "ab" for v in range(2) for p in range(2) for s in (1, 2)]
 SLOT = Slot(0, 0)

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -28,7 +29,8 @@ from runner.queue import Queue
 from runner.queue.claim_order import Taste
 from runner.queue.worker_table import WorkerState
 from runner.runs import take_back
-from runner.slot import DEATHS_LIMIT, NO_ROOM, RESTART, Log, Supervisor, take_slot
+from runner.slot import DEATHS_LIMIT, NO_ROOM, RESTART, Log, Supervisor
+from runner.slot_lock import SlotLock
 from runner.sweep import plan_sweep
 from runner.worker import Worker
 from runner.worker.disk_room import DiskRoom, folder_bytes
@@ -304,12 +306,12 @@ def test_a_worker_whose_heart_stands_still_is_killed(project: Project) -> None:
     stopped = "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)"
     log = Log(run.log(SLOT), echo=False)
     supervisor = Supervisor(run, SLOT, [sys.executable, "-c", stopped], {}, log, silent_seconds=1.0)
-    with take_slot(run.lock(SLOT)) as lock:
+    with closing(SlotLock(run.lock(SLOT))) as lock:
         assert supervisor.run_worker(lock) == -9
     assert "the worker was silent for 1 s; killing it" in run.log(SLOT).read_text()
 
 
-def supervise(project: Project, program: str) -> tuple[int, str]:
+def supervise(project: Project, program: str, *, first_pause: float = 0.0) -> tuple[int, str]:
     """The status of a supervisor whose workers run this program, and its log. `number` there is
     how many were before it, and `finish_a_job()` records one."""
     project.write()
@@ -326,8 +328,9 @@ def supervise(project: Project, program: str) -> tuple[int, str]:
     log = Log(run.log(SLOT), echo=False)
     command = [sys.executable, "-S", "-E", "-c", begin + program]
     environment = dict(os.environ)
-    supervisor = Supervisor(run, SLOT, command, environment, log, first_pause=0.0, room_seconds=0.0)
-    with take_slot(run.lock(SLOT)) as lock:
+    pauses = {"first_pause": first_pause, "room_seconds": 0.0}
+    supervisor = Supervisor(run, SLOT, command, environment, log, **pauses)
+    with closing(SlotLock(run.lock(SLOT))) as lock:
         status = supervisor.run(lock)
     return status, run.log(SLOT).read_text()
 

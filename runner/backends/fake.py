@@ -150,6 +150,7 @@ class FakeBackend(Backend[FakeSettings]):
         struck = self._machine.cache / "faults" / f"{number}-{job.id}"
         if struck.exists() and len(struck.read_bytes().splitlines()) >= fault.times:
             return False
+        struck.parent.mkdir(parents=True, exist_ok=True)
         append_line(struck, b"struck")
         return True
 

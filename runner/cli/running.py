@@ -155,11 +155,15 @@ def start_workers(folder: RunFolder, part: Part, how: How, *, retry: Sequence[Jo
     from ..links import linked_line
     from ..progress import one_line, take_snapshot
     from ..run_folder import locked
+    from ..run_id import ensure_run_id
     from ..runs import open_queue
 
     name = folder.name
     chosen = launcher(how.on)
     # One launch at a time: a second one sees what the first has started.
+    with locked(folder.plan_lock):
+        # A run that was planned before there were ids has none.
+        ensure_run_id(folder)
     with locked(folder.launch_lock):
         queue = open_queue(folder, look_at_disk=True)
         if not how.dry_run and (linked := link_first(folder, queue, part, retry=retry)):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,23 @@ from ..failures import FailureKind, Policy
 from ..job import AXES, Job, JobState, canonical_json
 from ..placement import Slot
 from ..processes import ProcessId
+from ..waiting import PATIENT, Busy, Waiting
 from .claim_counts import count, recount
 from .claim_order import Taste, choose
+from .claims import (
+    CLAIM,
+    DUE,
+    FINISH,
+    GLANCE,
+    LEASES,
+    RUNNING,
+    Claim,
+    Lost,
+    as_read,
+    claimed,
+    is_lost,
+    update_claimed,
+)
 from .failing import Trouble, Verdict, cause_of_loss, end_attempt, release_due
 from .gate import Gate
 from .prepared import Prepared
@@ -32,7 +47,6 @@ from .tables import (
     CLEAN_SLATE,
     NO_CLAIM,
     SCHEMA,
-    claimable,
     get_meta,
     job_of,
     jobs,
@@ -42,7 +56,6 @@ from .tables import (
     read,
     set_meta,
     shared_parameters,
-    whole_jobs,
     write,
 )
 from .worker_table import WorkerTable
@@ -50,38 +63,22 @@ from .worker_table import WorkerTable
 HEARTBEAT_SECONDS = 10.0
 LEASE_SECONDS = 60.0
 RENEWED_SECONDS = 5.0
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A job that a worker holds. `attempt` counts this one, from 1."""
-
-    job: Job
-    token: str
-    worker: str
-    attempt: int
-    claimed_at: float
-
-
-@dataclass(frozen=True)
-class Lost:
-    """A claim that was taken back from a lost worker, and what became of its job."""
-
-    claim: Claim
-    kind: FailureKind
-    error: str
-    verdict: Verdict
+RENEWAL = Waiting.at_most(2.0)
 
 
 class Queue(Questions):
-    """The queue of one sweep. Safe to use from many processes and threads at once."""
+    """The queue of one sweep. Safe to use from many processes and threads at once.
 
-    def __init__(self, path: Path, *, create: bool = False) -> None:
+    Whatever writes raises `Busy` where another process holds the database for longer than
+    this one waits.
+    """
+
+    def __init__(self, path: Path, *, create: bool = False, waiting: Waiting = PATIENT) -> None:
         if not create and not path.exists():
             raise UserError(f"{path}: there is no queue; `sweep resume` makes it anew")
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        super().__init__(open_database(path))
+        super().__init__(open_database(path, waiting))
         self.workers = WorkerTable(self._engine)
         try:
             if create:
@@ -195,6 +192,12 @@ class Queue(Questions):
                 recount(connection)
         return len(ids)
 
+    def end_waiting(self) -> None:
+        """Have no job wait any longer for its next attempt."""
+        with write(self._engine) as connection:
+            waiting = sa.select(jobs.c.id).where(jobs.c.retry_at.is_not(None))
+            release_due(connection, list(connection.execute(waiting).scalars()))
+
     def priority_axis(self) -> str | None:
         """The axis by which jobs come one before another, if they do."""
         with read(self._engine) as connection:
@@ -266,11 +269,11 @@ class Queue(Questions):
             values |= {"host": process.host, "pid": process.pid, "pid_started": process.started}
             values |= {"claimed_at": now, "lease_until": now + LEASE_SECONDS}
             values |= {"oom_kills": oom_kills}
-            if row is None or not _CLAIM.change(connection, {**values, **_as_read(row)}):
+            if row is None or not CLAIM.change(connection, {**values, **as_read(row)}):
                 row = choose(connection, taste)
                 if row is None:
                     return None
-                _CLAIM.change(connection, {**values, **_as_read(row)})
+                CLAIM.change(connection, {**values, **as_read(row)})
             count(connection, row, added=False)
             self.workers.note_claim(connection, slot.name, now, row.id)
         return Claim(job_of(row), token, slot.name, row.tries + 1, now)
@@ -281,12 +284,16 @@ class Queue(Questions):
         One that was extended less than `RENEWED_SECONDS` ago stays as it is.
         """
         with read(self._engine) as connection:
-            row = _GLANCE.first(connection, {"of": claim.job.id, "by": claim.token})
+            row = GLANCE.first(connection, {"of": claim.job.id, "by": claim.token})
             if row is None or row.lease_until > now + LEASE_SECONDS - RENEWED_SECONDS:
                 return row is not None
         # Not durable: a power cut ends the worker too.
-        with write(self._engine, durable=False) as connection:
-            return _update_claimed(connection, claim, {"lease_until": now + LEASE_SECONDS})
+        try:
+            with write(self._engine, durable=False, waiting=RENEWAL) as connection:
+                return update_claimed(connection, claim, {"lease_until": now + LEASE_SECONDS})
+        except Busy:
+            # Nobody else can have taken it meanwhile.
+            return True
 
     def finish(
         self,
@@ -313,13 +320,13 @@ class Queue(Questions):
         # Not durable: the sidecar is, and a queue that forgot it learns it from the disk.
         with write(self._engine, durable=False) as connection:
             of = {"of": claim.job.id, "by": claim.token}
-            row = _GLANCE.first(connection, of)
+            row = GLANCE.first(connection, of)
             if row is None:
                 return None
             current = row.fingerprint == claim.job.fingerprint
             state = JobState.DONE if current else JobState.STALE
             values: dict[str, Any] = {"state": state.value, "finished_at": now, "files": files}
-            _FINISH.change(connection, {**of, **values, "seconds": seconds})
+            FINISH.change(connection, {**of, **values, "seconds": seconds})
             if seconds is not None:
                 self.workers.note_done(
                     connection, claim.worker, claim.claimed_at, now, seconds, busy_seconds
@@ -331,20 +338,25 @@ class Queue(Questions):
     ) -> Verdict | None:
         """Count a failed attempt as its kind has it; None where the claim was lost."""
         with write(self._engine) as connection:
-            row = _claimed(connection, claim)
+            row = claimed(connection, claim)
             return None if row is None else end_attempt(connection, row, kind, error, now)
 
     def give_back(self, claim: Claim) -> bool:
         """Return a job unharmed; False where the claim was lost."""
         with write(self._engine) as connection:
-            row = _claimed(connection, claim)
+            row = claimed(connection, claim)
             if row is None:
                 return False
             if not row.held:
                 count(connection, row, added=True)
-            return _update_claimed(connection, claim, {"state": JobState.PENDING.value, **NO_CLAIM})
+            return update_claimed(connection, claim, {"state": JobState.PENDING.value, **NO_CLAIM})
 
-    def reclaim(self, now: float, record: Callable[[Lost], object] = lambda _: None) -> list[Lost]:
+    def reclaim(
+        self,
+        now: float,
+        record: Callable[[Lost], object] = lambda _: None,
+        waiting: Waiting | None = None,
+    ) -> list[Lost]:
         """Take back the jobs of lost workers; returns their claims.
 
         A worker of this host is lost when its process is gone, however the clock was set; one
@@ -354,22 +366,23 @@ class Queue(Questions):
         Args:
             record: told of each before it is final: where that raises, the claim stands as it
                 was, to be taken back later.
+            waiting: for other writers.
         """
         with read(self._engine) as connection:
-            due = [row.id for row in _DUE.all(connection, {"now": now})]
-            is_any_lost = any(_is_lost(row, now) for row in _LEASES.all(connection, {}))
-            running = connection.execute(_RUNNING).all() if is_any_lost else []
+            due = [row.id for row in DUE.all(connection, {"now": now})]
+            is_any_lost = any(is_lost(row, now) for row in LEASES.all(connection, {}))
+            running = connection.execute(RUNNING).all() if is_any_lost else []
         if due:
-            with write(self._engine) as connection:
+            with write(self._engine, waiting=waiting) as connection:
                 release_due(connection, due)
         taken = []
         for row in running:
-            if not _is_lost(row, now):
+            if not is_lost(row, now):
                 continue
             claim = Claim(job_of(row), row.token, row.worker, row.tries + 1, row.claimed_at)
             kind, error = cause_of_loss(row)
-            with write(self._engine) as connection:
-                current = _claimed(connection, claim)
+            with write(self._engine, waiting=waiting) as connection:
+                current = claimed(connection, claim)
                 if current is None:
                     continue
                 verdict = end_attempt(connection, current, kind, error, now)
@@ -380,13 +393,16 @@ class Queue(Questions):
 
     # Who may claim.
 
-    def drain(self, wanted: bool, gpus: Sequence[int] | None = None) -> None:
+    def drain(
+        self, wanted: bool, gpus: Sequence[int] | None = None, waiting: Waiting | None = None
+    ) -> None:
         """Have workers end after their job (True), or claim on (False).
 
         Args:
             gpus: those whose workers are meant; None means all, also of later launches.
+            waiting: for other writers.
         """
-        self._change_gate(lambda gate: gate.drain(wanted, gpus))
+        self._change_gate(lambda gate: gate.drain(wanted, gpus), waiting)
 
     def reopen(self, gpus: Sequence[int] | None = None) -> None:
         """Begin anew after what was set aside or stopped: these GPUs' slots (None: all) may
@@ -418,66 +434,12 @@ class Queue(Questions):
         with write(self._engine) as connection:
             set_meta(connection, "policy", text)
 
-    def _change_gate(self, change: Callable[[Gate], Gate]) -> None:
-        with write(self._engine) as connection:
+    def _change_gate(self, change: Callable[[Gate], Gate], waiting: Waiting | None = None) -> None:
+        with write(self._engine, waiting=waiting) as connection:
             set_meta(connection, "gate", change(_gate(connection)).to_json())
 
 
-_IS_CLAIM = (jobs.c.id == sa.bindparam("of")) & (jobs.c.token == sa.bindparam("by"))
-_CLAIM = Prepared(
-    sa.update(jobs).where(
-        claimable,
-        jobs.c.id == sa.bindparam("of"),
-        jobs.c.priority == sa.bindparam("at"),
-        jobs.c.tries == sa.bindparam("after"),
-        jobs.c.fingerprint == sa.bindparam("planned"),
-    ),
-    ("state", *NO_CLAIM),
-)
-"""Takes a job if it still is as it was read."""
-_GLANCE = Prepared(sa.select(jobs.c.fingerprint, jobs.c.lease_until).where(_IS_CLAIM))
-_FINISH = Prepared(
-    sa.update(jobs)
-    .where(_IS_CLAIM)
-    .values({"kind": sa.null(), "error": sa.null(), **dict.fromkeys(NO_CLAIM, sa.null())}),
-    ("state", "finished_at", "files", "seconds"),
-)
-_CLAIMED, _UPDATE_CLAIMED = sa.select(jobs).where(_IS_CLAIM), sa.update(jobs).where(_IS_CLAIM)
-_RUNNING = whole_jobs.where(jobs.c.state == JobState.RUNNING.value)
-_LEASES = Prepared(
-    sa.select(
-        jobs.c.host,
-        jobs.c.pid,
-        jobs.c.pid_started,
-        sa.func.min(jobs.c.lease_until).label("lease_until"),
-    )
-    .where(jobs.c.state == JobState.RUNNING.value)
-    .group_by(jobs.c.host, jobs.c.pid, jobs.c.pid_started)
-)
-"""Every process that holds a job, with the end of its first lease."""
-_DUE = Prepared(sa.select(jobs.c.id).where(jobs.c.retry_at <= sa.bindparam("now")))
 _GATE = Prepared(sa.select(meta.c.value).where(meta.c.key == "gate"))
-
-
-def _is_lost(row: Any, now: float) -> bool:
-    """Whether the worker that holds a claim is gone, or its lease has ended."""
-    process = ProcessId(row.host, row.pid, row.pid_started)
-    return process.is_gone() if process.is_here else row.lease_until < now
-
-
-def _as_read(row: Any) -> dict[str, Any]:
-    """What must still hold of a row chosen earlier."""
-    return {"of": row.id, "at": row.priority, "after": row.tries, "planned": row.fingerprint}
-
-
-def _claimed(connection: sa.Connection, claim: Claim) -> Any:
-    """The row of a job if it is still claimed so, or None."""
-    return connection.execute(_CLAIMED, {"of": claim.job.id, "by": claim.token}).one_or_none()
-
-
-def _update_claimed(connection: sa.Connection, claim: Claim, values: dict[str, Any]) -> bool:
-    of = {"of": claim.job.id, "by": claim.token}
-    return bool(connection.execute(_UPDATE_CLAIMED, {**of, **values}).rowcount)
 
 
 def _gate(connection: sa.Connection) -> Gate:

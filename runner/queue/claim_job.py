@@ -9,8 +9,9 @@ import sqlalchemy as sa
 
 from ..job import JobState
 from ..processes import ProcessId
-from . import LEASE_SECONDS, Claim, Queue
+from . import LEASE_SECONDS, Queue
 from .claim_counts import count
+from .claims import Claim
 from .tables import job_of, jobs, whole_jobs, write
 
 OPEN = (JobState.PENDING.value, JobState.FAILED.value)

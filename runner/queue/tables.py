@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache, partial
@@ -16,6 +14,8 @@ import sqlalchemy as sa
 
 from ..errors import UserError
 from ..job import Job, JobState, Reference, canonical_json, check_place
+from ..waiting import Waiting
+from .line import READ_SECONDS, Line
 
 SCHEMA = "3"
 """Of the tables; a queue of another one is made anew."""
@@ -239,41 +239,40 @@ def set_meta(connection: sa.Connection, key: str, value: str) -> None:
     connection.execute(sa.insert(meta).values(key=key, value=value))
 
 
-def open_database(path: Path) -> sa.Engine:
+def open_database(path: Path, waiting: Waiting) -> sa.Engine:
     """An engine on a SQLite file in WAL mode, for many processes and threads at once."""
     url = sa.URL.create("sqlite", database=str(path))
-    engine = sa.create_engine(url, connect_args={"timeout": 60, "isolation_level": None})
-    sa.event.listen(engine, "connect", partial(_configure, f"{path}-line"))
+    settings = {"timeout": READ_SECONDS, "isolation_level": None}
+    engine = sa.create_engine(url, connect_args=settings)
+    sa.event.listen(engine, "connect", partial(_configure, path, waiting))
     sa.event.listen(engine, "close", _close)
     return engine
 
 
 @contextmanager
-def write(engine: sa.Engine, *, durable: bool = True) -> Iterator[sa.Connection]:
+def write(
+    engine: sa.Engine, *, durable: bool = True, waiting: Waiting | None = None
+) -> Iterator[sa.Connection]:
     """A transaction that holds the write lock from its start.
-
-    Those who wait stand in line at a lock file beside the database: SQLite itself has them
-    sleep and try again, of which some wait for seconds where 16 workers contend.
 
     Args:
         durable: whether it must survive a power cut once it has ended; all survive a crash of
             the process.
+        waiting: for other writers, in place of what the engine was opened with.
+
+    Raises:
+        Busy: another process has the lock for longer than this one waits.
     """
     with engine.connect() as connection:
-        line, driver = connection.info["line"], _driver(connection)
-        fcntl.flock(line, fcntl.LOCK_EX)
+        driver = _driver(connection)
+        if not durable:
+            driver.execute("PRAGMA synchronous=NORMAL")
         try:
-            if not durable:
-                driver.execute("PRAGMA synchronous=NORMAL")
-            # It takes its lock at once: a transaction that reads first and writes later would
-            # fail with "database is locked" instead of waiting its turn.
-            driver.execute("BEGIN IMMEDIATE")
-            with connection.begin():
+            with connection.info["line"].transaction(driver, waiting), connection.begin():
                 yield connection
         finally:
             if not durable:
                 driver.execute("PRAGMA synchronous=FULL")
-            fcntl.flock(line, fcntl.LOCK_UN)
 
 
 @contextmanager
@@ -294,8 +293,8 @@ def _driver(connection: sa.Connection) -> Any:
     return connection.connection.dbapi_connection
 
 
-def _configure(line: str, connection: Any, record: Any) -> None:
-    record.info["line"] = os.open(line, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+def _configure(path: Path, waiting: Waiting, connection: Any, record: Any) -> None:
+    record.info["line"] = Line(path, waiting)
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")
     # A claim must survive a power cut: a job run by two workers costs more than a flush.
@@ -306,4 +305,4 @@ def _configure(line: str, connection: Any, record: Any) -> None:
 
 
 def _close(_connection: Any, record: Any) -> None:
-    os.close(record.info.pop("line"))
+    record.info.pop("line").close()

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from ..placement import Slot
 from ..processes import ProcessId
+from ..waiting import Waiting
 from .prepared import Prepared
 from .tables import read, workers, write
 
@@ -108,11 +109,17 @@ class WorkerTable:
             connection.execute(sa.delete(workers).where(same_slot))
             connection.execute(sa.insert(workers).values(values))
 
-    def report(self, slot: Slot, now: float, **values: object) -> None:
-        """Note what a worker does: `state`, `job`, `step`, `steps`, ..."""
+    def report(
+        self, slot: Slot, now: float, waiting: Waiting | None = None, **values: object
+    ) -> None:
+        """Note what a worker does: `state`, `job`, `step`, `steps`, ...
+
+        Args:
+            waiting: for other writers.
+        """
         # Not durable: a power cut ends the worker too.
         plain = {key: v.value if isinstance(v, Enum) else v for key, v in values.items()}
-        with write(self._engine, durable=False) as connection:
+        with write(self._engine, durable=False, waiting=waiting) as connection:
             connection.execute(_REPORT, {"of": slot.name, "beat_at": now, **plain})
 
     def note_claim(self, connection: sa.Connection, name: str, now: float, job: str) -> None:

@@ -23,26 +23,30 @@ from ..job import Job, JobState, canonical_json
 from ..placement import Slot
 from ..processes import ProcessId, Stop, oom_kills
 from ..publish import state_on_disk
-from ..queue import Claim, Queue
+from ..queue import Queue
 from ..queue.claim_order import Taste
+from ..queue.claims import Claim
 from ..queue.worker_table import WorkerState
 from ..reading import deciding_frames
 from ..run_folder import RunFolder, sha256_file
+from ..run_id import is_still, run_id
 from ..runs import take_back
-from ..slot import RESTART
+from ..slot import RESTART, WRONG
 from ..video import BrokenVideo
+from ..waiting import Busy
 from .endings import Endings
 from .finishing import Finisher
 from .heart import Heart
 from .making import LostClaim, Making, Patience
-from .surroundings import Surroundings, report
+from .surroundings import REPORT_SECONDS, Surroundings, report
 
 log = logging.getLogger("sweep.worker")
 
 WAIT_SECONDS = 1.0
+STEP_SECONDS = 1.0
+"""Steps are reported no more often."""
 TAKE_BACK_SECONDS = 1.0
 """No worker looks for dead ones more often, unless it has no other job."""
-REPORT_SECONDS = 1.0
 LOG_STEPS_SECONDS = 30.0
 FINISH_SECONDS = 60.0
 """A worker that gives up waits so long for the video that is being finished."""
@@ -105,6 +109,7 @@ class Worker:
         self.surroundings = surroundings
         self.show_step = show_step
         self.process = ProcessId.own()
+        self._run_id = run_id(run)
         self._heart = Heart(
             pulse=run.lock(slot),
             patience=patience,
@@ -122,6 +127,7 @@ class Worker:
             recipe=recipe,
             surroundings=surroundings,
             record=record,
+            leave_if_astray=self._leave_if_astray,
             end=self._end,
         )
         self._endings = Endings(run, queue, slot, stop, surroundings.is_refusal)
@@ -205,7 +211,7 @@ class Worker:
 
     def _work(self) -> None:
         with contextlib.suppress(Interrupted):
-            while not self.stop.is_asked and self._turn():
+            while not (self.stop.is_asked or self.stop.after_job) and self._turn():
                 pass
 
     def _turn(self) -> bool:
@@ -213,6 +219,10 @@ class Worker:
         try:
             self._look_around()
             return self._do_next()
+        except Busy as error:
+            # Only one that was asked to end waits no longer for the queue.
+            log.warning("%s", error)
+            return True
         except Exception as error:
             # The queue itself could not be written.
             if not self.surroundings.is_refusal(error):
@@ -296,7 +306,16 @@ class Worker:
         log.info("nothing is left to do; %d jobs done", self._jobs_done)
         return True
 
+    def _leave_if_astray(self) -> None:
+        """End this process where its run folder was moved or deleted: what it would write there
+        is nobody's. Its supervisor sees the same, and starts no other."""
+        if not is_still(self.run_folder, self._run_id):
+            log.error("%s: the run folder is gone, or is another run's", self.run_folder.path)
+            logging.shutdown()
+            os._exit(WRONG)
+
     def _take_up(self, claim: Claim, claiming: float) -> None:
+        self._leave_if_astray()
         # A worker may have been killed between publishing and recording it.
         if state_on_disk(self.run_folder, claim.job) is JobState.DONE:
             self.run_folder.drop(self.run_folder.scratch(claim.job))
@@ -444,8 +463,9 @@ class Worker:
         self.show_step(making.claim, step, steps)
         now = time.monotonic()
         if now >= self._next_report:
-            self._next_report = now + REPORT_SECONDS
-            self._report(step=step, steps=steps)
+            self._next_report = now + STEP_SECONDS
+            # Without a wait: here it would be the GPU's.
+            report(self.queue, self.slot, 0, step=step, steps=steps)
         if now >= self._next_log:
             self._next_log = now + LOG_STEPS_SECONDS
             log.info("%s: step %d of %d", making.job.id, step, steps)
@@ -462,7 +482,7 @@ class Worker:
             self._report(**memory)
 
     def _report(self, **values: object) -> None:
-        report(self.queue, self.slot, **values)
+        report(self.queue, self.slot, REPORT_SECONDS, **values)
 
     def _close(self) -> None:
         try:

@@ -20,6 +20,7 @@ from typing import Any
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
+from .. import suspension
 from ..backends import Machine
 from ..errors import UserError
 from ..experiment import load_experiment
@@ -32,10 +33,12 @@ from ..plain_text import tail
 from ..plan import largest_video
 from ..processes import Stop
 from ..provenance import provenance
-from ..queue import Claim, Queue
+from ..queue import Queue
 from ..queue.claim_order import Taste
+from ..queue.claims import Claim
 from ..run_folder import RunFolder, locked
-from ..slot import LOAD_FAILED, NO_ROOM, RESTART
+from ..slot import LOAD_FAILED, NO_ROOM, RESTART, WRONG
+from ..waiting import Waiting
 from . import Broken, LoadFailed, Outdated, Restart, Worker
 from .disk_room import DiskRoom
 from .gpu_watch import GpuWatch
@@ -45,6 +48,9 @@ from .surroundings import Recycling, Surroundings
 log = logging.getLogger("sweep")
 
 SWITCH_SECONDS = 0.0005
+
+LEAVING_SECONDS = 8.0
+"""One that was asked to end waits so long for the queue: less than its slot's grace."""
 
 
 class StepBar:
@@ -80,6 +86,11 @@ def planned_jobs(run: RunFolder) -> Sequence[Job]:
         return ()
 
 
+def is_leaving(stop: Stop, waited: float) -> bool:
+    """Whether a worker waits no longer for whoever holds the queue: it has to end."""
+    return (stop.is_asked or stop.after_job) and waited > LEAVING_SECONDS
+
+
 def work(arguments: argparse.Namespace) -> None:
     # The thread that finishes videos may not keep the one that feeds the GPU waiting for long.
     sys.setswitchinterval(SWITCH_SECONDS)
@@ -90,9 +101,10 @@ def work(arguments: argparse.Namespace) -> None:
     slot = Slot(arguments.gpu, arguments.process)
     stop = Stop()
     stop.on_signals()
+    suspension.install()
     log.info("%s: pid %d, %s threads", slot.name, os.getpid(), os.environ.get("OMP_NUM_THREADS"))
     bar = StepBar()
-    queue = Queue(run.queue)
+    queue = Queue(run.queue, waiting=Waiting(None, None, partial(is_leaving, stop)))
     recipe = Recipe.of(experiment)
     backend = experiment.make_backend()
     limits = experiment.limits
@@ -124,6 +136,8 @@ def work(arguments: argparse.Namespace) -> None:
     )
     try:
         worker.run()
+        if stop.is_asked:
+            raise Restart("this worker was stopped")
     except Outdated:
         with locked(run.plan_lock):
             if run.experiment.read_bytes() != as_read:
@@ -168,7 +182,7 @@ def main() -> int:
                 return NO_ROOM
             if isinstance(error, UserError):
                 log.error("%s", error)  # noqa: TRY400 - a person's mistake needs no traceback
-                return 2
+                return WRONG
             log.exception("the worker failed")
             return 1
     return 0

@@ -13,8 +13,10 @@ from ..job import Outcome
 from ..placement import Slot
 from ..processes import Stop
 from ..publish import files_of
-from ..queue import Claim, Queue
+from ..queue import Queue
+from ..queue.claims import Claim
 from ..run_folder import RunFolder
+from ..waiting import Busy
 from .making import Making
 
 log = logging.getLogger("sweep.worker")
@@ -109,10 +111,15 @@ class Endings:
             return True
         return self._queue.gate().refusal(self._slot, time.time()) is not None
 
-    def _insist(self, call: Callable[[], T]) -> T:
+    def _insist(self, call: Callable[[], T]) -> T | None:
         while True:
             try:
                 return call()
+            except Busy as error:
+                # Asked to end, and the queue is held: the next look at the disk, or at who is
+                # gone, tells it.
+                log.warning("%s; leaving it untold", error)
+                return None
             except Exception as error:
                 if not self._is_refusal(error) or self._is_to_end():
                     raise

@@ -29,6 +29,7 @@ class Finisher:
 
     Args:
         record: what every sidecar says beside the job's own: host, versions, GPU.
+        leave_if_astray: ends this process where the run folder is no longer there.
         end: told how an attempt ended: None, or what was raised.
     """
 
@@ -41,6 +42,7 @@ class Finisher:
         recipe: Recipe,
         surroundings: Surroundings,
         record: dict[str, Any],
+        leave_if_astray: Callable[[], None],
         end: Callable[[Making, BaseException | None], None],
     ) -> None:
         self._run = run
@@ -49,6 +51,7 @@ class Finisher:
         self._recipe = recipe
         self._surroundings = surroundings
         self._record = record
+        self._leave_if_astray = leave_if_astray
         self._end = end
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="finish")
         # Of its own, for the queue's lock is better not held by a thread that gives way.
@@ -121,6 +124,7 @@ class Finisher:
             if making.is_lost or not self._queue.renew(making.claim, time.time()):
                 raise LostClaim  # noqa: TRY301
             sidecar = self._sidecar(making, asdict(found))
+            self._leave_if_astray()
             with making.stage("publish"):
                 publish(self._run, job, temporary, sidecar)
         except Exception as error:

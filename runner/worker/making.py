@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from ..failures import FailureKind
 from ..job import Job
-from ..queue import Claim
+from ..queue.claims import Claim
 
 
 class LostClaim(BaseException):

@@ -12,6 +12,7 @@ from ..placement import Slot
 from ..processes import Stop, resident_gib
 from ..queue import Queue
 from ..queue.worker_table import WorkerState
+from ..waiting import Busy, Waiting
 from .disk_room import DiskRoom
 from .gpu_watch import GpuWatch
 
@@ -19,13 +20,21 @@ log = logging.getLogger("sweep.worker")
 
 WAIT_SECONDS = 1.0
 HEALTH_SECONDS = 30.0
+REPORT_SECONDS = 2.0
+"""A report waits so long for others that write to the queue."""
 
 
-def report(queue: Queue, slot: Slot, **values: object) -> None:
-    """Say in the queue what a slot's worker does. Nothing depends on it, so that a full disk
-    just keeps it from being said."""
+def report(queue: Queue, slot: Slot, seconds: float, **values: object) -> None:
+    """Say in the queue what a slot's worker does. Nothing depends on it, so that a full disk, or
+    whoever holds the queue, just keeps it from being said.
+
+    Args:
+        seconds: to wait at most for others that write.
+    """
     try:
-        queue.workers.report(slot, time.time(), **values)
+        queue.workers.report(slot, time.time(), Waiting.at_most(seconds), **values)
+    except Busy:
+        return
     except Exception as error:
         if not (is_disk_full(error) or may_be_disk_full(error)):
             raise
@@ -97,7 +106,7 @@ class Surroundings:
             Interrupted: meanwhile a stop was asked for, or the time of `--stop-at` has come.
         """
         log.warning("%s; waiting for room", why)
-        report(self._queue, self._slot, note=f"waits for room: {why}")
+        self._report(note=f"waits for room: {why}")
         try:
             while self.shortage() is not None:
                 self._stop.wait(WAIT_SECONDS)
@@ -107,7 +116,7 @@ class Surroundings:
                     raise Interrupted
                 self._is_refused = self.room.is_refused()
         finally:
-            report(self._queue, self._slot, note=None)
+            self._report(note=None)
         log.info("there is room again")
 
     # The GPU.
@@ -124,13 +133,17 @@ class Surroundings:
             return False
         why = f"someone else uses {first:.1f} GiB of GPU {self._slot.gpu}"
         log.warning("%s; waiting", why)
-        report(self._queue, self._slot, state=WorkerState.WAITING, job=None, note=f"waits: {why}")
+        self._report(
+            state=WorkerState.WAITING,
+            job=None,
+            note=f"waits: {why}",
+        )
         while foreign >= first and not self._stop.is_asked:
             if self._queue.gate().refusal(self._slot, time.time()) is not None:
                 break
             self._stop.wait(WAIT_SECONDS)
             foreign = self.foreign_gib()
-        report(self._queue, self._slot, note=None)
+        self._report(note=None)
         return True
 
     def check_health(self) -> None:
@@ -142,6 +155,9 @@ class Surroundings:
             if problem is not None:
                 self._queue.set_aside(f"gpu{self._slot.gpu}", problem)
                 log.error("gpu%d is set aside: %s", self._slot.gpu, problem)
+
+    def _report(self, **values: object) -> None:
+        report(self._queue, self._slot, REPORT_SECONDS, **values)
 
     # The process itself.
 

@@ -129,8 +129,10 @@ class ScriptBackend(Backend[ScriptSettings]):
         self._group = group
 
     def generate(self, job: Job, scratch: Path, on_step: OnStep) -> Pending:
-        if self._switch(job.parameters) and self._group is not None:
-            self._prepare(replace(self._group, parameters=job.parameters))
+        group = self._group
+        assert group is not None, "`prepare` comes first"
+        if self._switch(job.parameters):
+            self._prepare(replace(group, parameters=job.parameters))
         path = (scratch / VIDEO).absolute()
         # What an earlier attempt left there is not this one's.
         path.unlink(missing_ok=True)
@@ -142,7 +144,7 @@ class ScriptBackend(Backend[ScriptSettings]):
                 "id": job.id,
                 "category": job.category,
                 "video": job.video,
-                **told_reference((self.root / job.reference.path).absolute(), job.parameters),
+                **told_reference(group.reference, job.parameters),
                 "prompt": job.prompt_text,
                 "prompt_number": job.prompt,
                 "seed": job.seed,

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ...failures import ChildDied, ForeignError
-from ...processes import oom_kills
+from ...processes import POLL_SECONDS, exit_status, oom_kills
 from .. import OnStep
 
 log = logging.getLogger("sweep.worker")
@@ -120,7 +120,7 @@ class Child:
                 self._number += 1
                 self._send({"call": "close", "number": self._number})
                 self._wait_for_reply(CLOSE_SECONDS)
-                self._process.wait(CLOSE_SECONDS)
+                self._has_ended(CLOSE_SECONDS)
         self.end()
 
     def end(self) -> None:
@@ -174,7 +174,7 @@ class Child:
             while b"\n" not in self._rest:
                 if not select.select([self._replies], [], [], seconds)[0]:
                     # A process of its own may hold the pipe open beyond its end.
-                    if self._process.poll() is not None:
+                    if self._has_ended(0):
                         self._give_up()
                     return None
                 data = os.read(self._replies, 65536)
@@ -186,12 +186,20 @@ class Child:
             if message["number"] == self._number:
                 return message
 
+    def _has_ended(self, seconds: float) -> bool:
+        """Wait for the process's end at most so long. It stays to be waited for, so that until
+        `end` its pid is no other's."""
+        ends = time.monotonic() + seconds
+        while exit_status(self.pid) is None:
+            if time.monotonic() >= ends:
+                return False
+            time.sleep(POLL_SECONDS)
+        return True
+
     def _give_up(self) -> None:
         """Raise what the process's end means."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            # Its pipe closes a moment before it has an exit status.
-            self._process.wait(CLOSE_SECONDS)
-        status = self._process.returncode
+        # Its pipe closes a moment before it has an exit status.
+        status = exit_status(self.pid) if self._has_ended(CLOSE_SECONDS) else None
         self.end()
         if status == -signal.SIGKILL and oom_kills() > self._oom_kills:
             raise MemoryError("the kernel killed the script's process for the host's memory")

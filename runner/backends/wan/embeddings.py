@@ -15,12 +15,16 @@ from typing import Any
 
 from ...job import sha256_of
 from ...run_folder import locked
+from ...waiting import Busy, Waiting
 from .tensor_file import read_tensors, try_to_write
 
 logger = logging.getLogger("sweep.wan")
 
 AT_ONCE = 1000
 """So many texts are encoded while a job waits for one of them."""
+
+MAKER_WAITS = Waiting(seconds=None)
+"""For a worker that encodes: as long as it takes, unless it stands still."""
 
 Encode = Callable[[str], Any]
 """Gives a text's embedding, (1, length, width)."""
@@ -60,30 +64,38 @@ class PromptEmbeddings:
         """
         if not self._missing():
             return True
-        with locked(self._lock, wait=wait) as is_ours:
-            if is_ours:
+        try:
+            with locked(self._lock, MAKER_WAITS if wait else Waiting.at_most(0)):
                 self._make(self._missing())
-        return is_ours
+        except Busy:
+            return False
+        return True
 
     def of(self, text: str) -> Any:
         """The embedding of a text, on the CPU: (1, length, width). Made where it is missing
         or damaged, and with it all known texts of which the same is so."""
         found = self._read(text)
         if found is None:
-            with locked(self._lock):
-                # Another worker may just have made it.
-                found = self._read(text)
-                if found is None:
-                    # A damaged file seldom comes alone, and the encoder is loaded once for all.
-                    is_damaged = self.path(text).exists()
-                    others = self._unreadable() if is_damaged else self._missing()
-                    others = [other for other in others if other != text]
-                    found = self._make([text, *others[: AT_ONCE - 1]])
+            try:
+                with locked(self._lock, MAKER_WAITS):
+                    # Another worker may just have made it.
+                    found = self._read(text)
+                    if found is None:
+                        found = self._make(self._with_others(text))
+            except Busy as error:
+                logger.warning("%s; encoding it here", error)
+                found = self._make([text])
         return found
 
     def path(self, text: str) -> Path:
         """Where a text's embedding is kept."""
         return self._folder / f"{sha256_of({**self._encoder, 'text': text})}.safetensors"
+
+    def _with_others(self, text: str) -> list[str]:
+        """A text, and all that may be made with it: a damaged file seldom comes alone, and the
+        encoder is loaded once for all."""
+        others = self._unreadable() if self.path(text).exists() else self._missing()
+        return [text, *(other for other in others if other != text)][:AT_ONCE]
 
     @property
     def _lock(self) -> Path:

@@ -1,0 +1,90 @@
+"""A slot's lock file: it says that the slot is taken, and by which supervisor.
+
+Supervisor and worker both hold it; the kernel frees it when the last of them is gone.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from .input_file import read_json
+from .processes import ProcessId
+
+LOCK_SECONDS = 2.0
+"""Others who ask about a lock hold it for a moment."""
+
+
+class SlotTaken(Exception):
+    """Another supervisor, or a worker that outlived its own, has this slot."""
+
+
+class SlotLock:
+    """A slot's lock file, held by this process.
+
+    Attributes:
+        descriptors: to be handed to the worker; more than one where the file was deleted and
+            made anew.
+
+    Raises:
+        SlotTaken: it is held already.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.descriptors: list[int] = []
+        try:
+            self._take()
+        except BaseException:
+            self.close()
+            raise
+
+    def keep(self) -> None:
+        """Make the file anew where somebody has deleted it: nobody is to think the slot free.
+
+        Raises:
+            SlotTaken: another has made it anew, and holds it.
+        """
+        try:
+            if os.path.samestat(self._path.stat(), os.fstat(self.descriptors[-1])):
+                return
+        except FileNotFoundError:
+            pass
+        except OSError:
+            # It cannot be looked at for a moment, as on a network file system.
+            return
+        self._take()
+
+    def close(self) -> None:
+        for descriptor in self.descriptors:
+            os.close(descriptor)
+
+    def _take(self) -> None:
+        for folder in (self._path.parent.parent, self._path.parent):
+            # Not those above: a run folder that is gone is not made anew.
+            folder.mkdir(exist_ok=True)
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self.descriptors.append(descriptor)
+        ends = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > ends:
+                    raise SlotTaken(self._path.stem) from None
+                time.sleep(0.05)
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, json.dumps(asdict(ProcessId.own())).encode())
+
+
+def supervisor(lock: Path) -> ProcessId | None:
+    """The process that wrote itself into a lock file."""
+    try:
+        return ProcessId(**read_json(lock))
+    except (OSError, ValueError, TypeError):
+        return None

@@ -1,0 +1,89 @@
+"""Waiting for a lock that another process holds: never without end, and never without a word."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import UserError
+from .lock_holders import holder_of
+
+log = logging.getLogger("sweep.waiting")
+
+FIRST_LOOK_SECONDS = 5.0
+"""Before, nobody needs to know who holds it."""
+
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.0002, 0.05
+
+
+class Busy(UserError):
+    """Another process holds what is needed, and the time for waiting is over."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """How long to wait.
+
+    Attributes:
+        seconds: at most so long for a holder that is at work; None for ever.
+        still_seconds: at most so long for one that stands still; None for ever. A frozen worker
+            is continued or killed sooner.
+        is_over: asked meanwhile, with the seconds waited, whether to wait no longer.
+    """
+
+    seconds: float | None = 120.0
+    still_seconds: float | None = 20.0
+    is_over: Callable[[float], bool] = lambda _: False
+
+    @classmethod
+    def at_most(cls, seconds: float) -> Waiting:
+        return cls(seconds, seconds)
+
+
+PATIENT = Waiting()
+"""How a command waits."""
+
+
+def wait_for(
+    attempt: Callable[[], bool], waiting: Waiting, what: Path, files: Sequence[Path]
+) -> None:
+    """Try until an attempt succeeds, and say who stands in the way where that takes long.
+
+    Args:
+        what: the file that is waited for, as a person knows it.
+        files: those whose locks tell who holds it.
+
+    Raises:
+        Busy: it is held for too long.
+    """
+    begun = time.monotonic()
+    limit = waiting.seconds
+    look_after, tell_after = FIRST_LOOK_SECONDS, FIRST_LOOK_SECONDS
+    pause = SHORTEST_PAUSE
+    while not attempt():
+        waited = time.monotonic() - begun
+        if waited >= look_after:
+            look_after = waited + 1
+            holder = holder_of(files)
+            is_still = holder is not None and holder.stands_still
+            limit = waiting.still_seconds if is_still else waiting.seconds
+            if waited >= tell_after:
+                tell_after = waited * 2
+                log.warning("%s", _told(what, files, waited))
+        if (limit is not None and waited >= limit) or waiting.is_over(waited):
+            # Whoever does not wait at all does not want to know.
+            raise Busy(_told(what, files, waited) if limit else f"{what}: another process has it")
+        time.sleep(pause)
+        # No burden where the wait is long.
+        pause = min(max(pause, waited / 50), LONGEST_PAUSE)
+
+
+def _told(what: Path, files: Sequence[Path], waited: float) -> str:
+    told = f"{what}: waited {waited:.0f} s for "
+    holder = holder_of(files)
+    if holder is None:
+        return f"{told}a process that cannot be seen from here"
+    return f"{told}{holder}; {holder.remedy}"
