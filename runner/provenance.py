@@ -19,7 +19,7 @@ from .gpus import driver_versions, find_gpus, processor_name
 
 PACKAGES = (
     *("sweep-runner", "diffsynth", "torch", "transformers", "numpy", "Pillow"),
-    *("av", "decord", "imageio", "imageio-ffmpeg"),
+    *("av", "decord", "imageio-ffmpeg"),
 )
 
 

@@ -12,13 +12,14 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from .errors import UserError
 from .input_file import open_input
 from .job import Job
 from .placement import Slot
-from .waiting import PATIENT, Waiting, wait_for
+from .waiting import PATIENT, Waiting, repeat, wait_for
 
 RESERVED = frozenset(
     {
@@ -102,6 +103,17 @@ class RunFolder:
                 f"{path}: links lead out of the run folder {self.path}; put a folder in their place"
             )
         return path
+
+    def make(self, folder: Path) -> None:
+        """Make a folder of the run folder, and those above it in there.
+
+        Raises:
+            UserError: links lead out of the run folder.
+            FileNotFoundError: the run folder itself is gone.
+        """
+        below = self.own(folder).relative_to(self.path)
+        for depth in range(1, len(below.parts) + 1):
+            (self.path / Path(*below.parts[:depth])).mkdir(exist_ok=True)
 
     def drop(self, folder: Path) -> None:
         """Delete a folder of the run folder as far as that can be done; one to which links lead
@@ -265,7 +277,9 @@ def locked(path: Path, waiting: Waiting = PATIENT) -> Iterator[None]:
     Raises:
         Busy: another process holds it for too long.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    for folder in (path.parent.parent, path.parent):
+        # Not those above: a run folder that was moved away does not come to be again.
+        folder.mkdir(exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
     def take() -> bool:
@@ -276,7 +290,7 @@ def locked(path: Path, waiting: Waiting = PATIENT) -> Iterator[None]:
         return True
 
     try:
-        wait_for(take, waiting, path, [path])
+        wait_for(partial(repeat, take), waiting, path, [path])
         yield
     finally:
         os.close(descriptor)

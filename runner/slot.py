@@ -241,6 +241,7 @@ class Supervisor:
         while not (self._stop.is_asked or self._stop.after_job):
             oom_kills_before = oom_kills()
             status = self.run_worker(lock)
+            self._look_for_run_folder(lock)
             if self.is_astray:
                 return WRONG
             if status in (0, WRONG) or self._stop.is_asked:

@@ -23,7 +23,7 @@ from .overrides import takes_back
 from .plan import Changes, changed_jobs, changes, reasons
 from .queue import Queue
 from .remarks import Remark
-from .run_folder import RunFolder, locked, sha256_file, write_atomically
+from .run_folder import RunFolder, locked, make_folder, sha256_file, write_atomically
 from .run_id import ensure_run_id
 from .runs import bring_in_line, live_slots, refuse_lost_queue, was_planned
 
@@ -101,6 +101,7 @@ def plan_sweep(
     check_placement(experiment, dataset)
     check_gpus(experiment, gpus)
     recipe = Recipe.of(experiment)
+    make_folder(run.path)
     with locked(run.plan_lock):
         ensure_run_id(run)
         refuse_lost_queue(run)

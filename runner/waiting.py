@@ -16,7 +16,9 @@ log = logging.getLogger("sweep.waiting")
 FIRST_LOOK_SECONDS = 5.0
 """Before, nobody needs to know who holds it."""
 
-SHORTEST_PAUSE, LONGEST_PAUSE = 0.0002, 0.05
+PAUSE_SECONDS = 0.05
+SLICE_SECONDS = 0.5
+"""Between looks at who holds it, and whether to wait no longer."""
 
 
 class Busy(UserError):
@@ -48,25 +50,29 @@ PATIENT = Waiting()
 
 
 def wait_for(
-    attempt: Callable[[], bool], waiting: Waiting, what: Path, files: Sequence[Path]
+    attempt: Callable[[float], bool], waiting: Waiting, what: Path, files: Sequence[Path]
 ) -> None:
     """Try until an attempt succeeds, and say who stands in the way where that takes long.
 
     Args:
+        attempt: tries for at most so many seconds.
         what: the file that is waited for, as a person knows it.
         files: those whose locks tell who holds it.
 
     Raises:
         Busy: it is held for too long.
     """
+    if attempt(0):
+        return
+    if waiting.seconds == 0:
+        # Whoever does not wait at all does not want to know.
+        raise Busy(f"{what}: another process has it")
     begun = time.monotonic()
     limit = waiting.seconds
-    look_after, tell_after = FIRST_LOOK_SECONDS, FIRST_LOOK_SECONDS
-    pause = SHORTEST_PAUSE
-    while not attempt():
+    tell_after = FIRST_LOOK_SECONDS
+    while not attempt(SLICE_SECONDS if limit is None else min(SLICE_SECONDS, limit)):
         waited = time.monotonic() - begun
-        if waited >= look_after:
-            look_after = waited + 1
+        if waited >= FIRST_LOOK_SECONDS:
             holder = holder_of(files)
             is_still = holder is not None and holder.stands_still
             limit = waiting.still_seconds if is_still else waiting.seconds
@@ -74,11 +80,17 @@ def wait_for(
                 tell_after = waited * 2
                 log.warning("%s", _told(what, files, waited))
         if (limit is not None and waited >= limit) or waiting.is_over(waited):
-            # Whoever does not wait at all does not want to know.
-            raise Busy(_told(what, files, waited) if limit else f"{what}: another process has it")
-        time.sleep(pause)
-        # No burden where the wait is long.
-        pause = min(max(pause, waited / 50), LONGEST_PAUSE)
+            raise Busy(_told(what, files, waited))
+
+
+def repeat(attempt: Callable[[], bool], seconds: float) -> bool:
+    """Try again and again for at most so many seconds."""
+    ends = time.monotonic() + seconds
+    while not attempt():
+        if time.monotonic() >= ends:
+            return False
+        time.sleep(min(PAUSE_SECONDS, seconds))
+    return True
 
 
 def _told(what: Path, files: Sequence[Path], waited: float) -> str:

@@ -1,8 +1,8 @@
 """The line of those who write to `sweep.db`: one at a time, and nobody waits without end.
 
 SQLite itself has writers sleep and try again, of which some wait for seconds where 16 contend.
-So they take a lock file beside the database first. Whoever has it may be frozen: stopped, in a
-debugger, on a dead disk.
+So they take a lock file beside the database first, at which the kernel wakes the next at once.
+Whoever has it may be frozen: stopped, in a debugger, on a dead disk.
 """
 
 from __future__ import annotations
@@ -11,24 +11,27 @@ import contextlib
 import fcntl
 import os
 import sqlite3
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from .. import suspension
-from ..waiting import Waiting, wait_for
+from ..waiting import Waiting, repeat, wait_for
 
 READ_SECONDS = 20.0
 """A reader waits only for a process that repairs the database after a crash."""
 
 
 class Line:
-    """One connection's place at the lock file."""
+    """One connection's place in line."""
 
     def __init__(self, database: Path, waiting: Waiting) -> None:
         self._database = database
+        self._path = Path(f"{database}-line")
         self._waiting = waiting
-        self._descriptor = os.open(f"{database}-line", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self._descriptor = _open(self._path)
 
     def close(self) -> None:
         os.close(self._descriptor)
@@ -44,19 +47,18 @@ class Line:
         Raises:
             Busy: another process has it for too long.
         """
-        with contextlib.ExitStack() as stack:
-            self._wait_for(lambda: self._take(stack), waiting)
-            if not _begin(driver):
-                # Others that do not stand in line have it, such as a person's sqlite3.
-                self._wait_for(lambda: _begin(driver), waiting)
+        files = [Path(f"{self._database}{end}") for end in ("-line", "-shm", "")]
+        how = (waiting or self._waiting, self._database, files)
+        with contextlib.ExitStack() as held:
+            if not self._take(held):
+                turn = held.enter_context(contextlib.closing(_Turn(self._path)))
+                wait_for(turn.wait, *how)
+            # Others that do not stand in line may have it, such as a person's sqlite3.
+            wait_for(partial(repeat, partial(_begin, driver)), *how)
             yield
 
-    def _wait_for(self, attempt: Callable[[], bool], waiting: Waiting | None) -> None:
-        files = [Path(f"{self._database}{end}") for end in ("-line", "-shm", "")]
-        wait_for(attempt, waiting or self._waiting, self._database, files)
-
-    def _take(self, stack: contextlib.ExitStack) -> bool:
-        """Take the lock file, to be given back by `stack`; False where another has it."""
+    def _take(self, held: contextlib.ExitStack) -> bool:
+        """Take the lock file, to be given back by `held`; False where another has it."""
         with contextlib.ExitStack() as own:
             own.enter_context(suspension.deferred())
             try:
@@ -64,8 +66,45 @@ class Line:
             except BlockingIOError:
                 return False
             own.callback(fcntl.flock, self._descriptor, fcntl.LOCK_UN)
-            stack.enter_context(own.pop_all())
+            held.enter_context(own.pop_all())
         return True
+
+
+class _Turn:
+    """One wait for the lock file, by a thread that can be left behind: no call takes a lock
+    within a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._descriptor = _open(path)
+        self._guard = threading.Lock()
+        self._has_come = threading.Event()
+        self._is_given_up = False
+        self._held = contextlib.ExitStack()
+        threading.Thread(target=self._stand, daemon=True, name="line").start()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for the turn at most so long; whether it has come."""
+        return self._has_come.wait(seconds)
+
+    def close(self) -> None:
+        """Let the next one have it, now or as soon as the turn comes."""
+        with self._guard:
+            self._is_given_up = True
+            if self._has_come.is_set():
+                self._held.close()
+
+    def _stand(self) -> None:
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        with self._guard:
+            self._held.callback(os.close, self._descriptor)
+            self._held.enter_context(suspension.deferred())
+            if self._is_given_up:
+                self._held.close()
+            self._has_come.set()
+
+
+def _open(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
 
 def _begin(driver: Any) -> bool:

@@ -347,7 +347,7 @@ class Worker:
         job, run = making.job, self.run_folder
         scratch = run.scratch(job)
         for folder in (run.video(job).parent, scratch):
-            run.own(folder).mkdir(parents=True, exist_ok=True)
+            run.make(folder)
         for leftover in run.temporaries(job):
             leftover.unlink(missing_ok=True)
         self._finisher.begin()

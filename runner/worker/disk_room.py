@@ -81,7 +81,7 @@ class DiskRoom:
         shows in no other way."""
         path = self._folder / "work" / f"room-{uuid.uuid4().hex[:12]}.tmp"
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            path.parent.mkdir(exist_ok=True)
             with path.open("wb") as file:
                 # Without a name, for its room must come free even if this process is killed.
                 path.unlink()
