@@ -1,6 +1,7 @@
 """Leave it alone for a night: kills, a full disk and power cuts, and what is left afterwards.
 
     python benchmarks/chaos.py kills                     # 1,000 kill -9 on the fake backend
+    python benchmarks/chaos.py kills --mixed             # STOP, HUP, QUIT and killed ffmpegs, too
     python benchmarks/chaos.py kills --backend wan       # 100 on the tiny Wan checkpoint
     python benchmarks/chaos.py disk                      # a few MB that fill up in the middle
     python benchmarks/chaos.py powercut                  # files cut short, zeroed and lost
@@ -30,11 +31,15 @@ KILLS = {
 def kills(arguments: argparse.Namespace, folder: Path, broken: Broken) -> tuple[str, str]:
     given = {key: getattr(arguments, key) for key in KILLS["fake"]}
     values = {**KILLS[arguments.backend], **{k: v for k, v in given.items() if v is not None}}
-    plan = chaos_kills.KillPlan(backend=arguments.backend, seed=arguments.seed, **values)
+    plan = chaos_kills.KillPlan(
+        backend=arguments.backend, seed=arguments.seed, is_mixed=arguments.mixed, **values
+    )
+    mixed = "SIGKILL, SIGHUP, SIGQUIT or SIGSTOP (SIGCONT up to 20 s later)"
     result = chaos_kills.attack(folder, plan, broken)
     body = (
-        f"Seed {plan.seed}, {plan.slots} slots; each kill is a SIGKILL at a random time, on "
-        f"average {plan.seconds_between:g} s apart, of a process chosen by kind; `sweep resume` "
+        f"Seed {plan.seed}, {plan.slots} slots; each is a {mixed if plan.is_mixed else 'SIGKILL'} "
+        f"at a random time, on average {plan.seconds_between:g} s apart, of a process chosen by "
+        "kind; `sweep resume` "
         "(in tmux or detached, by chance) starts again what is gone. Promises: every job done "
         "in the end, the manifest as planned, every video counted as done decodes and has its "
         "sidecar's sha256, none that was committed was made again, no job was made by two live "
@@ -42,7 +47,7 @@ def kills(arguments: argparse.Namespace, folder: Path, broken: Broken) -> tuple[
         "left of what was in the making, no "
         f"command or log shows a traceback.\n\n{result}"
     )
-    return f"Kills at random times ({plan.backend})", body
+    return f"{'Trouble' if plan.is_mixed else 'Kills'} at random times ({plan.backend})", body
 
 
 def powercut(arguments: argparse.Namespace, folder: Path, broken: Broken) -> tuple[str, str]:
@@ -96,6 +101,7 @@ def main() -> int:
     only_kills = parser.add_argument_group("kills")
     only_kills.add_argument("--backend", choices=KILLS, default="fake")
     only_kills.add_argument("--kills", type=int)
+    only_kills.add_argument("--mixed", action="store_true", help="other signals, and of ffmpegs")
     only_kills.add_argument("--slots", type=int)
     only_kills.add_argument("--seconds-between", type=float)
     only_disk = parser.add_argument_group("disk")

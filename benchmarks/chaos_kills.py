@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import random
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,18 @@ from runner.sections import Retries
 WEIGHTS = {Kind.WORKER: 80.0, Kind.SUPERVISOR: 12.0, Kind.COMMAND: 6.5, Kind.TMUX: 1.5}
 """How often each kind is chosen; a tmux server takes all of its slots along."""
 
+MIXED_WEIGHTS = {**WEIGHTS, Kind.WORKER: 55.0, Kind.HELPER: 25.0}
+MIXED_SIGNALS = {
+    signal.SIGKILL: 35.0,
+    signal.SIGSTOP: 35.0,
+    signal.SIGHUP: 15.0,
+    signal.SIGQUIT: 15.0,
+}
+"""What a worker, a supervisor or a command is sent; the others are killed. SIGCONT follows a
+SIGSTOP after up to `STOPPED_SECONDS`, longer than a worker may stand still with the queue."""
+
+STOPPED_SECONDS = 20.0
+
 
 @dataclass(frozen=True)
 class KillPlan:
@@ -32,6 +47,7 @@ class KillPlan:
     seconds_between: float
     minutes: float
     seed: int
+    is_mixed: bool = False
 
 
 MODELS: dict[str, dict[str, Any]] = {
@@ -49,7 +65,7 @@ def attack(folder: Path, plan: KillPlan, broken: Broken) -> str:
     with sweep.cleaned_up():
         sweep.ask("plan", str(sweep.file))
         planned = sha256_file(sweep.run.manifest)
-        killed = kill_at_random(sweep, plan, rng, broken)
+        killed, signals = kill_at_random(sweep, plan, rng, broken)
         attacked = time.monotonic() - start
         rows = sweep.ask("progress", str(sweep.run.path), statuses=(0, 1))
         states = ("done", "running", "pending", "failed")
@@ -74,15 +90,17 @@ def attack(folder: Path, plan: KillPlan, broken: Broken) -> str:
     head += ["seconds under attack", "seconds to the end", "attempts that died"]
     head += [f"failed by {Retries().deaths} deaths, before the last resume"]
     head += ["good videos", "promises broken"]
-    return table(head, [[cell for part in cells for cell in part]])
+    sent = ", ".join(f"{number.name} {count}" for number, count in signals.most_common())
+    return table(head, [[cell for part in cells for cell in part]]) + f"\n\nSent: {sent}."
 
 
 def kill_at_random(
     sweep: ChaosSweep, plan: KillPlan, rng: random.Random, broken: Broken
-) -> Counter[Kind]:
+) -> tuple[Counter[Kind], Counter[signal.Signals]]:
     """Kill until the plan's number is reached, resuming the sweep whenever its processes or the
     command that started them are gone."""
     killed: Counter[Kind] = Counter()
+    signals: Counter[signal.Signals] = Counter()
     ends = time.monotonic() + 60 * plan.minutes
     starting: list[subprocess.Popen[bytes]] = []
     told = 0
@@ -103,14 +121,19 @@ def kill_at_random(
         ahead = killed.total() / plan.kills - sweep.done_so_far() / sweep.total
         mean = plan.seconds_between * (2.0 if ahead > 0.05 else 0.2 if ahead < -0.02 else 1.0)
         time.sleep(min(rng.expovariate(1 / mean), 5 * mean))
-        victim = choose(sweep, rng)
-        if victim is not None and sweep.kill(victim):
+        victim = choose(sweep, rng, MIXED_WEIGHTS if plan.is_mixed else WEIGHTS)
+        number = choose_signal(victim, rng) if plan.is_mixed else signal.SIGKILL
+        if victim is not None and sweep.kill(victim, number):
             killed[victim.kind] += 1
+            signals[number] += 1
+            if number is signal.SIGSTOP:
+                seconds = min(rng.expovariate(1 / 3.0), STOPPED_SECONDS)
+                threading.Timer(seconds, sweep.kill, (victim, signal.SIGCONT)).start()
         if killed.total() >= told + plan.kills / 20:
             told = killed.total()
             now = f"{time.strftime('%H:%M:%S')}: {told} kills"
             print(f"{now}, {sweep.done_so_far()} of {sweep.total} jobs done", file=sys.stderr)
-    return killed
+    return killed, signals
 
 
 def resume(sweep: ChaosSweep, rng: random.Random) -> subprocess.Popen[bytes]:
@@ -118,11 +141,19 @@ def resume(sweep: ChaosSweep, rng: random.Random) -> subprocess.Popen[bytes]:
     return sweep.start(*words, *rng.choice([["--wait"], []]))
 
 
-def choose(sweep: ChaosSweep, rng: random.Random) -> Victim | None:
+def choose_signal(victim: Victim | None, rng: random.Random) -> signal.Signals:
+    if victim is None or victim.kind in (Kind.TMUX, Kind.HELPER):
+        return signal.SIGKILL
+    return rng.choices(list(MIXED_SIGNALS), list(MIXED_SIGNALS.values()))[0]
+
+
+def choose(sweep: ChaosSweep, rng: random.Random, weights: Mapping[Kind, float]) -> Victim | None:
     """Someone to kill: first the kind, then one of that kind, as far as there are any."""
     alive: list[Victim] = sweep.victims()
-    kinds = [kind for kind in WEIGHTS if kind is Kind.TMUX or kind in {v.kind for v in alive}]
-    kind = rng.choices(kinds, [WEIGHTS[kind] for kind in kinds])[0]
+    if Kind.HELPER in weights:
+        alive += sweep.helpers()
+    kinds = [kind for kind in weights if kind is Kind.TMUX or kind in {v.kind for v in alive}]
+    kind = rng.choices(kinds, [weights[kind] for kind in kinds])[0]
     if kind is Kind.TMUX:
         return sweep.tmux_server()
     return rng.choice([victim for victim in alive if victim.kind is kind])

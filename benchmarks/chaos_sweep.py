@@ -40,6 +40,7 @@ class Kind(str, Enum):
     SUPERVISOR = "supervisors"
     COMMAND = "launch and resume commands"
     TMUX = "tmux servers"
+    HELPER = "ffmpegs"
 
 
 @dataclass(frozen=True)
@@ -203,10 +204,19 @@ class ChaosSweep:
         pid = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
         return Victim(Kind.TMUX, int(pid)) if pid.isdecimal() else None
 
-    def kill(self, victim: Victim) -> bool:
-        """SIGKILL; False where the process had ended by itself."""
+    def helpers(self) -> list[Victim]:
+        """The ffmpegs that workers have started."""
+        workers = {victim.pid for victim in self.victims() if victim.kind is Kind.WORKER}
+        return [
+            Victim(Kind.HELPER, pid)
+            for pid, words in _command_lines()
+            if "ffmpeg" in Path(words[0]).name and _parent(pid) in workers
+        ]
+
+    def kill(self, victim: Victim, number: signal.Signals = signal.SIGKILL) -> bool:
+        """Send a signal; False where the process had ended by itself."""
         try:
-            os.kill(victim.pid, signal.SIGKILL)
+            os.kill(victim.pid, number)
         except ProcessLookupError:
             return False
         return True

@@ -71,7 +71,8 @@ def check_video(path: Path, *, width: int, height: int, num_frames: int, fps: fl
         # ffmpeg's "[h264 @ 0x5581e0]": the address is different every time.
         name = f"{complaint['name']}: " if complaint["name"] else ""
         raise BrokenVideo(name + complaint["message"].strip())
-    done.check_returncode()
+    if done.returncode:
+        raise subprocess.CalledProcessError(done.returncode, "ffmpeg", stderr=told)
     fps = _compare(done.stdout, width, height, num_frames, fps)
     stream = _STREAM.search(told)
     codec, pix_fmt = (stream["codec"], stream["pix_fmt"]) if stream else (None, None)

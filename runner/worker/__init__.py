@@ -17,7 +17,16 @@ from typing import Any
 
 from ..backends import Backend, Group, Interrupted, Machine
 from ..errors import UserError
-from ..failures import ANSWERS, BadInput, FailureKind, is_disk_full, keeps_work, kind_of, told
+from ..failures import (
+    ANSWERS,
+    BadInput,
+    FailureKind,
+    is_disk_full,
+    keeps_work,
+    kind_of,
+    told,
+    was_killed,
+)
 from ..fingerprint import Recipe
 from ..job import Job, JobState, canonical_json
 from ..placement import Slot
@@ -37,6 +46,7 @@ from ..waiting import Busy
 from .endings import Endings
 from .finishing import Finisher
 from .heart import Heart
+from .leaving import Broken, LoadFailed, Outdated, Restart
 from .making import LostClaim, Making, Patience
 from .surroundings import REPORT_SECONDS, Surroundings, report
 
@@ -50,22 +60,6 @@ TAKE_BACK_SECONDS = 1.0
 LOG_STEPS_SECONDS = 30.0
 FINISH_SECONDS = 60.0
 """A worker that gives up waits so long for the video that is being finished."""
-
-
-class Restart(Exception):
-    """This process shall end, and another go on in its slot; says why."""
-
-
-class Outdated(Restart):
-    """The sweep was planned anew with other settings than this worker has loaded."""
-
-
-class Broken(Exception):
-    """The backend can do no further job."""
-
-
-class LoadFailed(Exception):
-    """The model could not be loaded."""
 
 
 class Worker:
@@ -421,7 +415,9 @@ class Worker:
         if kind is FailureKind.BACKEND_BUG and self.surroundings.is_full():
             # An encoder whose disk is full says so in its own words.
             kind = FailureKind.DISK_FULL
-        log.error("%s: %s", making.job.id, kind.value, exc_info=error)
+        # Where a helper was killed, our own stack tells nothing.
+        cause = None if was_killed(error) else error
+        log.error("%s: %s: %s", making.job.id, kind.value, message, exc_info=cause)
         if kind is FailureKind.DISK_FULL:
             self.surroundings.refuse()
             self._endings.given_back(making, message, kind)

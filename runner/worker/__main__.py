@@ -39,9 +39,10 @@ from ..queue.claims import Claim
 from ..run_folder import RunFolder, locked
 from ..slot import LOAD_FAILED, NO_ROOM, RESTART, WRONG
 from ..waiting import Waiting
-from . import Broken, LoadFailed, Outdated, Restart, Worker
+from . import Worker
 from .disk_room import DiskRoom
 from .gpu_watch import GpuWatch
+from .leaving import Broken, LoadFailed, Outdated, Restart
 from .making import Patience
 from .surroundings import Recycling, Surroundings
 
