@@ -699,3 +699,15 @@ def test_every_setting_is_described() -> None:
 
 def test_the_backend_is_found_by_name() -> None:
     assert backend_class("script") is ScriptBackend
+
+
+def test_a_script_that_does_not_end_is_ended(
+    make: Callable[..., ScriptBackend], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it holds of the GPU is free before another model is loaded."""
+    monkeypatch.setattr("runner.backends.script.child.CLOSE_SECONDS", 0.3)
+    text = "import atexit, time\natexit.register(time.sleep, 600)\ndef generate(job, path): pass\n"
+    backend = make(text)
+    (pid,) = backend.processes()
+    backend.close()
+    assert not is_running(pid)

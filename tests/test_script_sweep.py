@@ -81,6 +81,19 @@ def write(project: Project, text: str = METHOD, **changes: Any) -> None:
     )
 
 
+def test_the_clips_may_lie_elsewhere_on_this_machine(project: Project, tmp_path: Path) -> None:
+    """`data:` of machine.yaml moves them; the script is told where they are."""
+    elsewhere = tmp_path / "数据"
+    elsewhere.mkdir()
+    write(project)
+    (project.root / "videos").rename(elsewhere / "videos")
+    (project.root / "prompts.json").rename(elsewhere / "prompts.json")
+    (project.root / "machine.yaml").write_text(f"data: {elsewhere}\n", encoding="utf-8")
+    finished = project.sweep(*LAUNCH)
+    assert finished.status == 0, finished.err
+    assert project.call("verify", "x").status == 0
+
+
 def pids(project: Project) -> list[int]:
     return [int(line) for line in (project.root / "pids").read_text().splitlines()]
 
