@@ -706,7 +706,10 @@ def test_a_script_that_does_not_end_is_ended(
 ) -> None:
     """What it holds of the GPU is free before another model is loaded."""
     monkeypatch.setattr("runner.backends.script.child.CLOSE_SECONDS", 0.3)
-    text = "import atexit, time\natexit.register(time.sleep, 600)\ndef generate(job, path): pass\n"
+    text = (
+        "import atexit, time\natexit.register(time.sleep, 600)\n"
+        "def load(settings): pass\ndef generate(job, path): pass\n"
+    )
     backend = make(text)
     (pid,) = backend.processes()
     backend.close()
