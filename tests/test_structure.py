@@ -13,6 +13,7 @@ RUNNER = Path(__file__).resolve().parents[1] / "runner"
 
 LAYERS = [
     {
+        "environment_file",
         "errors",
         "input_file",
         "plain_text",

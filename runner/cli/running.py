@@ -223,10 +223,7 @@ def warn(experiment: Experiment, jobs: int) -> None:
 def print_commands(name: str, commands: Sequence[SlotCommand], *, as_json: bool) -> None:
     """What a dry run would start."""
     if as_json:
-        answer = [
-            {"session": c.session, "argv": list(c.argv), "environment": dict(c.environment)}
-            for c in commands
-        ]
+        answer = [{"session": c.session, "argv": list(c.argv)} for c in commands]
         print_json({"sweep": name, "would_start": answer})
         return
     for command in commands:

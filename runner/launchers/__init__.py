@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import os
 import re
 import shlex
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UserError
@@ -23,8 +22,8 @@ NAMES = ("tmux", "local")
 class SlotCommand:
     """What starts one slot (or the view): its session's name and its argument list.
 
-    `environment` is what it needs beyond the environment that a launcher gives by itself.
-    `lock` is held as long as the slot lives.
+    `lock` is held as long as the slot lives. Its environment is `launch_environment()`, and it
+    stands in the run folder, whatever launcher starts it.
     """
 
     run: Path
@@ -32,11 +31,9 @@ class SlotCommand:
     argv: tuple[str, ...]
     log: Path
     lock: Path
-    environment: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        variables = " ".join(f"{key}={shlex.quote(v)}" for key, v in self.environment.items())
-        return f"{self.session}: {variables} {shlex.join(self.argv)}"
+        return f"{self.session}: {shlex.join(self.argv)}"
 
 
 class Launcher(ABC):
@@ -48,7 +45,15 @@ class Launcher(ABC):
 
     @abstractmethod
     def start(self, commands: Sequence[SlotCommand]) -> None:
-        """Start every slot; returns when all are started."""
+        """Start every slot; returns when all are started.
+
+        Raises:
+            UserError: one cannot be started; the message has the reason.
+        """
+
+    @abstractmethod
+    def has_ended(self, command: SlotCommand) -> bool:
+        """Whether a slot that this launcher has started is not there any more."""
 
     def start_view(self, command: SlotCommand) -> bool:
         """Start the live view of the sweep, where this launcher has a place for one."""
@@ -79,38 +84,16 @@ def slot_command(
     argv += [f"--gpu={slot.gpu}", f"--process={slot.process}", f"--device={device}"]
     argv += [f"--threads={threads}", *(f"--home={category}" for category in home)]
     session = f"{session_prefix(run)}_gpu{slot.gpu}_proc{slot.process}"
-    return SlotCommand(
-        run.path, session, tuple(argv), run.log(slot), run.lock(slot), passed_environment()
-    )
+    return SlotCommand(run.path, session, tuple(argv), run.log(slot), run.lock(slot))
 
 
 def view_command(run: RunFolder) -> SlotCommand:
     """The command of the `_main` session: the live view, until the sweep ends."""
     argv = (sys.executable, "-m", "runner", "progress", "--watch", str(run.path))
-    return SlotCommand(
-        run.path,
-        f"{session_prefix(run)}_main",
-        argv,
-        run.logs / "main.log",
-        run.locks / "main.lock",
-        passed_environment(),
-    )
+    session = f"{session_prefix(run)}_main"
+    return SlotCommand(run.path, session, argv, run.logs / "main.log", run.locks / "main.lock")
 
 
 def session_prefix(run: RunFolder) -> str:
     """The run's name as tmux would spell it: a copied run folder may have any name."""
     return re.sub(r"[^A-Za-z0-9_-]", "_", run.name)
-
-
-PASSED = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_HOME", "HOME")
-PASSED_PREFIXES = ("LC_", "LANG", "XDG_CACHE", "SWEEP_", "HF_HOME", "MODELSCOPE_CACHE", "TMPDIR")
-
-
-def passed_environment() -> dict[str, str]:
-    """What a slot needs of this shell's environment: where programs, packages, GPUs and caches
-    are. A tmux server passes on its own environment instead, however old."""
-    return {
-        key: value
-        for key, value in sorted(os.environ.items())
-        if key in PASSED or key.startswith(PASSED_PREFIXES)
-    }

@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Sequence
 
+from ..environment_file import launch_environment
 from . import Launcher, SlotCommand
 
 
 class LocalLauncher(Launcher):
+    def __init__(self) -> None:
+        self._started: dict[str, subprocess.Popen[bytes]] = {}
+
     def check(self, commands: Sequence[SlotCommand]) -> None:
         """Nothing but processes is needed."""
 
     def start(self, commands: Sequence[SlotCommand]) -> None:
+        environment = launch_environment()
         for command in commands:
             command.log.parent.mkdir(parents=True, exist_ok=True)
             # What goes wrong before the slot opens its log itself must be found there too.
             with command.log.open("ab") as log:
-                subprocess.Popen(
+                self._started[command.session] = subprocess.Popen(
                     [*command.argv, "--quiet"],
                     cwd=command.run,
-                    env={**os.environ, **command.environment},
+                    env=environment,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
                     start_new_session=True,
                 )
+
+    def has_ended(self, command: SlotCommand) -> bool:
+        return self._started[command.session].poll() is not None
 
 
 LAUNCHER = LocalLauncher
