@@ -35,6 +35,7 @@ from .fingerprint import Recipe
 from .gpus import find_gpus
 from .job import JobState
 from .kinds import Kind, kinds_of
+from .logs import why_ended
 from .manifest import read_manifest
 from .placement import Slot
 from .publish import read_sidecar
@@ -403,8 +404,9 @@ def _last_line(text: str) -> str:
 
 
 def _log_end(run: RunFolder) -> str:
-    """The last line that a worker logged."""
-    return _last_line(min(run.logs.glob("*.log")).read_text("utf-8", "replace"))
+    """Why a worker ended, or the last line that it logged."""
+    log = min(run.logs.glob("*.log"))
+    return why_ended(log) or _last_line(log.read_text("utf-8", "replace"))
 
 
 @dataclass(frozen=True)

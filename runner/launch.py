@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from .at_end import EndCommands
@@ -16,6 +17,7 @@ from .gpus import Wish, choose_gpus, find_gpus
 from .job import JobState
 from .launchers import Launcher, SlotCommand, slot_command, view_command
 from .links import Linked, link_before_a_launch, siblings
+from .logs import why_ended
 from .placement import Slot, home_categories, slots
 from .plan import select, slots_needed
 from .processes import share_of_cores
@@ -57,6 +59,14 @@ class Launch:
     commands: tuple[SlotCommand, ...]
     left_out: tuple[str, ...]
     gpus: tuple[int, ...] | None
+
+
+@dataclass(frozen=True)
+class NotUp:
+    """A slot that was to be started and has not come up, and why, as far as that is known."""
+
+    command: SlotCommand
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -224,11 +234,12 @@ def start(
     unattended: Unattended,
     *,
     retry: Sequence[JobState],
-) -> list[SlotCommand]:
-    """Start what was worked out, and let workers that run already take part in it.
+) -> list[NotUp]:
+    """Start what was worked out, and let workers that run already take part in it; returns the
+    slots that have not come up.
 
-    Returns:
-        The commands whose slots have not come up; their logs say why.
+    Raises:
+        UserError: the launcher cannot start one.
     """
     launcher.check(launch.commands)
     if retry:
@@ -240,8 +251,9 @@ def start(
     attend(launch, queue, unattended)
     if not launch.commands:
         return []
+    lengths = {command: log_length(command.log) for command in launch.commands}
     launcher.start(launch.commands)
-    missing = wait_for_slots(launch)
+    missing = wait_for_slots(launcher, lengths)
     launcher.start_view(view_command(launch.run))
     return missing
 
@@ -298,18 +310,43 @@ def wait_for_leaving(run: RunFolder, queue: Queue) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def wait_for_slots(launch: Launch) -> list[SlotCommand]:
+def wait_for_slots(launcher: Launcher, lengths: Mapping[SlotCommand, int]) -> list[NotUp]:
     """Wait until every started slot holds its lock, so that progress and stop know of it.
 
+    Args:
+        lengths: of each slot's log before it was started, in bytes.
+
     Returns:
-        The commands of those that still do not after `START_SECONDS`.
+        Those that have ended before, or still do not after `START_SECONDS`.
     """
     ends = time.monotonic() + START_SECONDS
-    missing = list(launch.commands)
-    while missing and time.monotonic() < ends:
-        missing = [command for command in missing if not is_locked(command.lock)]
+    waiting, missing = list(lengths), []
+    while waiting and time.monotonic() < ends:
+        waiting = [command for command in waiting if not is_locked(command.lock)]
+        for command in [command for command in waiting if launcher.has_ended(command)]:
+            waiting.remove(command)
+            # One that found nothing left to do has come up all the same.
+            if (log_length(command.log) == lengths[command]) or why_ended(
+                command.log, lengths[command]
+            ):
+                missing.append(command)
         time.sleep(POLL_SECONDS)
-    return missing
+    return [NotUp(one, _why_not_up(one, lengths[one])) for one in (*missing, *waiting)]
+
+
+def _why_not_up(command: SlotCommand, length: int) -> str:
+    """The reason, and the log where it has more."""
+    if log_length(command.log) <= length:
+        return "it said nothing"
+    return f"{why_ended(command.log, length) or 'it gave no reason'}; see {command.log}"
+
+
+def log_length(path: Path) -> int:
+    """The length of a log in bytes; 0 where there is none."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
 
 
 def wait(run: RunFolder, show: Callable[[Snapshot], None]) -> Snapshot:

@@ -9,11 +9,17 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .errors import UserError
+from .input_file import open_input
 from .run_folder import RunFolder
 
 POLL_SECONDS = 0.3
 TAIL_BYTES = 1 << 18
 
+_LEVEL = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ (\w+) +(.*)")
+_STARTED, _ENDED_WELL = "supervisor started", "supervisor ended with status 0"
+_TELLS_NOTHING = re.compile(
+    rf"{_STARTED}|supervisor ended|the worker ended with status|starting another worker"
+)
 _STAMP = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),\d+ ")
 _CLAIMED = re.compile(r"\S+ \S+ INFO +([0-9a-f]{16}): claimed ")
 
@@ -46,6 +52,41 @@ def last_lines(path: Path, number: int) -> list[str]:
         file.seek(max(0, file.tell() - TAIL_BYTES))
         lines = file.read().decode("utf-8", "replace").splitlines()
     return lines[len(lines) - min(number, len(lines)) :]
+
+
+def why_ended(path: Path, begins_at: int = 0) -> str | None:
+    """What made a slot end, by its log: the last error that its worker has told, else what its
+    supervisor has, else the last line; None where it ended well, or the log says nothing.
+
+    Args:
+        begins_at: only what the log has from this byte on; what it has of former supervisors of
+            the slot is left out anyway.
+    """
+    error = supervisor = other = None
+    in_traceback = False
+    try:
+        with open_input(path) as file:
+            file.seek(max(begins_at, file.seek(0, 2) - TAIL_BYTES))
+            lines = file.read().decode("utf-8", "replace").splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        if (stamped := _LEVEL.match(line)) is not None:
+            level, text = stamped.groups()
+            in_traceback = False
+            if level == "SLOT" and text.startswith((_STARTED, _ENDED_WELL)):
+                error = supervisor = other = None
+            elif level == "SLOT" and not _TELLS_NOTHING.match(text):
+                supervisor = text
+            elif level in ("ERROR", "CRITICAL"):
+                error = text
+        elif line.startswith("Traceback "):
+            in_traceback = True
+        elif in_traceback and line[:1].strip():
+            error, in_traceback = line, False
+        elif line.strip():
+            other = line
+    return error or supervisor or other
 
 
 def attempt_lines(path: Path, job_id: str, started_at: float, number: int) -> list[str]:

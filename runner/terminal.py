@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .plain_text import printable
+
 if TYPE_CHECKING:
     from .progress import Snapshot
     from .run_folder import RunFolder
@@ -96,8 +98,14 @@ def exit_at_end(run: RunFolder, snapshot: Snapshot) -> None:
     """Exit with status 1 where jobs have failed, or no worker is left for what is undone."""
     exit_with_failures(run, snapshot)
     if not snapshot.has_ended:
+        from .logs import why_ended
+
+        logs = sorted(run.logs.glob("*.log"))
+        reasons = ((log, why_ended(log)) for log in logs)
+        told = next((f": {log.stem}: {reason}" for log, reason in reasons if reason), "")
+        look = f"see `sweep logs {run.name}`, then " if logs else ""
         say(
-            f"{run.name}: no worker is left, but the sweep has not ended; see "
-            f"`sweep logs {run.name}`, then `sweep resume {run.name}`"
+            printable(f"{run.name}: no worker is left, but the sweep has not ended{told}")
+            + f"\n{look}`sweep resume {run.name}`"
         )
         sys.exit(1)

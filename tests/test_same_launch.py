@@ -16,6 +16,7 @@ import pytest
 from conftest import Project, needs_tmux, wait_for
 
 from runner.environment_file import launch_environment, write_environment
+from runner.placement import Slot
 from runner.runs import live_slots
 
 OF_TMUX = {b"TERM", b"TERM_PROGRAM", b"TERM_PROGRAM_VERSION", b"TMUX", b"TMUX_PANE"}
@@ -148,3 +149,115 @@ def test_a_slot_finds_the_package_where_only_this_folder_has_it(
     assert found.stdout.strip() == "True", found.stderr
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).resolve().parents[1]))
     assert launch_environment()[b"PYTHONPATH"] == os.environb[b"PYTHONPATH"]
+
+
+OPTIONS = """
+set -g destroy-unattached on
+set -g remain-on-exit on
+set -s exit-unattached on
+set -g default-command 'exit 3'
+set -g default-shell /bin/false
+set -g base-index 5
+set -g pane-base-index 5
+set -g renumber-windows on
+set -g set-titles on
+set -g allow-rename on
+set -g automatic-rename on
+set -g update-environment 'PATH'
+set -g lock-after-time 1
+set-environment -g PYTHONHOME /nowhere
+"""
+KILLING = """
+set-hook -g session-created 'kill-session'
+set-hook -g window-linked 'kill-window'
+set-hook -g after-new-window 'kill-window'
+set-hook -g after-set-option 'display-message hello'
+"""
+RENAMING = """
+set-hook -g session-created 'rename-session mine'
+set-hook -g window-linked 'rename-window mine'
+"""
+AT_ONCE = "set-hook -g after-new-session[3] 'kill-session'\n"
+SPLITTING = "set-hook -g after-new-session 'split-window ; new-window ; rename-session \"a; b\"'\n"
+
+
+@needs_tmux
+@pytest.mark.parametrize(
+    ("lines", "runs_before"),
+    [
+        (OPTIONS, False),
+        (OPTIONS + KILLING, True),
+        (KILLING + AT_ONCE, False),
+        (RENAMING + SPLITTING, True),
+    ],
+    ids=["options", "all on a running server", "hooks that kill", "hooks that rename"],
+)
+def test_a_persons_tmux_configuration_does_not_matter(
+    project: Project, tmp_path: Path, lines: str, runs_before: bool
+) -> None:
+    """The sweep is made, its sessions close at the end, and the person's hooks are as before."""
+    project.environment["HOME"] = str(tmp_path)
+    configuration = tmp_path / ".tmux.conf"
+    if runs_before:
+        # A session that stays: the server of one who has these options has somebody looking at it.
+        configuration.write_text("set -s exit-empty off")
+        begin = ("new-session", "-d", "-s", "keep", "sleep 99")
+        tmux(project, *begin, ";", "set", "destroy-unattached", "off", HOME=str(tmp_path))
+        configuration.write_text(lines.replace("set -s exit-unattached on", ""))
+        tmux(project, "source-file", str(configuration))
+        before = tmux(project, "show-hooks", "-g")
+    else:
+        configuration.write_text(lines)
+    project.write(model={"seconds": 0.3})
+    finished = project.sweep("launch", "experiments/x.yaml", "--only", "prompt=0")
+    assert "1 worker started" in finished.err, finished.err
+    names = tmux(project, "list-sessions", "-F", "#S").split()
+    assert {"x_gpu0_proc0", "x_main"} <= set(names)
+    assert project.sweep("launch", "x", "--wait", "--only", "prompt=0").status in (0, 1)
+    assert project.progress()["done"] == 3
+    wait_for(lambda: "x_" not in tmux(project, "list-sessions", "-F", "#S"))
+    if runs_before:
+        assert tmux(project, "show-hooks", "-g") == before
+        assert "keep" in tmux(project, "list-sessions", "-F", "#S")
+
+
+BROKEN = """
+import os, sys
+if {module!r} in sys.orig_argv:
+    os.write(2, b"ImportError: libcudart.so.12: cannot open shared object file\\n")
+    os._exit(2)
+"""
+
+
+@pytest.mark.parametrize("launcher", ["local", pytest.param("tmux", marks=needs_tmux)])
+def test_a_launch_that_fails_names_its_reason(
+    project: Project, tmp_path: Path, launcher: str
+) -> None:
+    """What the slot said before it had a log of its own, and what a worker said at last."""
+    (tmp_path / "sitecustomize.py").write_text(BROKEN.format(module="runner.slot"))
+    before = os.environ.get("PYTHONPATH")
+    project.environment["PYTHONPATH"] = f"{tmp_path}:{before}" if before else str(tmp_path)
+    words = ("launch", "experiments/x.yaml", "--on", launcher)
+    refused = project.sweep(*words)
+    assert refused.status == 1
+    log = project.run_folder.log(Slot(0, 0))
+    told = "did not come up: ImportError: libcudart.so.12: cannot open shared object file"
+    assert f"x_gpu0_proc0 {told}; see {log}" in refused.err
+    (tmp_path / "sitecustomize.py").write_text(BROKEN.format(module="runner.worker"))
+    refused = project.sweep(*words, "--wait")
+    assert refused.status == 1
+    assert "has not ended: gpu0_process0: ImportError: libcudart.so.12" in refused.err
+    (tmp_path / "sitecustomize.py").write_text("")
+    mended = project.sweep(*words, "--wait")
+    assert (mended.status, "ImportError" in mended.err) == (0, False)
+
+
+@needs_tmux
+def test_a_launch_that_never_began_names_no_log(project: Project) -> None:
+    """tmux itself refuses, so nothing was written."""
+    project.environment["SWEEP_TMUX_SOCKET"] = "no/such/socket"
+    refused = project.sweep("launch", "experiments/x.yaml")
+    assert refused.status == 2
+    assert "tmux could not start the session x_gpu0_proc0: " in refused.err
+    assert "No such file" in refused.err
+    assert ".log" not in refused.err

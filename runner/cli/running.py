@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import UserError
+from ..plain_text import printable
 from ..terminal import exit_at_end, plural, print_json, say, show_until_end
 from .completing import complete_run
 from .options import (
@@ -190,8 +191,8 @@ def start_workers(folder: RunFolder, part: Part, how: How, *, retry: Sequence[Jo
     if (until := how.unattended.stop_at) is not None:
         told = time.strftime("%Y-%m-%d %H:%M", time.localtime(until))
         say(f"{name}: no job is begun that would not end before {told}")
-    for command in missing:
-        say(f"{name}: {command.session} did not come up; see {command.log}")
+    for one in missing:
+        say(printable(f"{name}: {one.command.session} did not come up: {one.reason}"))
     snapshot = take_snapshot(name, queue)
     running, started = len(launch.running), len(launch.commands) - len(missing)
     if started:
@@ -206,7 +207,8 @@ def start_workers(folder: RunFolder, part: Part, how: How, *, retry: Sequence[Jo
     if how.waits and (started or running):
         snapshot = show_until_end(folder)
     if how.as_json:
-        names = [command.session for command in launch.commands if command not in missing]
+        absent = [one.command for one in missing]
+        names = [command.session for command in launch.commands if command not in absent]
         print_json({**snapshot.to_json(), "started": names})
     if how.waits or not (started or running):
         exit_at_end(folder, snapshot)
