@@ -10,6 +10,7 @@ from typing import Any
 
 from .at_end import EndCommands
 from .backends import backend_class
+from .borrowed import BorrowedQueue
 from .device import check_backend
 from .errors import UserError
 from .experiment import Experiment, load_experiment
@@ -349,6 +350,16 @@ def log_length(path: Path) -> int:
         return 0
 
 
+def copied_again(run: RunFolder, former: Queue) -> Queue:
+    """The queue as it is now of a run that is not ours to write, in a copy: most of the time goes
+    into other things."""
+    former.close()
+    begin = time.monotonic()
+    queue = open_queue(run)
+    time.sleep(4 * (time.monotonic() - begin))
+    return queue
+
+
 def wait(run: RunFolder, show: Callable[[Snapshot], None]) -> Snapshot:
     """Show snapshots until no slot is alive any more; returns the last one."""
     queue = open_queue(run)
@@ -356,6 +367,8 @@ def wait(run: RunFolder, show: Callable[[Snapshot], None]) -> Snapshot:
         while live_slots(run):
             show(take_snapshot(run.name, queue))
             time.sleep(WAIT_SECONDS)
+            if isinstance(queue, BorrowedQueue):
+                queue = copied_again(run, queue)
         take_back(run, queue)
         last = take_snapshot(run.name, queue)
         show(last)

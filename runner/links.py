@@ -18,6 +18,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from .borrowed import queue_to_ask
 from .errors import UserError
 from .job import Job, JobState
 from .manifest import Manifest
@@ -127,7 +128,9 @@ def made_in(run: RunFolder) -> Iterator[tuple[str, str, str]]:
     """Id, fingerprint and output of what a run's queue says is done; nothing of one that cannot
     be read."""
     with contextlib.suppress(UserError, sa.exc.DatabaseError):
-        queue = Queue(run.queue)
+        queue = queue_to_ask(run)
+        if queue is None:
+            return
         try:
             yield from queue.made()
         finally:

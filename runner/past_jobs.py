@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 from statistics import median
 from typing import Any
 
+from .borrowed import queue_to_ask
 from .calibration import Subject
 from .costs import Measured
 from .errors import UserError
 from .experiment import Experiment, load_experiment
 from .publish import read_sidecar
-from .queue import Queue
 from .run_folder import RunFolder
 
 LOOKED_AT = 40
@@ -24,7 +24,9 @@ def measured(experiment: Experiment, subject: Subject) -> list[Measured]:
     run = experiment.run_folder
     if not run.queue.exists():
         return []
-    queue = Queue(run.queue)
+    queue = queue_to_ask(run)
+    if queue is None:
+        return []
     try:
         done = queue.last_done(LOOKED_AT, lambda parameters: _has_size(parameters, subject))
     finally:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 from .attempts import Attempt, record_attempt
+from .borrowed import BorrowedQueue, copy_of_queue, is_ours_to_write, new_queue
 from .damage import drop_damaged_queue, may_be_damaged
 from .errors import UserError
 from .failures import is_disk_full
@@ -22,6 +24,8 @@ from .waiting import Busy, Waiting
 
 RECLAIM_SECONDS = 2.0
 """Whoever asks how a sweep stands waits no longer for others that write."""
+
+log = logging.getLogger("sweep")
 
 # `experiment` is imported where it is used: its models take longer to make than a question to a
 # queue does to answer.
@@ -120,15 +124,19 @@ def refuse_lost_queue(run: RunFolder) -> None:
 def open_queue(run: RunFolder, *, look_at_disk: bool = False) -> Queue:
     """The queue of a planned run, made anew from manifest and disk where it is missing.
 
+    Of a run that is not ours to write it is a copy, and nothing of the run is changed.
+
     Args:
         look_at_disk: bring the queue in line with the files even if it knows the manifest.
 
     Raises:
         UserError: there is no manifest, or the queue is missing while workers run.
     """
-    refuse_lost_queue(run)
     if not run.manifest.exists():
         raise UserError(f"{run.path}: has no manifest; `sweep plan FILE` makes or restores it")
+    if not is_ours_to_write(run):
+        return borrow_queue(run, look_at_disk=look_at_disk)
+    refuse_lost_queue(run)
     if run.queue.exists() and not live_slots(run) and may_be_damaged(run.queue):
         with locked(run.plan_lock):
             drop_damaged_queue(run)
@@ -149,6 +157,20 @@ def open_queue(run: RunFolder, *, look_at_disk: bool = False) -> Queue:
         queue.set_policy(load_experiment(run.experiment).policy)
     if look_at_disk:
         drop_leftovers(run, queue)
+    return queue
+
+
+def borrow_queue(run: RunFolder, *, look_at_disk: bool) -> BorrowedQueue:
+    """As `open_queue`, of a run that is not ours to write."""
+    queue = copy_of_queue(run)
+    if queue is not None and _knows_manifest(queue, run):
+        if look_at_disk:
+            queue.sync_files(partial(state_on_disk, run), Disk(run).files)
+        return queue
+    if queue is None:
+        log.warning("%s: its queue cannot be read; asked of its manifest and files", run.name)
+        queue = new_queue()
+    bring_in_line(queue, run, read_manifest(run.manifest), sha256_file(run.manifest))
     return queue
 
 
@@ -191,8 +213,11 @@ def bring_in_line(queue: Queue, run: RunFolder, manifest: Manifest, sha256: str)
 
 def take_back(run: RunFolder, queue: Queue) -> list[Lost]:
     """Give the jobs of dead or silent workers back, and record those attempts. On a full disk, or
-    beside someone who holds the queue, they are left as they are: no attempt goes unrecorded."""
+    beside someone who holds the queue, they are left as they are: no attempt goes unrecorded. So
+    they are in a run that is not ours to write while workers live there, who do it themselves."""
     now = time.time()
+    if isinstance(queue, BorrowedQueue):
+        return [] if live_slots(run) else queue.reclaim(now)
 
     def record(one: Lost) -> None:
         attempt = Attempt(

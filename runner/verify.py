@@ -28,11 +28,17 @@ class Verdict:
 
 
 def verify(
-    run: RunFolder, rows: Sequence[JobRow], on_verdict: Callable[[Verdict], object]
+    run: RunFolder,
+    rows: Sequence[JobRow],
+    on_verdict: Callable[[Verdict], object],
+    *,
+    moves: bool,
 ) -> list[Verdict]:
     """Check the videos of these jobs, several at once; verdicts come in the rows' order.
 
-    What is broken moves to `superseded/` at once, unless the job has been remade meanwhile.
+    Args:
+        moves: what is broken moves to `superseded/` at once, unless the job has been remade
+            meanwhile.
     """
 
     def check(row: JobRow) -> Verdict:
@@ -41,7 +47,7 @@ def verify(
         if problem is not None:
             # A second look: a worker may just have been replacing the video.
             problem = find_problem(run, row.job, is_stale=stale)
-        if problem is not None:
+        if problem is not None and moves:
             supersede(run, row.job)
         return Verdict(row.job, problem, row.state)
 

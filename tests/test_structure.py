@@ -36,7 +36,7 @@ LAYERS = [
     {"experiment", "queue"},
     {"job_list", "schema", "prompts"},
     {"dataset", "fingerprint", "matching"},
-    {"plan", "expansion", "proposal", "progress", "verify", "launchers", "damage"},
+    {"plan", "expansion", "proposal", "progress", "verify", "launchers", "damage", "borrowed"},
     {"adopt", "links", "drift", "provenance", "calibration", "kinds", "device"},
     {"runs", "progress_view", "machine_use", "costs"},
     {"sweep", "past_jobs"},

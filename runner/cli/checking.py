@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from ..terminal import print_json
+from ..terminal import print_json, say
 from .completing import complete_run
 from .options import json_option
 
@@ -18,13 +18,15 @@ def verify(run: str, as_json: bool) -> None:
     """Check every finished video: size, sha256, and a strict decoding of every frame.
 
     Of a stale video it says which of its inputs have changed. What is found broken is moved to
-    superseded/, so that `sweep resume` makes it again.
+    superseded/, so that `sweep resume` makes it again, and stays in a run that is not yours to
+    write.
 
     \b
     sweep verify quickstart
     """
     from tqdm import tqdm
 
+    from ..borrowed import is_ours_to_write
     from ..drift import Now, drift
     from ..experiment import load_experiment
     from ..job import JobState
@@ -38,11 +40,14 @@ def verify(run: str, as_json: bool) -> None:
     finished = [row for row in rows if row.state in (JobState.DONE, JobState.STALE)]
     if not live_slots(folder):
         finished += forgotten(folder, rows)
+    moves = is_ours_to_write(folder)
     with tqdm(total=len(finished), unit="video", disable=None) as bar:
-        verdicts = verify_rows(folder, finished, lambda _: bar.update())
+        verdicts = verify_rows(folder, finished, lambda _: bar.update(), moves=moves)
     broken = [verdict for verdict in verdicts if verdict.problem is not None]
-    if broken:
-        queue.close()
+    queue.close()
+    if broken and not moves:
+        say(f"{folder.name}: is not yours to write, so nothing was moved")
+    if broken and moves:
         open_queue(folder, look_at_disk=True).close()
     unmade = len(rows) - len(finished)
     stale = [v.job for v in verdicts if v.problem is None and v.state is JobState.STALE]

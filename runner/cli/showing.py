@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 )
 @click.option("--posters/--no-posters", default=True, help="A picture of each video.")
 @click.option("--anonymous", is_flag=True, help="Leave out host, paths, user and commit.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Into this folder.")
 @click.option("--zip", "as_zip", is_flag=True, help="Page and videos as one zip.")
 @click.option("--watch", is_flag=True, help="Serve the page; cells fill in as they finish.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="With --watch: address.")
@@ -40,6 +43,7 @@ def report(
     preview: int | None,
     posters: bool,
     anonymous: bool,
+    out: Path | None,
     as_zip: bool,
     watch: bool,
     host: str,
@@ -49,23 +53,30 @@ def report(
     """Write a page that compares the videos of a sweep, or of several.
 
     It is one file that opens from disk: RUN/report/index.html. For several runs it is written
-    into the first one's folder.
+    into the first one's folder. Runs that are not yours to write need --out.
 
     \b
     sweep report quickstart
     sweep report baseline ours --preview 320 --zip --anonymous
     sweep report quickstart --watch
     """
+    from ..borrowed import is_ours_to_write
     from ..report.writing import Wish, write_page, write_zip
     from ..runs import find_run
 
     folders = [find_run(run) for run in runs]
-    wish = Wish(title, preview or 0, anonymous, posters)
+    wish = Wish(title, preview or 0, anonymous, posters, None if out is None else out.absolute())
     if watch:
         if as_zip:
             raise UserError("--watch serves a page and --zip packs one; choose one of them")
-        serve(folders, wish, host, port, as_json=as_json)
+        with tempfile.TemporaryDirectory(prefix="sweep-report-") as folder:
+            if out is None and not is_ours_to_write(folders[0]):
+                # Pictures are wanted while it is served alone.
+                wish = replace(wish, out=Path(folder))
+            serve(folders, wish, host, port, as_json=as_json)
         return
+    if out is None:
+        refuse_foreign(folders[0])
     made = (write_zip if as_zip else write_page)(folders, wish, _track)
     for problem in made.problems:
         say(f"not shown: {problem}")
@@ -80,6 +91,14 @@ def report(
         )
     else:
         click.echo(f"{made.path}: {plural(made.videos, 'video')} of {plural(made.cells, 'job')}")
+
+
+def refuse_foreign(run: RunFolder) -> None:
+    """Raise UserError where what is made of a run cannot be put into it."""
+    from ..borrowed import is_ours_to_write
+
+    if not is_ours_to_write(run):
+        raise UserError(f"{run.path}: is not yours to write; say --out FOLDER")
 
 
 def serve(
@@ -167,8 +186,8 @@ def sheet(
 ) -> None:
     """Write a contact sheet per reference video: frames across time, a row per prompt.
 
-    They go to RUN/report/sheets. What the fonts that come with sweep do not have, such as
-    Korean and emoji, needs a font of the system, or --font.
+    They go to RUN/report/sheets; a run that is not yours to write needs --out. What the fonts that
+    come with sweep do not have, such as Korean and emoji, needs a font of the system, or --font.
 
     \b
     sweep sheet quickstart --only seed=42
@@ -179,6 +198,8 @@ def sheet(
     from ..runs import find_run
 
     folder = find_run(run)
+    if out is None:
+        refuse_foreign(folder)
     wanted = sheets(read_run(folder), values_by_axis(only))
     target = folder.path / "report" / "sheets" if out is None else out.absolute()
     written = write_sheets(

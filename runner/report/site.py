@@ -82,8 +82,7 @@ class Site:
         self._next = time.monotonic() + max(WATCH_SECONDS, 4 * took)
 
     def _take_in(self, runs: Sequence[Run]) -> None:
-        first = runs[0].folder.path / "report"
-        beside = Beside(first, runs, self._wish)
+        beside = Beside(self._wish.folder(runs[0].folder), runs, self._wish)
         roots = {cell.job.reference: run.root for run, cell in each_cell(runs)}
         problems = {
             wanted.path: f"{reference.path}: is not on this machine"

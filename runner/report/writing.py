@@ -1,4 +1,4 @@
-"""Writing a report: the page into the run folder, or page and videos into one zip."""
+"""Writing a report: the page and its pictures, or page and videos as one zip."""
 
 from __future__ import annotations
 
@@ -30,12 +30,18 @@ class Wish:
         preview: make small videos of that width for the page; 0 makes none.
         is_anonymous: leave out host, paths, user and commit.
         has_posters: make a picture of each video for the page to open with.
+        out: the folder to write into; None is the first run's `report/`.
     """
 
     title: str | None = None
     preview: int = 0
     is_anonymous: bool = False
     has_posters: bool = True
+    out: Path | None = None
+
+    def folder(self, first: RunFolder) -> Path:
+        """Where page and pictures of some runs go, of which this is the first."""
+        return first.path / "report" if self.out is None else self.out
 
 
 @dataclass(frozen=True)
@@ -122,15 +128,14 @@ def title_of(runs: Sequence[Run], wish: Wish) -> str:
 
 
 def write_page(folders: Sequence[RunFolder], wish: Wish, track: Track) -> Report:
-    """Write the page of one run, or of several beside one another, into the first one's
-    `report/`.
+    """Write the page of one run, or of several beside one another.
 
     Raises:
         UserError: a folder is no run that was planned; or an anonymous page would have to name
             folders outside the runs'.
     """
     runs = read_runs(folders)
-    folder = folders[0].path / "report"
+    folder = wish.folder(folders[0])
     bases = [base_of(run.folder.path, folder) for run in runs]
     if wish.is_anonymous and any(base.removeprefix("../../").count("/") > 1 for base in bases):
         raise UserError(
@@ -153,14 +158,14 @@ def write_page(folders: Sequence[RunFolder], wish: Wish, track: Track) -> Report
 
 def write_zip(folders: Sequence[RunFolder], wish: Wish, track: Track) -> Report:
     """Write page, pictures and videos (small ones alone where `wish.preview` asks for them) as
-    one zip into the first run's `report/`.
+    one zip.
 
     Raises:
         UserError: as `write_page`; or an anonymous one would have a video that cannot be copied
             without the texts in its file.
     """
     runs = read_runs(folders)
-    folder = folders[0].path / "report"
+    folder = wish.folder(folders[0])
     beside = Beside(folder, runs, wish)
     problems = _make(beside, track)
     name = "_".join(run.name for run in runs)[:100]
