@@ -41,6 +41,7 @@ from .processes import (
 from .run_folder import RunFolder
 from .run_id import is_still, run_id
 from .slot_lock import SlotLock, SlotTaken
+from .utf8_mode import ensure_utf8
 
 GRACE_SECONDS = 30.0
 """A worker that was asked to stop has so long; a step of a 14B model takes about seven."""
@@ -426,6 +427,7 @@ def worker_environment(slot: Slot, device: str, threads: int) -> dict[str, str]:
 
 
 def main() -> int:
+    ensure_utf8()
     parser = argparse.ArgumentParser(prog="python -m runner.slot", description=__doc__)
     parser.add_argument("run", help="the run folder")
     parser.add_argument("--gpu", type=int, required=True)

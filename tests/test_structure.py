@@ -18,6 +18,7 @@ LAYERS = [
         "input_file",
         "plain_text",
         "text_file",
+        "utf8_mode",
         "job",
         "processes",
         "video",

@@ -14,6 +14,7 @@ from .. import suspension
 from ..errors import UserError
 from ..failures import is_disk_full, may_be_disk_full
 from ..terminal import say
+from ..utf8_mode import ensure_utf8, show_as_terminal_does
 from .adopting import adopt
 from .asking import logs, progress
 from .calibrating import calibrate
@@ -74,6 +75,8 @@ def is_damaged_database(error: BaseException) -> bool:
 
 def main(words: Sequence[str] | None = None) -> None:
     """Run `sweep` with these words, by default the process's own, and exit."""
+    if words is None:
+        ensure_utf8()
     # Python looks for reference cycles at every 700 objects more, and a large sweep is a million
     # objects without one: a fifth of the time of a plan.
     thresholds = gc.get_threshold()
@@ -81,7 +84,7 @@ def main(words: Sequence[str] | None = None) -> None:
     suspension.install()
     for stream in (sys.stdout, sys.stderr):
         # A terminal without UTF-8, or a file name that is not, must not end a command.
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+        show_as_terminal_does(stream)
     try:
         status = cli.main(words, prog_name="sweep", standalone_mode=False)
     except UserError as error:

@@ -121,7 +121,17 @@ class TmuxLauncher(Launcher):
     def _comes_up(self, command: SlotCommand, log: str, hooks: Sequence[tuple[str, str]]) -> bool:
         """Make a session; returns whether its process was there to read its environment."""
         with handed(command) as file:
-            begin = (sys.executable, "-I", "-S", str(BEGIN), str(file), str(command.run), log)
+            begin = (
+                sys.executable,
+                "-I",
+                "-S",
+                "-X",
+                "utf8",
+                str(BEGIN),
+                str(file),
+                str(command.run),
+                log,
+            )
             session = self._make(command, (*begin, *command.argv), hooks)
             ends = time.monotonic() + READ_SECONDS
             while file.exists() and time.monotonic() < ends:

@@ -1,5 +1,5 @@
-"""`python -I -S with_environment.py FILE FOLDER LOG PROGRAM [ARGUMENT]...`: become a program that
-has the environment in a file, and stands in a folder.
+"""`with_environment.py FILE FOLDER LOG PROGRAM [ARGUMENT]...`: become a program that has the
+environment in a file, and stands in a folder. To be run by `python -I -S -X utf8`.
 
 What tmux has to say of a terminal comes from tmux; of all else that a tmux server passes on,
 nothing. The file is deleted once it is read. What the program says on standard error before it has

@@ -15,6 +15,7 @@ from typing import Any
 from ..errors import UserError
 from ..job import JobState
 from ..terminal import print_json, say
+from ..utf8_mode import ensure_utf8
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -109,4 +110,5 @@ def _number(value: float | None, form: str) -> str:
 
 
 if __name__ == "__main__":
+    ensure_utf8()
     sys.exit(main())

@@ -38,6 +38,7 @@ from ..queue.claim_order import Taste
 from ..queue.claims import Claim
 from ..run_folder import RunFolder, locked
 from ..slot import LOAD_FAILED, NO_ROOM, RESTART, WRONG
+from ..utf8_mode import ensure_utf8
 from ..waiting import Waiting
 from . import Worker
 from .disk_room import DiskRoom
@@ -153,6 +154,7 @@ def work(arguments: argparse.Namespace) -> None:
 
 
 def main() -> int:
+    ensure_utf8()
     parser = argparse.ArgumentParser(prog="python -m runner.worker")
     parser.add_argument("run")
     parser.add_argument("--gpu", type=int, required=True)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from ...errors import UserError
+from ...utf8_mode import ensure_utf8
 from .checkpoint import Checkpoint
 
 
@@ -25,4 +26,5 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    ensure_utf8()
     raise SystemExit(main(sys.argv[1:]))
