@@ -30,7 +30,8 @@ HOLDER = "adopt"
 UNKNOWN = (
     *("worker", "attempt", "from_step", "claimed_at", "finished_at", "seconds"),
     "seconds_per_step",
-    *("peak_gpu_memory_gib", "peak_host_memory_gib", "model_files", "versions"),
+    *("peak_gpu_memory_gib", "peak_host_memory_gib", "model_is", "model_files"),
+    "versions",
     *("host", "device", "gpu", "git_commit", "git_dirty"),
 )
 """What nobody here can know of a video that another script made: null in its sidecar."""

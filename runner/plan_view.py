@@ -26,6 +26,7 @@ def plan_json(
     return {
         "sweep": planned.run.name,
         "run_folder": str(planned.run.path),
+        "model_is": planned.model_is,
         "total": estimate.jobs,
         "changes": asdict(planned.changes),
         "made_stale": planned.made_stale,
@@ -72,6 +73,8 @@ def print_plan(planned: Planned, estimate: Estimate, survey: Survey, forecast: F
             fits = "no" if processes * peak.gib > estimate.gpu_memory_gib else "yes"
         table.add_row(str(gpu), str(jobs), str(processes), memory, fits)
     console.print(table)
+    if planned.model_is is not None:
+        console.print(Text(f"model: {planned.model_is}"))
     sessions = (
         "1 worker session" if estimate.sessions == 1 else f"{estimate.sessions} worker sessions"
     )

@@ -34,6 +34,7 @@ def provenance(
     commit, dirty = git_state(experiment.root)
     return {
         **inputs_in_common(experiment, recipe),
+        "model_is": backend.model_is(),
         "model_files": backend.model_files(),
         "versions": {**versions(), **backend.versions()},
         "host": socket.gethostname(),

@@ -38,7 +38,7 @@ class Planned:
     how many of them became so by this plan, and `reasons` what it changed of jobs that were there.
     `left` are the numbers of those yet to be made, per category, and `left_of` per parameters;
     `linked` are the jobs whose video was made elsewhere; `remarks` is what is worth knowing of the
-    clips.
+    clips, and `model_is` what the model is, where its files tell.
     """
 
     run: RunFolder
@@ -55,6 +55,7 @@ class Planned:
     reasons: tuple[str, ...]
     linked: tuple[Linked, ...]
     remarks: tuple[Remark, ...]
+    model_is: str | None
 
 
 def plan_sweep(
@@ -150,6 +151,7 @@ def plan_sweep(
         reasons=tuple(reasons(changed)),
         linked=tuple(linked),
         remarks=dataset.remarks,
+        model_is=experiment.make_backend().model_is(),
     )
 
 

@@ -22,6 +22,7 @@ from runner.publish import read_sidecar
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "sidecar.md"
 LAUNCH = ("--on", "local", "--wait")
+ON_A_CPU = ("without a GPU", "on a CPU", "outside git", "where we made it", "/proc")
 OPEN = {"parameters", "model", "model_identity", "seconds", "versions"}
 """Mappings whose keys are the experiment's, the backend's or the machine's."""
 
@@ -65,9 +66,7 @@ def test_a_made_video_has_exactly_the_documented_keys(project: Project) -> None:
     made = sidecars(project)
     assert len(made) == 6
     for sidecar in made:
-        assert_documented(
-            sidecar, "without a GPU", "on a CPU", "outside git", "where we made it", "/proc"
-        )
+        assert_documented(sidecar, "another backend", *ON_A_CPU)
         video = sidecar["video"]
         assert (video["codec"], video["pix_fmt"]) == ("h264", "yuv420p")
         assert (video["width"], video["height"], video["num_frames"]) == (112, 64, 9)
@@ -121,9 +120,14 @@ def test_a_wan_video_names_its_model_files_and_their_drift(project: Project) -> 
     )
     assert project.sweep("launch", "experiments/x.yaml", *LAUNCH).status == 0
     (sidecar,) = sidecars(project)
-    assert_documented(
-        sidecar, "without a GPU", "on a CPU", "outside git", "where we made it", "/proc"
-    )
+    assert_documented(sidecar, *ON_A_CPU)
+    model = "sweep's tiny model in BF16, 0.00676 billion weights"
+    assert sidecar["model_is"] == model
+    for words in ([], ["--anonymous"]):
+        done = project.call("report", "x", "--no-posters", *words)
+        assert done.status == 0, done.err
+        page = (project.run_folder.path / "report" / "index.html").read_text("utf-8")
+        assert f"<span>{model.replace(chr(39), '&#39;')}</span>" in page
     assert sidecar["model_files"] == Checkpoint(weights).contents()
     vae = weights / "Wan2.1_VAE.safetensors"
     content = bytearray(vae.read_bytes())

@@ -209,6 +209,11 @@ class Backend(ABC, Generic[SettingsT]):
         or none on this machine. It takes about as long as `identity`."""
         return []
 
+    def model_is(self) -> str | None:
+        """What the model is in a few words, as its files' headers tell, without paths: for a
+        person, and no part of any fingerprint. None where nothing tells."""
+        return None
+
     def versions(self) -> dict[str, str]:
         """Versions of what touches a video outside this interpreter, for its record."""
         return {}

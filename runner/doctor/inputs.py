@@ -38,7 +38,10 @@ WIDE = 0x2E80
 
 
 def check_model(backend: Backend[Any]) -> Iterator[Finding]:
-    """Every file of the model: there, whole as far as that shows, of which size."""
+    """What the model is, and every file of it: there, whole as far as that shows, of which
+    size."""
+    if (what := backend.model_is()) is not None:
+        yield right("model", what)
     for state in backend.look_at_files():
         if state.problem is not None:
             yield wrong("model", f"{state.file}: {state.problem}", state.remedy)

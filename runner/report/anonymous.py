@@ -12,7 +12,7 @@ from .pictures import run_ffmpeg
 RECORD_KEYS = frozenset(
     {
         *("job", "category", "video_name", "prompt", "seed", "parameters", "quality"),
-        *("attempt", "seconds", "peak_gpu_memory_gib", "backend", "schema"),
+        *("attempt", "seconds", "peak_gpu_memory_gib", "backend", "schema", "model_is"),
     }
 )
 """What stays of a sidecar: what was asked for and what it cost."""

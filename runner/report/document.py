@@ -101,7 +101,10 @@ class _Writer:
             "watch_seconds": look.watch_seconds,
             "assets": look.assets,
             "runs": [
-                {"name": run.name, "folder": run.folder.name, "base": base, "differs": own}
+                {
+                    **{"name": run.name, "folder": run.folder.name, "base": base},
+                    **{"differs": own, "models": models_of(run)},
+                }
                 for run, base, own in zip(runs, look.bases, different, strict=True)
             ],
             "axes": [
@@ -204,6 +207,12 @@ class _Writer:
         if isinstance(value, (dict, list)) or (isinstance(value, str) and len(value) >= LONG):
             return [self.shared.number(value)]
         return value
+
+
+def models_of(run: Run) -> list[str]:
+    """What the models are that made a run's videos, as far as their records tell."""
+    told = [cell.record.get("model_is") for cell in run.cells if cell.record is not None]
+    return sorted({one for one in told if isinstance(one, str)})
 
 
 def planned(cell: Cell) -> dict[str, Any]:

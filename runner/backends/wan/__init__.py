@@ -33,6 +33,7 @@ from . import tiny
 from .attention import chosen, require_kernel
 from .checkpoint import Checkpoint
 from .finding import find_checkpoint
+from .judgement import examine, refuse, require
 from .memory import denoising_flops, peak_memory, weights_of
 from .settings import WanGeneration, WanSettings
 
@@ -96,7 +97,10 @@ class WanBackend(Backend[WanSettings]):
         return self._folder.contents()
 
     def look_at_files(self) -> list[FileState]:
-        return self._folder.states()
+        return examine(self._folder).states
+
+    def model_is(self) -> str | None:
+        return examine(self._folder).what
 
     def tokenizer_file(self) -> Path | None:
         file = self._folder.tokenizer / "tokenizer.json"
@@ -135,7 +139,7 @@ class WanBackend(Backend[WanSettings]):
                 "or pip install 'sweep-runner[wan]'"
             )
         self._require_speed(device)
-        self._folder.require("put the files there, or set model.checkpoint")
+        require(self._folder, "put the files there, or set model.checkpoint")
         if device == "cpu" and not explicit and self.full_size():
             raise UserError(
                 f"model.checkpoint: {self._folder.folder} is full-size and no GPU is here; set "
@@ -332,10 +336,13 @@ class WanBackend(Backend[WanSettings]):
     def _weights_identity(self) -> str:
         given = self.settings.identity
         if given and (not _DIGEST.fullmatch(given) or self._folder.missing()):
+            # It vouches for weights, and not for another kind of model in their place.
+            refuse(examine(self._folder), self._folder.folder)
             return given
-        self._folder.require(
+        require(
+            self._folder,
             "copy them here, or set model.identity to what `python -m runner.backends.wan FOLDER` "
-            "prints on a machine that has them"
+            "prints on a machine that has them",
         )
         found = self._folder.digest()
         if given and given != found:

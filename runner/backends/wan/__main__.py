@@ -8,6 +8,7 @@ from pathlib import Path
 from ...errors import UserError
 from ...utf8_mode import ensure_utf8
 from .checkpoint import Checkpoint
+from .judgement import require
 
 
 def main(arguments: list[str]) -> int:
@@ -17,7 +18,7 @@ def main(arguments: list[str]) -> int:
         return 2
     checkpoint = Checkpoint(Path(arguments[0]))
     try:
-        checkpoint.require("give a whole checkpoint folder")
+        require(checkpoint, "give a whole checkpoint folder")
     except UserError as error:
         print(error, file=sys.stderr)
         return 2

@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .. import Generation, PeakMemory
-from .checkpoint import Checkpoint, parameters_in, tensors_in
+from .checkpoint import Checkpoint
+from .headers import parameters_in, tensors_in
 
 GIB = 1024**3
 MEASURED_TOKENS = 21 * 30 * 52
@@ -41,7 +42,8 @@ def weights_of(checkpoint: Checkpoint) -> Weights:
     for shard in checkpoint.dit:
         if shard.suffix == ".safetensors":
             tensors = tensors_in(shard)
-            width = tensors.get("patch_embedding.weight", [width])[0]
+            if (patches := tensors.get("patch_embedding.weight")) is not None:
+                width = patches.shape[0]
             blocks |= {name.split(".")[1] for name in tensors if name.startswith("blocks.")}
     return Weights(
         dit=sum(parameters_in(shard) for shard in checkpoint.dit),
