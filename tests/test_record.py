@@ -121,7 +121,7 @@ def test_a_wan_video_names_its_model_files_and_their_drift(project: Project) -> 
     assert project.sweep("launch", "experiments/x.yaml", *LAUNCH).status == 0
     (sidecar,) = sidecars(project)
     assert_documented(sidecar, *ON_A_CPU)
-    model = "sweep's tiny model in BF16, 0.00676 billion weights"
+    model = "sweep's tiny model in BF16, 6.99 million weights"
     assert sidecar["model_is"] == model
     for words in ([], ["--anonymous"]):
         done = project.call("report", "x", "--no-posters", *words)

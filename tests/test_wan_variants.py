@@ -283,7 +283,7 @@ FORMS: dict[str, tuple[Shapes, str, str]] = {
     "another architecture": (
         {f"double_blocks.{number}.img_attn_qkv.weight": (9216, 3072) for number in range(20)},
         "BF16",
-        "something unknown (width 3072, 20 layers, 20 tensors double_blocks.*, 0.566 billion "
+        "something unknown (width 3072, 20 layers, 20 tensors double_blocks.*, 566 million "
         "weights) in BF16",
     ),
     "T5 of ComfyUI": (

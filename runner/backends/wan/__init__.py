@@ -100,7 +100,8 @@ class WanBackend(Backend[WanSettings]):
         return examine(self._folder).states
 
     def model_is(self) -> str | None:
-        return examine(self._folder).what
+        found = examine(self._folder)
+        return None if found.wrong else found.what
 
     def tokenizer_file(self) -> Path | None:
         file = self._folder.tokenizer / "tokenizer.json"

@@ -34,6 +34,8 @@ class Tensor:
 
 
 Tensors = Mapping[str, Tensor]
+MOST_AXES = 8
+"""Of a tensor: a video's have five, with a number for the batch."""
 NO_SAFETENSORS = "is no safetensors file"
 
 
@@ -106,7 +108,9 @@ def tensors_in(path: Path) -> dict[str, Tensor]:
 
 def _tensor(entry: Mapping[str, object]) -> Tensor:
     shape = entry["shape"]
-    if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape):
+    if not isinstance(shape, list) or len(shape) > MOST_AXES:
+        raise TypeError(shape)
+    if not all(type(n) is int and 0 <= n < 1 << 48 for n in shape):
         raise ValueError(shape)
     return Tensor(str(entry["dtype"]), tuple(shape))
 

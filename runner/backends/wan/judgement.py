@@ -12,7 +12,7 @@ from .. import FileState
 from ..model_file import header_bytes
 from .checkpoint import DIT, Checkpoint
 from .headers import BadFile, header_problem, tensors_in
-from .recognition import Recognised, brief
+from .recognition import Recognised, brief, said
 from .shards import (
     bytes_by_index,
     index_of,
@@ -65,8 +65,8 @@ def examine(checkpoint: Checkpoint) -> Examined:
     except BadFile as error:
         bad = FileState(error.path.name, problem=error.reason, remedy=AGAIN)
         return Examined(None, (bad,), (), present)
-    absent = [_absent(folder, said, names) for said, names in missing]
-    is_whole = not any(said.startswith(DIT) for said, _ in missing)
+    absent = [_absent(folder, name, names) for name, names in missing]
+    is_whole = not any(name.startswith(DIT) for name, _ in missing)
     dit = None
     if is_whole and not wrong:
         dit = recognised(checkpoint.dit)
@@ -83,7 +83,7 @@ def examine(checkpoint: Checkpoint) -> Examined:
 
 
 def _described(dit: Recognised) -> str:
-    weights = f", {dit.weights / 1e9:.3g} billion weights" if dit.weights else ""
+    weights = f", {said(dit.weights)}" if dit.weights else ""
     note = f" ({dit.variant.note})" if dit.variant and dit.variant.note else ""
     return f"{dit.what}{weights}{note}"
 
@@ -209,17 +209,17 @@ def _size_by_index(checkpoint: Checkpoint) -> Iterator[FileState]:
     """A word where shards hold more or fewer bytes than their index says: harmless by itself, for
     numbers of another type come to that too."""
     index = index_of(checkpoint.dit)
-    said = None if index is None else bytes_by_index(index)
-    if index is None or said is None:
+    wanted = None if index is None else bytes_by_index(index)
+    if index is None or wanted is None:
         return
     held = sum(path.stat().st_size - 8 - header_bytes(path) for path in checkpoint.dit)
-    if held != said:
-        note = f"it says {said} bytes of tensors, and its shards hold {held}"
+    if held != wanted:
+        note = f"it says {wanted} bytes of tensors, and its shards hold {held}"
         yield FileState(index.name, index.stat().st_size, note=note)
 
 
-def _absent(folder: Path, said: str, names: Sequence[str]) -> FileState:
+def _absent(folder: Path, name: str, names: Sequence[str]) -> FileState:
     reason = why_absent(folder, names)
     if not reason and (begun := still_downloading(folder)):
         reason = f"a download has not ended: {begun[0]}"
-    return FileState(said, problem=f"is missing{f'; {reason}' if reason else ''}", remedy=COPY)
+    return FileState(name, problem=f"is missing{f'; {reason}' if reason else ''}", remedy=COPY)

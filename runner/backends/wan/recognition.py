@@ -67,6 +67,12 @@ def brief(name: str) -> str:
     return printable(short)
 
 
+def said(weights: int) -> str:
+    """A number of weights as a person reads it."""
+    number, unit = (weights / 1e9, "billion") if weights >= 1e9 else (weights / 1e6, "million")
+    return f"{number:.3g} {unit} weights"
+
+
 def recognise_file(path: Path) -> Recognised:
     """What a single file is.
 
@@ -166,7 +172,7 @@ def _description(tensors: Tensors, part: Part | None, facts: Facts | None) -> st
     width = f"width {widths.most_common(1)[0][0]}, " if widths else ""
     numbers = [int(n) for name in tensors for n in re.findall(r"\.(\d{1,4})\.", name)[:1]]
     layers = f"{max(numbers) + 1} layers, " if numbers else ""
-    weights = f"{number_of_weights(tensors) / 1e9:.3g} billion weights"
+    weights = said(number_of_weights(tensors))
     return f"something unknown ({width}{layers}{len(tensors)} tensors {first}, {weights})"
 
 
