@@ -3,6 +3,7 @@ worker takes."""
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -388,3 +389,30 @@ def test_the_workers_loader_agrees(tmp_path: Path, form: str) -> None:
     else:
         held = load().dit.blocks[0].ffn[0].weight
         assert torch.equal(held, weights["blocks.0.ffn.0.weight"].to(torch.float32))
+
+
+BAD: list[Any] = [None, -1, 1.5, "x", [], {}, [[1]], [None], ["a", 1], [1 << 70], True]
+
+
+def test_no_header_is_more_than_a_bad_header(tmp_path: Path) -> None:
+    """Whatever its JSON holds in place of what should be there, names of control characters too:
+    the folder is examined to its end, and what is said fits a line of a terminal."""
+    folder = tmp_path / "tiny"
+    shutil.copytree(tiny_checkpoint().folder, folder)
+    (path,) = Checkpoint(folder).dit
+    good = {"dtype": "BF16", "shape": [4, 2], "data_offsets": [0, 16]}
+    headers: list[Any] = [*BAD, {"a": good, "b": good, "__metadata__": 7}]
+    headers += [{"a": good | {key: bad}} for key in good for bad in BAD]
+    headers += [{f"blocks.0.{part}.weight": good, "\x1b[2J\n" * 40: good} for part in ("x", "y")]
+    headers += [
+        {f"{name}.weight": good | {"shape": shape}}
+        for name in ("patch_embedding", "blocks.0.self_attn.q", "conv2", "a.lora_A", "blocks.x")
+        for shape in ([], [8], [2] * 5, [2] * 9, [0, 0])
+    ]
+    for header in headers:
+        text = json.dumps(header).encode()
+        path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(16))
+        found = examine(Checkpoint(folder))
+        problems = [state.problem for state in found.states if state.problem]
+        assert problems, header
+        assert all(problem.isprintable() and len(problem) < 500 for problem in problems)
