@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 from random_checkpoint import random_numbers
+from wan_headers import LARGE, UMT5, dit, vae, write_sparse
 from wan_jobs import GENERATION, Frames, job_of, moving_square
 
 from runner.backends import Group, Machine, backend_class
@@ -391,9 +392,14 @@ def test_the_backend_is_found_by_name() -> None:
 
 def test_a_full_size_checkpoint_needs_a_gpu_or_an_explicit_cpu(tmp_path: Path) -> None:
     """Refused on a CPU by default, with the setting that allows it."""
-    write_checkpoint(tmp_path, TINY, random_numbers("cpu", 0), shards=2, suffix=".pth")
-    with (tmp_path / "diffusion_pytorch_model-00001-of-00002.pth").open("ab") as file:
-        file.truncate(5 * 1024**3)  # sparse: takes no disk
+    write_checkpoint(tmp_path, TINY, random_numbers("cpu", 0), shards=1)
+    (dit_file,) = tmp_path.glob("diffusion_pytorch_model*.safetensors")
+    for path, shapes in (
+        (dit_file, dit(*LARGE, 16)),
+        (tmp_path / "models_t5_umt5-xxl-enc-bf16.safetensors", UMT5),
+        (tmp_path / "Wan2.1_VAE.safetensors", vae()),
+    ):
+        write_sparse(path, shapes)  # takes no disk
     backend = WanBackend(WanSettings(checkpoint=str(tmp_path)), tmp_path)
     with pytest.raises(UserError, match=r"placement\.device: cpu"):
         backend.check_launch("cpu", explicit=False)

@@ -300,6 +300,17 @@ def test_a_shard_that_was_cut_short(wan: Project) -> None:
     refused(wan, f"{shards[1].name} has {size - 4096} bytes and should have {size}; copy it again")
 
 
+def test_a_pth_is_taken_by_its_name_where_it_is_whole(wan: Project) -> None:
+    """What torch wrote before its files were zips counts as well."""
+    path = folder_of(wan) / f"{DIT}.pth"
+    path.write_bytes(b"PK\3\4" + bytes(99))
+    refused(wan, f"{path.name} is no file that torch saved, or was cut short; copy it again")
+    path.write_bytes(b"\x80\2" + bytes(99))
+    done = planned(wan)
+    assert done.status == 0, done.err
+    assert "model: a Python pickle (.pth), whose tensors only torch can list" in done.out
+
+
 def test_a_dangling_link_of_a_download_cache(wan: Project) -> None:
     """It is told with where it leads, and the other examinations go on."""
     model = wan.root / "hub" / "models--Wan-AI--Wan2.1-T2V-14B"

@@ -127,13 +127,19 @@ def header_problem(path: Path) -> str | None:
             return f"is {found.value}"
         if path.suffix == ".safetensors":
             tensors_in(path)
-        elif not zipfile.is_zipfile(path):
+        elif not zipfile.is_zipfile(path) and not is_old_pickle(path):
             return "is no file that torch saved, or was cut short"
     except BadFile as error:
         return error.reason
     except OSError as error:
         return f"cannot be read: {error.strerror}"
     return None
+
+
+def is_old_pickle(path: Path) -> bool:
+    """Whether torch saved a file before its files were zips; whether it is whole does not show."""
+    with open_input(path) as file:
+        return file.read(1) == b"\x80"
 
 
 def parameters_in(path: Path) -> int:
