@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from conftest import Project, write_clip
-from test_record import assert_documented
+from test_record import ON_A_CPU, assert_documented
 
 from runner.attempts import read_attempts
 from runner.manifest import read_manifest
@@ -49,7 +49,7 @@ def test_a_job_done_in_another_run_is_linked(project: Project) -> None:
         assert other.video(job).samefile(videos[job.output])
         sidecar = read_sidecar(other.sidecar(job))
         assert sidecar is not None
-        assert_documented(sidecar, "without a GPU", "on a CPU", "outside git", "where we made it")
+        assert_documented(sidecar, "another backend", *ON_A_CPU)
         assert sidecar["linked"]["source"] == f"x/{job.output}"
         assert sidecar["fingerprint"] == job.fingerprint
         assert sidecar["linked"]["is_copy"] is False
