@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from runner.backends.wan.offline import import_torch
-from runner.backends.wan.sizes import FULL
+from runner.backends.wan.sizes import FULL, TINY
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 GIB = 1024**3
@@ -62,20 +62,29 @@ def peak_gib() -> float:
     return peak
 
 
-def random_pipe() -> Any:
-    """A pipe with a DiT and a VAE of the published sizes, their numbers made on the device."""
+def random_pipe(layers: int | None = None, *, tiny: bool = False) -> Any:
+    """A pipe with a DiT and a VAE of the published sizes, their numbers made on the device.
+
+    Args:
+        layers: of the DiT; None makes all of them.
+        tiny: the tiny checkpoint's sizes instead.
+    """
     import_torch()
     from diffsynth.models.wan_video_dit import WanModel
     from diffsynth.models.wan_video_vae import WanVideoVAE
     from diffsynth.pipelines.wan_video import WanVideoPipeline
 
+    from runner.backends.wan.tiny_vae import TinyVAE
+
     torch.manual_seed(0)
+    sizes = (TINY if tiny else FULL).dit
+    sizes = {**sizes, "num_layers": layers or sizes["num_layers"]}
     pipe = WanVideoPipeline(device=DEVICE, torch_dtype=torch.bfloat16)
     torch.set_default_dtype(torch.bfloat16)
     try:
         with torch.device(DEVICE), torch.no_grad():
-            pipe.dit = WanModel(**FULL.dit).eval().requires_grad_(False)
-            pipe.vae = WanVideoVAE().eval().requires_grad_(False)
+            pipe.dit = WanModel(**sizes).eval().requires_grad_(False)
+            pipe.vae = (TinyVAE if tiny else WanVideoVAE)().eval().requires_grad_(False)
     finally:
         torch.set_default_dtype(torch.float32)
     return pipe

@@ -28,7 +28,7 @@ from .video import BrokenVideo, Decoded, check_video
 
 HOLDER = "adopt"
 UNKNOWN = (
-    *("worker", "attempt", "from_step", "claimed_at", "finished_at", "seconds"),
+    *("worker", "attempt", "from_step", "kernels", "claimed_at", "finished_at", "seconds"),
     "seconds_per_step",
     *("peak_gpu_memory_gib", "peak_host_memory_gib", "model_is", "model_files"),
     "versions",

@@ -46,7 +46,7 @@ LAYERS = [
     {"doctor"},
     {"slot", "slot_lock", "launch"},
     {"worker", "stop", "terminal"},
-    {"calibrate"},
+    {"calibrate", "same_bits"},
     {"calibration_view"},
     {"explain", "lookup"},
     {"explain_view", "quality"},

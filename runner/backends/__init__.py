@@ -267,6 +267,11 @@ class Backend(ABC, Generic[SettingsT]):
         """How many of a job's steps `generate` would find done in `scratch`."""
         return 0
 
+    def kernels(self, job: Job) -> str | None:
+        """A hash of the compiled kernels that a job of the prepared group is made with, which
+        decide its last bits; None where nothing is compiled on the machine."""
+        return None
+
     def look_ahead(self, group: Group) -> None:
         """Begin what `prepare` of this group, likely the next, needs no device for: on another
         thread, and so that nothing is lost where another group comes."""

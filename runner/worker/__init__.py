@@ -353,7 +353,9 @@ class Worker:
         self._generating = making
         try:
             with making.stage("generate"):
-                return self.backend.generate(job, scratch, self._on_step)
+                pending = self.backend.generate(job, scratch, self._on_step)
+            making.kernels = self.backend.kernels(job)
+            return pending
         finally:
             self._generating = None
 

@@ -151,6 +151,7 @@ class Finisher:
             "worker": claim.worker,
             "attempt": claim.attempt,
             "from_step": making.from_step,
+            "kernels": making.kernels,
             "claimed_at": claim.claimed_at,
             "finished_at": time.time(),
             "seconds": making.stages.seconds,

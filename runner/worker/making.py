@@ -46,7 +46,8 @@ class Patience:
 class Making:
     """One attempt of a job in the making.
 
-    `from_step` is the number of steps that earlier attempts had done for it. `is_lost` once its
+    `from_step` is the number of steps that earlier attempts had done for it, `kernels` the hash of
+    the compiled kernels that it is made with. `is_lost` once its
     claim is another's. `waits` while it waits for something outside, such as
     room on the disk, and may take as long as that takes.
     """
@@ -54,6 +55,7 @@ class Making:
     claim: Claim
     stages: Stages = field(default_factory=Stages)
     from_step: int = 0
+    kernels: str | None = None
     is_lost: bool = False
     waits: bool = False
     begun: float = field(default_factory=time.monotonic)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib.util
+import logging
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,9 +39,13 @@ from .memory import denoising_flops, peak_memory, weights_of
 from .settings import WanGeneration, WanSettings
 
 if TYPE_CHECKING:
+    from .compiled import CompiledBlocks
+    from .denoise import Request
     from .embeddings import PromptEmbeddings
     from .kept_latents import KeptLatents
     from .references import References
+
+logger = logging.getLogger("sweep.wan")
 
 FP8_CAPABILITY = (8, 9)
 COMPILERS = ("g++", "clang++", "gcc", "clang", "cc")
@@ -73,6 +78,7 @@ class WanBackend(Backend[WanSettings]):
         self._prompts: PromptEmbeddings | None = None
         self._references: References | None = None
         self._reference: Any = None
+        self._compiled: CompiledBlocks | None = None
         self._surroundings: dict[str, str] = {}
         self._tiled = settings.vae_tiling == "on"
         self._device = ""
@@ -169,6 +175,7 @@ class WanBackend(Backend[WanSettings]):
         all_there = self._prompts.make_known(wait=False)
         self._pipe = self._load(["dit", "vae"])
         speed_up(self._pipe, self.settings)
+        self._compiled = self._compiled_blocks(machine.cache)
         # With `fp8` the weights that were replaced.
         free_memory(self._device)
         if not all_there:
@@ -187,60 +194,65 @@ class WanBackend(Backend[WanSettings]):
     def prepare(self, group: Group) -> None:
         assert self._references is not None
         self._reference = self._references.of(group).to(self._pipe.device)
+        if self._compiled is not None:
+            with chosen(self.settings.attention):
+                self._compiled.make_ready(request_of(group.parameters, seed=0), self._reference)
 
     def reconstruct(self, group: Group) -> Any:
-        from .denoise import decode
+        assert self._references is not None
+        return self.decoded(self._references.of(group).to(self._pipe.device))
 
-        self.prepare(group)
-        return decode(self._pipe, self._reference, tiled=self._tiled)
+    def kernels(self, job: Job) -> str | None:
+        if self._compiled is None:
+            return None
+        return self._compiled.hash_of(request_of(job.parameters, job.seed))
 
     def steps_kept(self, job: Job, scratch: Path) -> int:
         held = self._kept(job, scratch).read()
         return 0 if held is None else held[0]
 
     def generate(self, job: Job, scratch: Path, on_step: OnStep) -> Pending:
-        from .denoise import decode
-
         latents = self.latents(job, scratch, on_step)
         # Here and not in `finish`: beside the next job's denoising, the decoding's many small
         # transfers each wait for a whole step, and it lasts as long as that job.
-        frames = decode(self._pipe, latents, tiled=self._tiled)
-        return Pending(frames, job.parameters["fps"])
+        return Pending(self.decoded(latents), job.parameters["fps"])
+
+    def decoded(self, latents: Any) -> Any:
+        """The frames of finished latents, uint8 (num_frames, height, width, 3)."""
+        from .denoise import decode
+
+        return decode(self._pipe, latents, tiled=self._tiled)
 
     def latents(self, job: Job, scratch: Path, on_step: OnStep) -> Any:
         """The job's finished latents, (1, 16, frames, height, width) in latent pixels; of the
         prepared group. The rest is as in `generate`."""
-        from .denoise import Prompts, Request, denoise
+        from .denoise import Prompts, denoise
 
         assert self._prompts is not None
-        wanted = WanGeneration.model_validate(own_parameters(job.parameters))
-        request = Request(
-            seed=job.seed,
-            width=wanted.width,
-            height=wanted.height,
-            num_frames=wanted.num_frames,
-            num_inference_steps=wanted.num_inference_steps,
-            cfg_scale=wanted.cfg_scale,
-            denoising_strength=wanted.denoising_strength,
-            sigma_shift=wanted.sigma_shift,
-        )
+        request = request_of(job.parameters, job.seed)
         positive, *negative = map(self._prompts.of, texts_of([job]))
         kept = self._kept(job, scratch)
+        begun = kept.read()
+        if begun is None and (refusal := kept.refusal()):
+            logger.warning("%s: begins anew, kept latents are another make's: %s", job.id, refusal)
         try:
             with chosen(self.settings.attention):
-                return denoise(
+                latents = denoise(
                     self._pipe,
                     request,
                     Prompts(positive, *(negative or [positive])),
                     self._reference,
                     on_step,
                     tea_cache=self.settings.tea_cache,
-                    begun=kept.read(),
+                    begun=begun,
                     keep=kept.offer,
                 )
         except Interrupted:
             kept.write()
             raise
+        if self._compiled is not None:
+            self._compiled.look_again(request)
+        return latents
 
     def finish(self, pending: Pending, path: Path, quality: float) -> None:
         from ...video import write_video
@@ -271,6 +283,7 @@ class WanBackend(Backend[WanSettings]):
         if self._references is not None:
             self._references.close()
         self._pipe = self._reference = self._references = self._prompts = None
+        self._compiled = None
         free_memory(self._device)
 
     def _require_speed(self, device: str) -> None:
@@ -300,6 +313,15 @@ class WanBackend(Backend[WanSettings]):
             vram_limit=self.settings.vram_limit_gb,
         )
 
+    def _compiled_blocks(self, cache: Path) -> CompiledBlocks | None:
+        from .compiled import CompiledBlocks
+
+        if not self.settings.compile:
+            return None
+        folder = cache / "kernels"
+        tokens = self.prompt_tokens
+        return CompiledBlocks(self._pipe, self.settings, self._surroundings, tokens, folder)
+
     @contextlib.contextmanager
     def _open_text_encoder(self) -> Iterator[Callable[[str], Any]]:
         from .denoise import encode_prompt
@@ -319,6 +341,8 @@ class WanBackend(Backend[WanSettings]):
         from .kept_latents import KeptLatents
 
         belongs = {"job": job.fingerprint, "recipe": str(self.recipe), **self._surroundings}
+        if (kernels := self.kernels(job)) is not None:
+            belongs["kernels"] = kernels
         # Of a job without a fingerprint nobody can tell what is its own.
         every = self.settings.keep_latents_every if job.fingerprint else 0
         return KeptLatents(scratch, belongs, every)
@@ -352,6 +376,23 @@ class WanBackend(Backend[WanSettings]):
                 f"{found}; correct one of model.identity and model.checkpoint"
             )
         return found
+
+
+def request_of(parameters: Mapping[str, Any], seed: int) -> Request:
+    """What decides a video of a job's parameters, apart from prompts, reference and model."""
+    from .denoise import Request
+
+    wanted = WanGeneration.model_validate(own_parameters(parameters))
+    return Request(
+        seed=seed,
+        width=wanted.width,
+        height=wanted.height,
+        num_frames=wanted.num_frames,
+        num_inference_steps=wanted.num_inference_steps,
+        cfg_scale=wanted.cfg_scale,
+        denoising_strength=wanted.denoising_strength,
+        sigma_shift=wanted.sigma_shift,
+    )
 
 
 def texts_of(jobs: Iterable[Job]) -> Iterator[str]:

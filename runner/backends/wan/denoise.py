@@ -126,7 +126,7 @@ def denoise(
             denoising_strength=request.denoising_strength,
             shift=request.sigma_shift,
         )
-        shared, positive, negative = _inputs(pipe, request, prompts)
+        shared, positive, negative = inputs(pipe, request, prompts)
         before, latents = begun or (0, None)
         if latents is None:
             noise = shared["noise"]
@@ -174,7 +174,7 @@ def decode(pipe: Any, latents: Any, *, tiled: bool) -> Frames:
         return frames
 
 
-def _inputs(
+def inputs(
     pipe: Any, request: Request, prompts: Prompts
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """Noise and prompt embeddings, as the arguments of the pipe's model function: those that

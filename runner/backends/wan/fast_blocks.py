@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch.nn import functional
 
+from . import inductor
 from .attention import Attend
 
 if TYPE_CHECKING:
@@ -84,6 +85,10 @@ class FastBlock(torch.nn.Module):
         self._run = run
         self._rotation = rotation
 
+    def sizes(self) -> dict[str, int]:
+        """What beside the width decides a block's products."""
+        return {"heads": self._sizes.heads, "ffn_width": self._weights.ffn_in.weight.shape[0]}
+
     def forward(self, x: Tensor, context: Tensor, t_mod: Tensor, freqs: Tensor) -> Tensor:
         cos, sin = self._rotation.parts(freqs)
         out: Tensor = self._run(self._weights, self._sizes, x, context, t_mod, cos, sin)
@@ -98,6 +103,8 @@ def use_fast_blocks(dit: Any, attend: Attend, *, compiled: bool, fp8: bool) -> N
     ) -> Tensor:
         return block_forward(weights, sizes, attend, x, context, t_mod, *turn)
 
+    if compiled:
+        inductor.set_up()
     # One graph serves all blocks, for their tensors are its arguments.
     function = torch.compile(run, fullgraph=True, dynamic=False) if compiled else run
     rotation = Rotation()

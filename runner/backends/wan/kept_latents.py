@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .tensor_file import Facts, read_tensors, try_to_write
+from .tensor_file import SHA256, Facts, read_facts, read_tensors, try_to_write
 
 FILE = "latents.safetensors"
 
@@ -18,7 +18,7 @@ class KeptLatents:
 
     Args:
         scratch: the job's own folder.
-        belongs: what must be the same: fingerprint, recipe, device, versions.
+        belongs: what must be the same: fingerprint, recipe, device, versions, compiled kernels.
         every: steps after which they are written anew; 0 keeps and takes none.
     """
 
@@ -41,6 +41,19 @@ class KeptLatents:
         self._written = step
         return step, tensors["latents"]
 
+    def refusal(self) -> str | None:
+        """Why latents that are there are not gone on from: what is other here than where they
+        were made; None where there are none."""
+        if not self._every or not (facts := read_facts(self._path)):
+            return None
+        names = sorted((facts.keys() | self._belongs.keys()) - {"step", SHA256})
+        differing = [
+            f"{name} {_short(facts.get(name))}, here {_short(self._belongs.get(name))}"
+            for name in names
+            if facts.get(name) != self._belongs.get(name)
+        ]
+        return "; ".join(differing) or None
+
     def offer(self, step: int, latents: Any, *, is_last: bool) -> None:
         """Note that a job can go on from here, and write it once it is time to.
 
@@ -60,3 +73,8 @@ class KeptLatents:
             facts = {**self._belongs, "step": str(step)}
             if try_to_write(self._path, {"latents": latents}, facts):
                 self._written = step
+
+
+def _short(value: str | None) -> str:
+    """A fact in few characters: hashes are long, and a file's facts are whatever it says."""
+    return "none" if value is None else repr(value[:40])

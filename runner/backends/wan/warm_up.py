@@ -1,0 +1,53 @@
+"""Having a DiT's blocks compiled for a video's shape, before anything depends on it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .denoise import Prompts, Request, inputs
+
+BLOCKS = 3
+"""The first takes its input from elsewhere; from the second on all are alike."""
+
+
+class _Enough(Exception):
+    """The blocks that were wanted are done."""
+
+
+def warm_up(pipe: Any, request: Request, latents: Any, text_tokens: int) -> None:
+    """Run a pass of the model as far as its first blocks, and forget what comes of it.
+
+    Args:
+        pipe: a `WanVideoPipeline`, with blocks that compile at their first call.
+        request: gives the shape.
+        latents: of the reference, as in `denoise`.
+        text_tokens: the length of a prompt's embedding.
+    """
+    import torch
+
+    def stop(*_: Any) -> None:
+        raise _Enough
+
+    width = pipe.dit.text_embedding[0].in_features
+    empty = torch.zeros((1, text_tokens, width), dtype=pipe.torch_dtype)
+    last = pipe.dit.blocks[min(BLOCKS, len(pipe.dit.blocks)) - 1]
+    hook = last.register_forward_hook(stop)
+    try:
+        with torch.no_grad():
+            pipe.scheduler.set_timesteps(
+                request.num_inference_steps,
+                denoising_strength=request.denoising_strength,
+                shift=request.sigma_shift,
+            )
+            shared, positive, _ = inputs(pipe, request, Prompts(empty, empty))
+            shared["latents"] = latents.to(pipe.device)
+            pipe.load_models_to_device(pipe.in_iteration_models)
+            models = {name: getattr(pipe, name) for name in pipe.in_iteration_models}
+            moment = pipe.scheduler.timesteps[0]
+            timestep = moment.unsqueeze(0).to(dtype=pipe.torch_dtype, device=pipe.device)
+            pipe.model_fn(**models, **shared, **positive, timestep=timestep)
+    except _Enough:
+        if pipe.device_type == "cuda":
+            torch.cuda.synchronize()
+    finally:
+        hook.remove()
