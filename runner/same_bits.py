@@ -27,7 +27,7 @@ from .gpus import find_gpus
 from .job import Job
 from .manifest import read_manifest
 from .run_folder import RunFolder
-from .runs import find_run
+from .runs import find_run, was_planned
 from .terminal import print_json, say
 
 PLAIN: dict[str, Any] = {"compile": False, "attention": "torch", "fp8": False, "tea_cache": None}
@@ -75,8 +75,8 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args(words)
     try:
-        run = find_run(arguments.run)
         places = places_of(arguments.gpus, arguments.processes)
+        run = find_run(arguments.run)
         made = compare(run, places, max(1, arguments.steps))
     except UserError as error:
         say(f"same_bits: {error}")
@@ -98,9 +98,10 @@ def places_of(gpus: str | None, processes: int) -> list[Place]:
     """
     here = [str(gpu.number) for gpu in find_gpus()]
     names = gpus.split(",") if gpus else here or ["cpu"]
+    known = ", ".join(here) or "none"
     for name in names:
         if name != "cpu" and name not in here:
-            raise UserError(f"--gpus: there is no GPU {name} here (there are: {', '.join(here)})")
+            raise UserError(f"--gpus: there is no GPU {name} here (there are: {known})")
     if len(names) == 1 and processes == 1 and gpus is None:
         processes = 2
     places = [Place(name, number) for number in range(processes) for name in names]
@@ -115,6 +116,8 @@ def compare(run: RunFolder, places: Sequence[Place], steps: int) -> list[Made]:
     Raises:
         UserError: the sweep is none of Wan, was not planned, or a process failed.
     """
+    if not was_planned(run):
+        raise UserError(f"{run.path} is not planned; run `sweep plan` first")
     experiment = load_experiment(run.experiment)
     if experiment.backend != "wan":
         raise UserError(f"{run.experiment}: backend is {experiment.backend}, not wan")

@@ -22,7 +22,14 @@ from runner.publish import read_sidecar
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "sidecar.md"
 LAUNCH = ("--on", "local", "--wait")
-ON_A_CPU = ("without a GPU", "on a CPU", "outside git", "where we made it", "/proc")
+ON_A_CPU = (
+    "nothing was compiled",
+    "without a GPU",
+    "on a CPU",
+    "outside git",
+    "where we made it",
+    "/proc",
+)
 OPEN = {"parameters", "model", "model_identity", "seconds", "versions"}
 """Mappings whose keys are the experiment's, the backend's or the machine's."""
 

@@ -17,7 +17,7 @@ from ..rules import Fitted
 from ..run_folder import RunFolder
 from ..runs import open_queue
 from .file_system import check_file_system
-from .finding import Finding, Verdict, wrong
+from .finding import Finding, Verdict, right, wrong
 from .graphics import Need, check_gpus
 from .inputs import check_data, check_model, check_prompts
 from .machine import check_clock, check_disk, check_limits, check_memory, check_processor
@@ -60,6 +60,7 @@ def _examine(experiment: Experiment, gpus: list[Gpu]) -> Iterator[Finding]:
         yield from check_torch(ask_torch(), gpus)
     yield from check_programs()
     yield from check_gpus(gpus, need_of(experiment))
+    yield from check_sameness(experiment, gpus)
     yield from check_model(backend)
     data, findings = check_data(experiment)
     yield from findings
@@ -84,6 +85,13 @@ def check_settings(experiment: Experiment, gpus: list[Gpu]) -> Iterator[Finding]
         check_backend(experiment, gpus)
     except UserError as error:
         yield wrong("launch", str(error).replace("\n", "; "), "mend it: docs/experiment.md")
+
+
+def check_sameness(experiment: Experiment, gpus: list[Gpu]) -> Iterator[Finding]:
+    """Several GPUs should compute the same bits; trying it takes minutes, and is not done here."""
+    if experiment.backend == "wan" and len(gpus) > 1:
+        command = f"python -m runner.backends.wan.same_bits {experiment.name}"
+        yield right("same bits", f"not tried here; `{command}` compares what the GPUs compute")
 
 
 def need_of(experiment: Experiment) -> Need:
