@@ -390,9 +390,26 @@ class Bench:
             if "error" in answer:
                 print(f"FAILED:\n{said[-3000:]}")
             else:
-                print("".join(f"    {line}\n" for line in kernel_lines(said)), end="")
+                lines = [*found_lines(answer), *kernel_lines(said)]
+                print("".join(f"    {line}\n" for line in lines), end="")
             sys.stdout.flush()
             self.raw.append({"part": part, "gpu": task.gpu, "seconds": seconds, **answer})
+            if arguments.raw:
+                # After each, so that a time limit costs only what it cuts short.
+                arguments.raw.write_text(json.dumps(self.raw, indent=1) + "\n", encoding="utf-8")
+
+
+def found_lines(answer: dict[str, Any]) -> list[str]:
+    """What a process found, in a line for each setting."""
+    lines = [f"weights {answer['weights']}, loaded in {answer['loading']:.1f} s"]
+    for name, found in answer["settings"].items():
+        if "hash" not in found:
+            lines.append(f"{name}: {found}")
+            continue
+        told = {key: found.get(key) for key in ("frames", "resumed", "first_block")}
+        steps = " ".join(f"{seconds:.2f}" for seconds in found["seconds"])
+        lines.append(f"{name}: {found['hash']} {told}, steps of {steps} s")
+    return lines
 
 
 def kernel_lines(said: str) -> list[str]:
@@ -419,7 +436,8 @@ def rows_of(part: Part) -> list[list[str]]:
         cells = [sameness(first["hash"], other.get("hash")) for other in others]
         if "frames" in first:
             for number, other in enumerate(others):
-                cells[number] += f", frames {sameness(first['frames'], other.get('frames'))}"
+                if "frames" in other:
+                    cells[number] += f", frames {sameness(first['frames'], other['frames'])}"
         for other in others:
             again = other.get("resumed")
             cells.append("-" if again is None else resumption(first, other))
@@ -503,7 +521,7 @@ def main() -> None:
     parser.add_argument("--tiny", action="store_true", help="the tiny checkpoint's widths")
     parser.add_argument("--only", nargs="+", choices=[*TOGETHER, *COMPILED], metavar="SETTING")
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
-    parser.add_argument("--limit", type=float, default=480, help="seconds; then nothing is begun")
+    parser.add_argument("--limit", type=float, default=400, help="seconds; then nothing is begun")
     parser.add_argument("--raw", type=Path, help="a JSON file of all that was found")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "measurements.md")
     parser.add_argument("--part", help=argparse.SUPPRESS)
@@ -518,8 +536,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         bench = Bench(arguments, Path(name))
         parts = bench.run()
-    if arguments.raw:
-        arguments.raw.write_text(json.dumps(bench.raw, indent=1) + "\n", encoding="utf-8")
     head = ["setting", "way", "two processes, one GPU", "two GPUs"]
     head += ["restart, same GPU", "restart, other GPU", "kernels", "step", "prepare", "latents"]
     order = [*TOGETHER, *COMPILED]
