@@ -24,7 +24,7 @@ NAME = f"3c/{'a' * 64}.best_config"
 
 
 def chosen(block: int) -> Choices:
-    config = {"XBLOCK": block, "num_warps": 4, "num_stages": 1, "configs_hash": "b" * 64}
+    config: Config = {"XBLOCK": block, "num_warps": 4, "num_stages": 1, "configs_hash": "b" * 64}
     return Choices(KERNELS, {NAME: config})
 
 

@@ -17,7 +17,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from typing import Any
 from ...input_file import parse_json, read_input
 from ...job import canonical_json, sha256_of
 from ...run_folder import locked, write_atomically
+from ...waiting import Busy, Waiting
 
 logger = logging.getLogger("sweep.wan")
 
@@ -38,7 +39,6 @@ MOST_BYTES = 4 << 20
 MOST_KERNELS = 10_000
 MOST_SECONDS = 180.0
 """A worker waits no longer for another one's choices: a process that is frozen keeps its lock."""
-POLL_SECONDS = 0.2
 
 KERNEL = re.compile(r"[a-z0-9]{2}/[a-z0-9]{20,80}\.(py|main\.cpp)")
 CONFIGURED = re.compile(r"[a-z0-9]{2}/[0-9a-f]{64}\.best_config")
@@ -160,26 +160,17 @@ class KernelChoices:
     @contextmanager
     def _turn(self, lock: Path) -> Iterator[bool]:
         """Wait for whoever makes the choices; yields whether it is now this worker's turn."""
-        ends = time.monotonic() + self._most_seconds
-        is_said = False
-        while True:
-            with locked(lock, wait=False) as is_ours:
-                if is_ours or time.monotonic() > ends:
-                    if not is_ours:
-                        logger.warning(
-                            "another worker has been choosing kernels for %.0f s: this one goes "
-                            "on with choices of its own, and other last bits",
-                            self._most_seconds,
-                        )
-                    yield is_ours
-                    return
-            if not is_said:
-                logger.info(
-                    "waiting for another worker to choose kernels, at most %.0f s",
-                    self._most_seconds,
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(lock, Waiting.at_most(self._most_seconds)))
+                is_ours = True
+            except Busy as error:
+                logger.warning(
+                    "%s; this one goes on with choices of kernels of its own, and other last bits",
+                    error,
                 )
-                is_said = True
-            time.sleep(POLL_SECONDS)
+                is_ours = False
+            yield is_ours
 
 
 def choices_in(content: bytes, facts: Facts) -> Choices:
