@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from .input_file import read_json
 from .placement import Slot
+from .plain_text import plain_line
 from .run_folder import RunFolder, locked, write_atomically
 
 if TYPE_CHECKING:
@@ -88,7 +89,10 @@ def run_end_commands(
         wanted.insert(0, ("on-failure", commands.on_failure))
     for name, argv in wanted:
         if argv:
-            say(f"--{name}: {_run(run, argv, summary)}")
+            first, *more = _run(run, argv, summary)
+            say(f"--{name}: {first}")
+            for line in more:
+                say(f"  {line}")
 
 
 def end_summary(snapshot: Snapshot) -> dict[str, Any]:
@@ -100,8 +104,8 @@ def end_summary(snapshot: Snapshot) -> dict[str, Any]:
     return {"ended": ended, **snapshot.to_json()}
 
 
-def _run(run: RunFolder, argv: tuple[str, ...], summary: dict[str, Any]) -> str:
-    """Run a command with the summary on its standard input; returns how that went."""
+def _run(run: RunFolder, argv: tuple[str, ...], summary: dict[str, Any]) -> list[str]:
+    """Run a command with the summary on its standard input; returns lines on how that went."""
     environment = {**os.environ, "SWEEP_RUN_FOLDER": str(run.path)}
     try:
         result = subprocess.run(
@@ -113,6 +117,10 @@ def _run(run: RunFolder, argv: tuple[str, ...], summary: dict[str, Any]) -> str:
             check=False,
         )
     except OSError as error:
-        return f"{argv[0]}: {error.strerror}"
+        return [f"{argv[0]}: {error.strerror}"]
+    ended = f"{argv[0]} ended with status {result.returncode}"
     output = result.stdout.decode("utf-8", "replace").strip()
-    return f"{argv[0]} ended with status {result.returncode}" + (f": {output}" if output else "")
+    if not output:
+        return [ended]
+    first, *more = map(plain_line, output.split("\n"))
+    return [f"{ended}: {first}", *more]

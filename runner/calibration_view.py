@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from .calibrate import Part, Variant
 from .calibration import Row
+from .console import PlainConsole, plain
 from .costs import hours, plural_processes
 from .kinds import Kind
 
@@ -52,10 +51,10 @@ def to_json(variants: Sequence[Variant], best: Variant) -> dict[str, Any]:
 
 def report(variants: Sequence[Variant], best: Variant) -> None:
     """The table on standard output, and what is best below it."""
-    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    console = PlainConsole(soft_wrap=True)
     first = variants[0].parts[0]
     table = Table(
-        title=Text(
+        title=plain(
             f"{first.calibration.gpu}: {first.share.steps} steps a video, from "
             f"{first.calibration.steps} measured"
         ),
@@ -73,7 +72,7 @@ def report(variants: Sequence[Variant], best: Variant) -> None:
     for variant, part in parts:
         for row in part.calibration.rows:
             table.add_row(
-                Text(name_of(variant, part)),
+                plain(name_of(variant, part)),
                 str(row.processes),
                 f"{row.load:.1f}",
                 f"{row.prepare:.2f}",
@@ -87,24 +86,28 @@ def report(variants: Sequence[Variant], best: Variant) -> None:
     for variant, part in parts:
         if part.calibration.full is not None:
             number = plural_processes(part.calibration.full)
-            console.print(f"{name_of(variant, part)}: {number} did not fit")
+            console.print(plain(f"{name_of(variant, part)}: {number} did not fit"))
     setting = f"{best.setting} and " if best.setting else ""
     console.print(
-        f"best: {setting}placement.processes_per_gpu={best.mix.best}, "
-        f"{_videos(best.videos_per_hour)} videos an hour a GPU"
+        plain(
+            f"best: {setting}placement.processes_per_gpu={best.mix.best}, "
+            f"{_videos(best.videos_per_hour)} videos an hour a GPU"
+        )
     )
     for variant in variants:
         if not variant.same_video and variant.videos_per_hour > best.videos_per_hour:
             console.print(
-                f"faster, but with other videos: {variant.setting}, "
-                f"{_videos(variant.videos_per_hour)} videos an hour a GPU"
+                plain(
+                    f"faster, but with other videos: {variant.setting}, "
+                    f"{_videos(variant.videos_per_hour)} videos an hour a GPU"
+                )
             )
     console.print(
         "seconds of one process: load once, prepare once a reference, rest beside the steps, "
         "finish beside the next video; GiB of each",
         style="dim",
     )
-    console.print(f"`sweep plan` goes by it; kept in {first.file.parent}", style="dim")
+    console.print(plain(f"`sweep plan` goes by it; kept in {first.file.parent}", "dim"))
 
 
 def _videos(an_hour: float) -> str:

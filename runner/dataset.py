@@ -83,8 +83,8 @@ def read_dataset(experiment: Experiment, *, skip_invalid: bool = False) -> Datas
     if problems and not skip_invalid:
         number = f"{len(problems)} problems" if len(problems) > 1 else "a problem"
         raise UserError(
-            f"{experiment.file}: dataset: {number} (--skip-invalid leaves such clips out):\n"
-            + "\n".join(problems)
+            f"{experiment.file}: dataset: {number} (--skip-invalid leaves such clips out):",
+            *problems,
         )
     if not clips:
         raise UserError(f"{experiment.file}: dataset: no usable clip is left in {shown(folder)}")
@@ -205,7 +205,7 @@ def listed_clips(experiment: Experiment, folder: Path) -> list[Wanted]:
         job = replace(job, setting=settings[key])
         found.setdefault(file, (category, []))[1].append(job)
     if problems:
-        raise UserError("\n".join(problems))
+        raise UserError(*problems)
     return [
         Wanted(category, file, tuple(dict.fromkeys(job.prompt for job in jobs)), tuple(jobs))
         for file, (category, jobs) in found.items()

@@ -261,7 +261,8 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
     try:
         experiment: Experiment = schema.model_validate(values)
     except ValidationError as error:
-        raise UserError(f"{path}: {describe(error, schema)}") from None
+        first, *more = describe(error, schema)
+        raise UserError(f"{path}: {first}", *more) from None
     try:
         refuse_two_sources(experiment)
         for kind in ("include", "exclude"):
@@ -290,7 +291,8 @@ def on_machine(experiment: Experiment, machine: Machine) -> Experiment:
         try:
             values["placement"] = Placement.model_validate(placement)
         except ValidationError as error:
-            raise UserError(f"{machine.file}: {describe(error, Placement)}") from None
+            first, *more = describe(error, Placement)
+            raise UserError(f"{machine.file}: {first}", *more) from None
     changed = experiment.model_copy(update=values)
     changed._machine = machine
     changed._own = experiment.model_dump(mode="json", include=set(values))
@@ -340,7 +342,7 @@ def read_planned_yaml(path: Path) -> dict[str, Any]:
     try:
         values = read_yaml(path)
     except UserError as error:
-        raise UserError(f"{error}\n{remedy}") from None
+        raise UserError(*error.lines, remedy) from None
     # It has every key, and this one comes last.
     if "overrides" not in values:
         raise UserError(f"{path}: is damaged: cut short; {remedy}")

@@ -71,7 +71,7 @@ def read_job_list(experiment: Experiment) -> list[ListedJob]:
         more = (
             [f"and {len(problems) - MOST_PROBLEMS} more"] if len(problems) > MOST_PROBLEMS else []
         )
-        raise UserError("\n".join([*problems[:MOST_PROBLEMS], *more]))
+        raise UserError(*problems[:MOST_PROBLEMS], *more)
     if not found:
         raise UserError(f"{experiment.jobs}: has no jobs; it needs a line for each")
     return found

@@ -14,6 +14,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from .console import plain
 from .input_file import open_input, parse_json
 from .job import Outcome
 from .machine_use import GpuUse, MachineUse
@@ -60,7 +61,7 @@ def last_failures(attempts: Path, most: int = MOST_FAILURES) -> list[Failure]:
             one = parse_json(line)
             if one["outcome"] in (Outcome.FAILED.value, Outcome.DIED.value):
                 error = printable(" ".join(str(one["error"]).split()))
-                found.append(Failure(one["job"], one["worker"], one["ended_at"], error))
+                found.append(Failure(str(one["job"]), str(one["worker"]), one["ended_at"], error))
         except (ValueError, KeyError, TypeError):
             # The first line read may be half of one.
             continue
@@ -139,7 +140,7 @@ def more(number: int, noun: str) -> list[Text]:
 
 def head(snapshot: Snapshot) -> Text:
     counts = snapshot.counts
-    line = Text(snapshot.sweep, style="bold", no_wrap=True, overflow="ellipsis")
+    line = Text(printable(snapshot.sweep), style="bold", no_wrap=True, overflow="ellipsis")
     line.append(f"  {counts.done}/{counts.total} done", style="default")
     for number, word, style in (
         (counts.running, "running", "cyan"),
@@ -173,7 +174,7 @@ def whole(snapshot: Snapshot, use: MachineUse, now: float) -> Group:
         said.append(f"busy {100 * sum(shares) / len(shares):.0f} %")
     if use.disk_free_gib is not None:
         said.append(f"{use.disk_free_gib:,.0f} GiB free")
-    return Group(row, Text(" · ".join(said), style="dim"))
+    return Group(row, plain(" · ".join(said), "dim"))
 
 
 def clock(snapshot: Snapshot, now: float) -> str:
@@ -236,7 +237,7 @@ def categories(snapshot: Snapshot, most: int) -> Table:
             if number
         ]
         done = Text(f"{counts.done}/{counts.total}", style="green" if is_done(counts) else "")
-        table.add_row(Text(printable(name)), Bar(counts), done, Text(", ".join(rest), style="red"))
+        table.add_row(plain(name), Bar(counts), done, Text(", ".join(rest), style="red"))
     return table
 
 
@@ -258,7 +259,7 @@ def workers(snapshot: Snapshot, use: MachineUse, most: int) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     former = None
     for worker in snapshot.workers[:most]:
-        row: list[RenderableType] = [worker.name]
+        row: list[RenderableType] = [plain(worker.name)]
         if has_gpus:
             row += gpu_cells(use.gpus.get(worker.gpu) if worker.gpu != former else None)
         former = worker.gpu
@@ -303,6 +304,6 @@ def failure_list(sweep: str, failures: Sequence[Failure], now: float) -> Table:
     for failure in failures:
         ago = duration(max(0.0, now - failure.at))
         table.add_row(Text.assemble((f"{ago} ago  ", "dim"), (failure.error, "red")))
-        command = f"  sweep explain {sweep} {failure.job}"
-        table.add_row(Text.assemble((command, "bold"), (f"  {failure.worker}", "dim")))
+        command = printable(f"  sweep explain {sweep} {failure.job}")
+        table.add_row(Text.assemble((command, "bold"), (f"  {printable(failure.worker)}", "dim")))
     return table

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .errors import UserError
 from .input_file import open_input
+from .log_lines import STAMP
 from .run_folder import RunFolder
 
 POLL_SECONDS = 0.3
@@ -20,7 +21,6 @@ _STARTED, _ENDED_WELL = "supervisor started", "supervisor ended with status 0"
 _TELLS_NOTHING = re.compile(
     rf"{_STARTED}|supervisor ended|the worker ended with status|starting another worker"
 )
-_STAMP = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),\d+ ")
 _CLAIMED = re.compile(r"\S+ \S+ INFO +([0-9a-f]{16}): claimed ")
 
 
@@ -105,7 +105,7 @@ def attempt_lines(path: Path, job_id: str, started_at: float, number: int) -> li
     with file:
         for raw in file:
             line = raw.decode("utf-8", "replace").rstrip("\n").rpartition("\r")[2]
-            stamp = _STAMP.match(line)
+            stamp = STAMP.match(line)
             claimed = _CLAIMED.match(line)
             if stamp and claimed and claimed[1] == job_id:
                 claimed_at = time.mktime(time.strptime(stamp[1], "%Y-%m-%d %H:%M:%S"))

@@ -138,7 +138,7 @@ def _only(run: RunFolder, words: Sequence[str], rows: Sequence[JobRow]) -> JobRo
     if len(rows) > 1:
         ways = ", ".join(f"{row.job.id} ({row.job.output})" for row in rows[:SHOWN])
         more = ", ..." if len(rows) > SHOWN else ""
-        raise UserError(f"{run.name}: {said!r} names {len(rows)} jobs: {ways}{more}\nname one")
+        raise UserError(f"{run.name}: {said!r} names {len(rows)} jobs: {ways}{more}", "name one")
     return rows[0]
 
 

@@ -11,14 +11,14 @@ from pydantic_core import ErrorDetails
 from .backends import Section
 
 
-def describe(error: ValidationError, schema: type[Section]) -> str:
-    """The first mistake with its key and remedy, and the keys of the others, in two lines."""
+def describe(error: ValidationError, schema: type[Section]) -> list[str]:
+    """A line on the first mistake with its key and remedy, and one on the keys of the others."""
     details = error.errors(include_url=False, include_context=False)
     first = _describe_one(details[0], schema)
     if len(details) == 1:
-        return first
+        return [first]
     others = ", ".join(dict.fromkeys(dotted(detail["loc"]) for detail in details[1:]))
-    return f"{first}\nalso wrong: {others}"
+    return [first, f"also wrong: {others}"]
 
 
 def _describe_one(detail: ErrorDetails, schema: type[Section]) -> str:

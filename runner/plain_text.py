@@ -2,18 +2,59 @@
 
 from __future__ import annotations
 
-from rich.cells import cell_len
+import json
+import re
+import unicodedata
+from typing import Any
+
+JOINERS = "\u200c\u200d"
+"""Persian, the scripts of India and many emoji are not written without them."""
+
+CONTROL_SEQUENCE = re.compile(r"\x1b\[[0-?]{0,64}[ -/]{0,8}[@-~]")
+"""What programs colour their words and move the cursor with (ECMA-48, section 5.4)."""
 
 
 def printable(text: str) -> str:
-    """Text whose control characters cannot move a terminal's cursor."""
+    """A text on one line that does nothing to a terminal but stand there.
+
+    Line ends, control characters, what turns the direction of writing or is not seen at all,
+    and halves of surrogate pairs are written as escapes. Letters of every script, spaces of every
+    width and joined emoji stay.
+    """
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    return "".join(c if _is_plain(c) else repr(c)[1:-1] for c in text)
+
+
+def _is_plain(character: str) -> bool:
+    return (
+        character.isprintable() or character in JOINERS or unicodedata.category(character) == "Zs"
+    )
+
+
+def plain_line(text: str) -> str:
+    """A line of another program's output, as `printable`, without its colours."""
+    return printable(CONTROL_SEQUENCE.sub("", text).expandtabs())
+
+
+def json_text(value: Any) -> str:
+    """A value as indented JSON, with escapes of JSON's own for what a terminal would obey."""
+    text = json.dumps(value, ensure_ascii=False, indent=2)
+    if text.isascii() and "\x7f" not in text:
+        return text
+    return "\n".join(
+        "".join(c if _is_plain(c) else _json_escape(c) for c in line) for line in text.split("\n")
+    )
+
+
+def _json_escape(character: str) -> str:
+    return json.dumps(character)[1:-1] if character != "\x7f" else "\\u007f"
 
 
 def tail(text: str, cells: int) -> str:
     """The end of a text in at most so many terminal cells: a Chinese character takes two."""
+    from rich.cells import cell_len
+
     if cell_len(text) <= cells:
         return text
     while cell_len(text) > cells - 1:

@@ -6,10 +6,9 @@ import time
 from dataclasses import asdict
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
+from .console import PlainConsole, plain
 from .costs import Pace, hours
 from .drift import Survey
 from .forecast import Forecast
@@ -46,21 +45,21 @@ def plan_json(
 
 def print_plan(planned: Planned, estimate: Estimate, survey: Survey, forecast: Forecast) -> None:
     """The table on standard output, what needs attention below it."""
-    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
+    console = PlainConsole(soft_wrap=True)
     for change in planned.key_changes:
-        console.print(Text(f"changed: {change}", style="yellow"))
+        console.print(plain(f"changed: {change}", "yellow"))
     if planned.experiment.overrides:
         overrides = " ".join(planned.experiment.overrides)
-        console.print(f"overrides in force: {overrides} (KEY= takes one back)", style="dim")
+        console.print(plain(f"overrides in force: {overrides} (KEY= takes one back)", "dim"))
     for line in planned.left_out:
-        console.print(Text(f"left out: {line}", style="yellow"))
-    table = Table(title=Text(f"{planned.run.name}: {estimate.jobs} jobs"), title_justify="left")
+        console.print(plain(f"left out: {line}", "yellow"))
+    table = Table(title=plain(f"{planned.run.name}: {estimate.jobs} jobs"), title_justify="left")
     table.add_column("category")
     table.add_column("jobs", justify="right")
     table.add_column("starts on GPU")
     for category, count in estimate.jobs_per_category.items():
         own = [gpu for gpu, names in estimate.categories_per_gpu.items() if category in names]
-        table.add_row(Text(category), str(count), ", ".join(map(str, own)) or "any")
+        table.add_row(plain(category), str(count), ", ".join(map(str, own)) or "any")
     console.print(table)
     table = Table()
     for name in ("GPU", "jobs", "processes", "peak memory", "fits"):
@@ -74,39 +73,41 @@ def print_plan(planned: Planned, estimate: Estimate, survey: Survey, forecast: F
         table.add_row(str(gpu), str(jobs), str(processes), memory, fits)
     console.print(table)
     if planned.model_is is not None:
-        console.print(Text(f"model: {planned.model_is}"))
+        console.print(plain(f"model: {planned.model_is}"))
     sessions = (
         "1 worker session" if estimate.sessions == 1 else f"{estimate.sessions} worker sessions"
     )
-    console.print(f"{sessions}, about {size(estimate.disk_bytes)} of disk ({estimate.disk_source})")
-    console.print(
-        "\n".join(cost_lines(forecast, time.time())), style="dim" if not forecast.cost else None
-    )
+    disk = f"about {size(estimate.disk_bytes)} of disk ({estimate.disk_source})"
+    console.print(plain(f"{sessions}, {disk}"))
+    for line in cost_lines(forecast, time.time()):
+        console.print(plain(line, "" if forecast.cost else "dim"))
     if peak is not None:
         console.print(
-            f"peak memory: {peak.source}; GPU memory {estimate.gpu_memory_gib:.1f} GiB "
-            f"({estimate.gpu_memory_source})",
-            style="dim",
+            plain(
+                f"peak memory: {peak.source}; GPU memory {estimate.gpu_memory_gib:.1f} GiB "
+                f"({estimate.gpu_memory_source})",
+                "dim",
+            )
         )
     for line in remark_lines(planned.remarks):
-        console.print(Text(f"clips: {line}", style="yellow"))
+        console.print(plain(f"clips: {line}", "yellow"))
     for problem in (*estimate.problems, *forecast.advice):
-        console.print(Text(f"warning: {problem}", style="bold yellow"))
-    console.print(Text(change_line(planned)))
+        console.print(plain(f"warning: {problem}", "bold yellow"))
+    console.print(plain(change_line(planned)))
     if planned.linked:
-        console.print(Text(linked_line(planned.linked)))
+        console.print(plain(linked_line(planned.linked)))
     if survey.stale:
         videos = "video was" if survey.stale == 1 else "videos were"
         console.print(
-            Text(
+            plain(
                 f"stale: {survey.stale} {videos} made from inputs that have changed since; "
                 f"`sweep resume {planned.run.name} --stale` remakes them",
-                style="yellow",
+                "yellow",
             )
         )
         for line in survey.lines():
-            console.print(Text(f"  {line}"))
-    console.print(f"run folder: {planned.run.path}")
+            console.print(plain(f"  {line}"))
+    console.print(plain(f"run folder: {planned.run.path}"))
 
 
 def cost_lines(forecast: Forecast, now: float) -> list[str]:

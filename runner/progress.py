@@ -238,4 +238,4 @@ def one_line(snapshot: Snapshot) -> str:
         parts.append("time left not known yet" if eta is None else f"{duration(eta)} left")
     waiting = sorted({worker.note for worker in snapshot.workers if worker.note})
     parts += [f"waiting: {printable(note)}" for note in waiting[:1]]
-    return f"{snapshot.sweep}: {', '.join(parts)}"
+    return f"{printable(snapshot.sweep)}: {', '.join(parts)}"

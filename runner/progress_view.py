@@ -8,6 +8,7 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from .console import plain
 from .plain_text import printable, tail
 from .progress import Counts, Snapshot, duration, one_line
 
@@ -16,22 +17,22 @@ BAR_WIDTH = 16
 
 def view(snapshot: Snapshot) -> Group:
     """The snapshot as a person reads it, at 80 columns and more."""
-    parts: list[Table | Text] = [Text(one_line(snapshot), style="bold"), categories(snapshot)]
+    parts: list[Table | Text] = [plain(one_line(snapshot), "bold"), categories(snapshot)]
     if snapshot.workers:
         parts.append(workers(snapshot))
     if snapshot.busy:
-        parts.append(Text(effort(snapshot), style="dim"))
+        parts.append(plain(effort(snapshot), "dim"))
     return Group(*parts, *notices(snapshot))
 
 
 def notices(snapshot: Snapshot, *, now: float | None = None) -> list[Text]:
     """What a person should know or do about the sweep at a Unix time, by default now."""
     parts = [
-        Text(printable(f"{name} is set aside: {reason}"), style="yellow")
+        plain(f"{name} is set aside: {reason}", "yellow")
         for name, reason in snapshot.set_aside.items()
     ]
     if snapshot.stopped_because:
-        parts.append(Text(printable(f"stopped: {snapshot.stopped_because}"), style="bold red"))
+        parts.append(plain(f"stopped: {snapshot.stopped_because}", "bold red"))
     if snapshot.waiting and snapshot.next_try_at is not None:
         moment = time.time() if now is None else now
         wait = duration(max(0.0, snapshot.next_try_at - moment))
@@ -41,7 +42,7 @@ def notices(snapshot: Snapshot, *, now: float | None = None) -> list[Text]:
     if snapshot.draining and snapshot.alive:
         parts.append(Text("stopping: each worker ends after its job", style="yellow"))
     if not snapshot.alive and not snapshot.has_ended:
-        parts.append(Text(f"no worker is running; sweep resume {snapshot.sweep}", style="yellow"))
+        parts.append(plain(f"no worker is running; sweep resume {snapshot.sweep}", "yellow"))
     if snapshot.counts.failed:
         parts.append(Text("see failed jobs: sweep logs; once more: sweep resume", style="red"))
     return parts
@@ -72,7 +73,7 @@ def categories(snapshot: Snapshot) -> Table:
         row = [f"{counts.done}/{counts.total}", counts.running, counts.pending, counts.failed]
         if len(table.columns) > 6:
             row.append(counts.stale)
-        table.add_row(Text(printable(name)), bar(counts), *(str(value) for value in row))
+        table.add_row(plain(name), bar(counts), *(str(value) for value in row))
     return table
 
 
@@ -103,7 +104,7 @@ def workers(snapshot: Snapshot) -> Table:
     for worker in snapshot.workers:
         mean = worker.seconds_per_job
         table.add_row(
-            worker.name,
+            plain(worker.name),
             worker.state,
             Text(tail(printable(worker.note or worker.video or ""), 34)),
             f"{worker.step}/{worker.steps}" if worker.job and worker.steps else "",

@@ -28,7 +28,9 @@ from .failures import is_disk_full
 from .gpus import find_gpus
 from .input_file import NotAnInput, open_input
 from .lock_holders import writers
+from .log_lines import Passing, kept_line, new_mark, print_traceback
 from .placement import Slot
+from .plain_text import printable
 from .processes import (
     AFTER_JOB_SIGNAL,
     Stop,
@@ -77,6 +79,11 @@ LOADS_LIMIT = 3
 SILENT_SECONDS = 300.0
 """A worker whose heart has not beaten for so long is killed: even its threads stand still."""
 
+READ_BYTES = 1 << 16
+
+LONGEST_LINE_BYTES = 1 << 20
+"""What a worker prints without an end is cut here."""
+
 LOOK_SECONDS = 1.0
 """How often the supervisor looks at its worker; `POLL_SECONDS`, whether it has ended."""
 
@@ -94,21 +101,23 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 
 
 class Log:
-    """The slot's log file, with a copy to the terminal where there is one."""
+    """The slot's log file, with a copy to the terminal where there is one.
+
+    `mark` is what a worker puts before its own log's lines.
+    """
 
     def __init__(self, path: Path, *, echo: bool) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("ab", buffering=0)
         self._echo = echo
+        self.mark = new_mark()
         if echo:
             ignore_stop_key()
 
     def say(self, text: str) -> None:
         now = time.time()
         stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now))
-        line = f"{stamp},{int(now % 1 * 1000):03d} SLOT    {text}\n".encode(
-            "utf-8", "backslashreplace"
-        )
+        line = f"{stamp},{int(now % 1 * 1000):03d} SLOT    {printable(text)}\n".encode()
         self._write(line)
         self.show(line)
 
@@ -121,20 +130,24 @@ class Log:
     def copy(self, stream: IO[bytes]) -> None:
         """Copy a worker's output until it ends: all of it to the terminal, and to the file
         each line as it finally stood, without the progress bars that it overwrote."""
-        rest = b""
-        while data := os.read(stream.fileno(), 65536):
-            self.show(data)
+        rest, passing = b"", Passing()
+        while data := os.read(stream.fileno(), READ_BYTES):
+            self.show(passing.through(data))
             *lines, rest = (rest + data).split(b"\n")
             for line in lines:
                 self._write_line(line)
-            rest = rest.rpartition(b"\r")[2] if len(rest) > 65536 else rest
+            if len(rest) > READ_BYTES:
+                rest = rest.rpartition(b"\r")[2]
+            if len(rest) > LONGEST_LINE_BYTES:
+                self._write_line(rest)
+                rest = b""
         if rest:
             self._write_line(rest)
 
     def _write_line(self, line: bytes) -> None:
         final = line.rstrip(b"\r").rpartition(b"\r")[2]
         if final.strip():
-            self._write(final + b"\n")
+            self._write(f"{kept_line(final, self.mark)}\n".encode())
 
     def _write(self, line: bytes) -> None:
         try:
@@ -445,7 +458,9 @@ def main() -> int:
     if run_id(run) is None:
         print(f"{run.path}: no run folder (it has no run.id); see `sweep resume`", file=sys.stderr)
         return 2
+    sys.excepthook = print_traceback
     log = Log(run.log(slot), echo=not arguments.quiet)
+    command.append(f"--mark={log.mark}")
     try:
         with contextlib.closing(SlotLock(run.lock(slot))) as lock:
             environment = worker_environment(slot, device, arguments.threads)

@@ -90,10 +90,10 @@ def plan_sweep(
             foreign = load_experiment(path, kept).differences(planned)
             if foreign and not take_changes:
                 raise UserError(
-                    f"{path}: differs from the run it has planned ({run.experiment}):\n"
-                    + "\n".join(f"  {change}" for change in foreign)
-                    + f"\n`sweep plan {shlex.quote(str(path))}` takes the changes in; "
-                    f"`sweep resume {run.name}` goes on as planned"
+                    f"{path}: differs from the run it has planned ({run.experiment}):",
+                    *(f"  {change}" for change in foreign),
+                    f"`sweep plan {shlex.quote(str(path))}` takes the changes in; "
+                    f"`sweep resume {run.name}` goes on as planned",
                 )
         key_changes = experiment.differences(planned)
     elif not was_planned(run) and has_content(run.path):
@@ -186,8 +186,8 @@ def check_gpus(experiment: Experiment, gpus: Sequence[Gpu]) -> None:
         file = experiment.file if machine.gpus is None else machine.file
         raise UserError(
             f"{file}: placement.gpus: GPU {', '.join(map(str, missing))} is not there (this "
-            f"machine has {', '.join(map(str, here))}); choose among these, or say auto\n"
-            "to plan for another machine, hide them: CUDA_VISIBLE_DEVICES= sweep plan ..."
+            f"machine has {', '.join(map(str, here))}); choose among these, or say auto",
+            "to plan for another machine, hide them: CUDA_VISIBLE_DEVICES= sweep plan ...",
         )
 
 
@@ -209,7 +209,7 @@ def read_planned(run: RunFolder, *, restoring: bool) -> Experiment | None:
             raise
         aside = set_aside(run.experiment)
         log.warning(
-            "%s\nkept as %s; overrides that the run was planned with must be given again",
-            *(str(error).splitlines()[0], aside.name),
+            "%s; kept as %s; overrides that the run was planned with must be given again",
+            *(error.lines[0], aside.name),
         )
         return None

@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .plain_text import printable
+from .console import PlainConsole
+from .plain_text import json_text, printable
 
 if TYPE_CHECKING:
     from .progress import Snapshot
     from .run_folder import RunFolder
 
 
-def say(text: str) -> None:
-    """Tell a person something that is not the answer itself, on standard error."""
-    click.echo(text, err=True)
+def say(*lines: str) -> None:
+    """Tell a person something that is not the answer itself, on standard error.
+
+    Each is one line, whatever names are in it.
+    """
+    for line in lines:
+        click.echo(printable(line), err=True)
+
+
+def print_lines(*lines: str) -> None:
+    """The answer on standard output. Each is one line, whatever names are in it."""
+    for line in lines:
+        click.echo(printable(line))
 
 
 def print_json(value: Any) -> None:
     """The answer as one JSON value, on standard output."""
-    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+    click.echo(json_text(value))
+
+
+def print_csv(text: str) -> None:
+    """The answer as CSV, whose cells were made harmless as they were written."""
+    click.echo(text, nl=False)
 
 
 def plural(number: int, noun: str) -> str:
@@ -58,7 +73,6 @@ def show_until_end(run: RunFolder, *, on_stdout: bool = False) -> Snapshot:
     Returns:
         The last snapshot.
     """
-    from rich.console import Console
     from rich.live import Live
 
     from .launch import wait
@@ -66,7 +80,7 @@ def show_until_end(run: RunFolder, *, on_stdout: bool = False) -> Snapshot:
     from .machine_use import machine_use
     from .progress import one_line
 
-    console = Console(stderr=not on_stdout)
+    console = PlainConsole(stderr=not on_stdout)
     if console.is_terminal:
         with Live(console=console, auto_refresh=False) as live:
 

@@ -14,8 +14,10 @@ RUNNER = Path(__file__).resolve().parents[1] / "runner"
 LAYERS = [
     {
         "environment_file",
+        "console",
         "errors",
         "input_file",
+        "log_lines",
         "plain_text",
         "text_file",
         "utf8_mode",
@@ -103,6 +105,27 @@ def test_only_backends_import_torch(path: Path) -> None:
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
             names = [node.module or ""]
         assert not {name.split(".")[0] for name in names} & {"torch", "diffsynth", "transformers"}
+
+
+PRINTERS = {"terminal.py", "console.py", "log_lines.py", "server.py"}
+"""What prints for all others; a script's server stands alone."""
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(RUNNER)))
+def test_whatever_is_printed_is_made_printable_in_one_place(path: Path) -> None:
+    """No name reaches a terminal as it is: see `terminal`, `PlainConsole` and `LineFormatter`.
+
+    A line of a UserError is an argument of its own, so that none comes from a name.
+    """
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call):
+            continue
+        called = ast.unparse(node.func)
+        if path.name not in PRINTERS:
+            assert called not in ("print", "click.echo", "Console"), path
+        if called == "UserError":
+            constants = [n.value for n in ast.walk(node) if isinstance(n, ast.Constant)]
+            assert not [text for text in constants if isinstance(text, str) and "\n" in text], path
 
 
 def test_no_module_grows_past_reading() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ import click
 from .. import suspension
 from ..errors import UserError
 from ..failures import is_disk_full, may_be_disk_full
+from ..log_lines import LineFormatter, print_traceback
 from ..terminal import say
 from ..utf8_mode import ensure_utf8, show_as_terminal_does
 from .adopting import adopt
@@ -85,13 +87,18 @@ def main(words: Sequence[str] | None = None) -> None:
     for stream in (sys.stdout, sys.stderr):
         # A terminal without UTF-8, or a file name that is not, must not end a command.
         show_as_terminal_does(stream)
+    sys.excepthook = print_traceback
+    if logging.lastResort is not None:
+        # Warnings reach standard error through it.
+        logging.lastResort.setFormatter(LineFormatter("%(message)s"))
     try:
         status = cli.main(words, prog_name="sweep", standalone_mode=False)
     except UserError as error:
-        say(f"sweep: {error}")
+        first, *more = error.lines
+        say(f"sweep: {first}", *more)
         status = 2
     except click.ClickException as error:
-        say(f"sweep: {error.format_message()}")
+        say(f"sweep: {' '.join(error.format_message().split())}")
         status = 2
     except OSError as error:
         # A path that the file system refuses: too long, not a folder, not ours to write.

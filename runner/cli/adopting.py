@@ -7,8 +7,7 @@ from pathlib import Path
 
 import click
 
-from ..plain_text import printable
-from ..terminal import plural, print_json
+from ..terminal import plural, print_json, print_lines
 from .completing import complete_run
 from .options import json_option
 
@@ -66,10 +65,10 @@ def adopt(run: str, folder: Path, pattern: str, dry_run: bool, as_json: bool) ->
         for finding in result.findings:
             if finding.fate in (Fate.LEFT, Fate.BROKEN, Fate.MISSING):
                 told = f"{finding.file}: {finding.fate.value}: {finding.reason}"
-                click.echo(printable(f"{told} (for {finding.job.output})"))
+                print_lines(f"{told} (for {finding.job.output})")
         for path in result.unmatched:
-            click.echo(printable(f"{path}: unmatched: no job's video is expected there"))
-        click.echo(
+            print_lines(f"{path}: unmatched: no job's video is expected there")
+        print_lines(
             f"{place.name}: {counts['adopted']} {'would be ' if dry_run else ''}adopted, "
             f"{counts['kept']} done already, {counts['left']} left, {counts['broken']} broken, "
             f"{counts['missing']} missing, {plural(len(result.unmatched), 'file')} unmatched"

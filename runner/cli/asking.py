@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from ..terminal import exit_with_failures, print_json, say, show_until_end
+from ..plain_text import plain_line
+from ..terminal import exit_with_failures, print_json, print_lines, say, show_until_end
 from .completing import complete_run, complete_worker
 from .options import json_option
 
@@ -35,11 +36,10 @@ def progress(run: str, watch: bool, as_json: bool) -> None:
     if as_json:
         print_json(snapshot.to_json())
     elif not watch:
-        from rich.console import Console
-
+        from ..console import PlainConsole
         from ..progress_view import print_view
 
-        print_view(snapshot, Console())
+        print_view(snapshot, PlainConsole())
     exit_with_failures(folder, snapshot)
 
 
@@ -67,8 +67,8 @@ def logs(run: str, worker: str | None, follow: bool, lines: int, as_json: bool) 
         return
     for path in paths:
         if len(paths) > 1:
-            click.echo(f"==> {path.stem} <==")
+            print_lines(f"==> {path.stem} <==")
         for line in last_lines(path, lines):
-            click.echo(line)
+            print_lines(plain_line(line))
     if follow:
-        follow_logs(paths, click.echo)
+        follow_logs(paths, lambda line: print_lines(plain_line(line)))

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from ..terminal import print_json, say
+from ..terminal import print_json, print_lines, say
 from .completing import complete_run
 from .options import json_option
 
@@ -64,17 +64,17 @@ def verify(run: str, as_json: bool) -> None:
         print_json({**answer, "stale": old})
     else:
         for job, changes in changed:
-            click.echo(f"{job.output}: stale: {'; '.join(map(str, changes))}")
+            print_lines(f"{job.output}: stale: {'; '.join(map(str, changes))}")
         for verdict in broken:
-            click.echo(f"{verdict.job.output}: {verdict.problem}")
-        click.echo(
+            print_lines(f"{verdict.job.output}: {verdict.problem}")
+        print_lines(
             f"{folder.name}: {len(finished) - len(broken)} good, {len(broken)} broken or missing, "
             f"{unmade} not made yet{f', {len(stale)} stale' if stale else ''}"
         )
         if stale:
-            click.echo(f"`sweep resume {folder.name} --stale` remakes the stale ones")
+            print_lines(f"`sweep resume {folder.name} --stale` remakes the stale ones")
         if broken:
-            click.echo(f"`sweep resume {folder.name}` makes the broken ones again")
+            print_lines(f"`sweep resume {folder.name}` makes the broken ones again")
     if broken:
         sys.exit(1)
 
@@ -107,4 +107,4 @@ def explain(words: tuple[str, ...], as_json: bool) -> None:
         print_json(story.to_json())
     else:
         for line in story_lines(story):
-            click.echo(line)
+            print_lines(line)

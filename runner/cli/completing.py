@@ -8,6 +8,7 @@ import click
 from click.shell_completion import CompletionItem, get_completion_class
 
 from ..errors import UserError
+from ..terminal import print_lines
 
 SHELLS = ("bash", "zsh", "fish")
 VARIABLE = "_SWEEP_COMPLETE"
@@ -26,16 +27,17 @@ def completion(ctx: click.Context, shell: str) -> None:
     """
     kind = get_completion_class(shell)
     assert kind is not None
-    click.echo(kind(ctx.find_root().command, {}, "sweep", VARIABLE).source())
+    print_lines(*kind(ctx.find_root().command, {}, "sweep", VARIABLE).source().splitlines())
 
 
 def complete_run(
     _ctx: click.Context, _param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """The sweeps in the nearest results/, and files."""
+    from ..plain_text import printable
     from ..runs import planned_runs
 
-    names = [run.name for run in planned_runs()]
+    names = [run.name for run in planned_runs() if printable(run.name) == run.name]
     found = [CompletionItem(name) for name in names if name.startswith(incomplete)]
     return [*found, CompletionItem(incomplete, type="file")]
 
@@ -57,6 +59,7 @@ def complete_part(
 ) -> list[CompletionItem]:
     """AXIS=VALUE: the axes, and the categories of the run that has been named."""
     from ..job import AXES
+    from ..plain_text import printable
     from ..run_folder import RESERVED
     from ..runs import find_run
 
@@ -69,6 +72,8 @@ def complete_part(
         # What has been made so far tells them at the price of one listing.
         folders = [path for path in find_run(named_run(ctx)).path.iterdir()]
         names = sorted(p.name for p in folders if p.is_dir() and p.name not in RESERVED)
+        # A shell writes them on the terminal as they are, one a line.
+        names = [name for name in names if printable(name) == name]
         return [CompletionItem(f"category={name}") for name in names if name.startswith(begun)]
     return []
 

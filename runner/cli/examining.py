@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import UserError
-from ..terminal import plural, print_json, say
+from ..terminal import plural, print_json, print_lines, say
 from .completing import complete_run
 from .options import json_option
 
@@ -56,13 +56,12 @@ def doctor(experiment: str | None, overrides: tuple[str, ...], bundle: bool, as_
         answer = {"ok": not bad, "findings": [finding.to_json() for finding in findings]}
         print_json(answer if packed is None else {**answer, "bundle": str(packed)})
     else:
-        from rich.console import Console
-
+        from ..console import PlainConsole
         from ..doctor.view import print_findings
 
-        print_findings(findings, Console(highlight=False, markup=False, emoji=False))
+        print_findings(findings, PlainConsole())
         warnings = sum(finding.verdict is Verdict.WARNING for finding in findings)
-        click.echo(f"{bad} wrong, {plural(warnings, 'warning')}")
+        print_lines(f"{bad} wrong, {plural(warnings, 'warning')}")
     if bad:
         sys.exit(1)
 

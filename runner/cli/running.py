@@ -11,7 +11,7 @@ import click
 
 from ..errors import UserError
 from ..plain_text import printable
-from ..terminal import exit_at_end, plural, print_json, say, show_until_end
+from ..terminal import exit_at_end, plural, print_json, print_lines, say, show_until_end
 from .completing import complete_run
 from .options import (
     How,
@@ -140,12 +140,12 @@ def stop(run: str, now: bool, gpus: str | None, waits: bool, as_json: bool) -> N
     if as_json:
         print_json({"sweep": folder.name, "asked": [slot.name for slot in asked], "ended": ended})
     elif not asked:
-        click.echo(f"{folder.name}: no worker is running")
+        print_lines(f"{folder.name}: no worker is running")
     elif ended:
-        click.echo(f"{folder.name}: {plural(len(asked), 'worker')} ended")
+        print_lines(f"{folder.name}: {plural(len(asked), 'worker')} ended")
     else:
         workers = plural(len(asked), "worker")
-        click.echo(f"{folder.name}: {workers} will end after the job in hand; --now gives it back")
+        print_lines(f"{folder.name}: {workers} will end after the job in hand; --now gives it back")
 
 
 def start_workers(folder: RunFolder, part: Part, how: How, *, retry: Sequence[JobState]) -> None:
@@ -229,6 +229,6 @@ def print_commands(name: str, commands: Sequence[SlotCommand], *, as_json: bool)
         print_json({"sweep": name, "would_start": answer})
         return
     for command in commands:
-        click.echo(str(command))
+        print_lines(str(command))
     if not commands:
         say(f"{name}: nothing would be started")

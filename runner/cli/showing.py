@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import UserError
-from ..plain_text import printable
-from ..terminal import plural, print_json, say
+from ..terminal import plural, print_csv, print_json, print_lines, say
 from .completing import complete_run
 from .options import json_option, values_by_axis
 
@@ -90,7 +89,7 @@ def report(
             }
         )
     else:
-        click.echo(f"{made.path}: {plural(made.videos, 'video')} of {plural(made.cells, 'job')}")
+        print_lines(f"{made.path}: {plural(made.videos, 'video')} of {plural(made.cells, 'job')}")
 
 
 def refuse_foreign(run: RunFolder) -> None:
@@ -146,7 +145,7 @@ def export(runs: tuple[str, ...], as_csv: bool, out: Path | None, as_json: bool)
     text = io.StringIO(newline="")
     write_csv(rows, text)
     if out is None:
-        click.echo(text.getvalue(), nl=False)
+        print_csv(text.getvalue())
     else:
         write_atomically(out.absolute(), text.getvalue().encode("utf-8", "backslashreplace"))
         say(f"{out}: {plural(len(rows), 'row')}")
@@ -212,10 +211,10 @@ def sheet(
     if written.left_out:
         say(
             "left out of the labels, for no font on this machine has them: "
-            f"{printable(written.left_out)}; install one (Debian, Ubuntu: apt-get install "
+            f"{written.left_out}; install one (Debian, Ubuntu: apt-get install "
             "fonts-noto-color-emoji), or name one with --font FILE"
         )
     if as_json:
         print_json([str(path) for path in written.paths])
     else:
-        click.echo(f"{target}: {plural(len(written.paths), 'sheet')}")
+        print_lines(f"{target}: {plural(len(written.paths), 'sheet')}")

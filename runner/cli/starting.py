@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import UserError
-from ..plain_text import printable
-from ..terminal import plural, print_json, say
+from ..terminal import plural, print_json, print_lines, say
 from .options import json_option
 
 if TYPE_CHECKING:
@@ -103,19 +102,19 @@ def print_proposal(file: Path, proposal: Proposal) -> None:
     values, here = proposal.values, Path.cwd()
     name = file.relative_to(here) if file.is_relative_to(here) else file
     for remark in proposal.remarks:
-        say(printable(remark))
+        say(remark)
     for problem in proposal.problems:
-        say(printable(f"does not fit: {problem}"))
+        say(f"does not fit: {problem}")
     clips = ", ".join(f"{count} in {category}" for category, count in proposal.categories.items())
-    click.echo(printable(f"{plural(proposal.clips, 'clip')}: {clips}"))
-    click.echo(printable(f"prompts: {values['dataset.prompts']}"))
-    click.echo(
+    print_lines(f"{plural(proposal.clips, 'clip')}: {clips}")
+    print_lines(f"prompts: {values['dataset.prompts']}")
+    print_lines(
         f"{values['generation.width']}x{values['generation.height']}, "
         f"{values['generation.num_frames']} frames at {values['generation.fps']:g} per second"
     )
     seeds = plural(len(values["seeds"]), "seed")
-    click.echo(f"{name}: {plural(proposal.prompts, 'prompt')} x {seeds}: {proposal.videos} videos")
+    print_lines(f"{name}: {plural(proposal.prompts, 'prompt')} x {seeds}: {proposal.videos} videos")
     if proposal.problems:
         say(f"{plural(len(proposal.problems), 'thing')} to mend; `sweep plan {name}` checks again")
     else:
-        click.echo(f"next: sweep plan {name}")
+        print_lines(f"next: sweep plan {name}")

@@ -70,7 +70,7 @@ def _examine(experiment: Experiment, gpus: list[Gpu]) -> Iterator[Finding]:
     try:
         left = jobs_left(experiment, run, data)
     except UserError as error:
-        yield wrong("run folder", str(error).replace("\n", "; "), "mend it, then plan again")
+        yield wrong("run folder", str(error), "mend it, then plan again")
     need = None if left is None else left * largest_video(experiment)
     yield from check_disk(run.path, need, left or 0)
     yield from check_host_memory(experiment, gpus)
@@ -84,7 +84,7 @@ def check_settings(experiment: Experiment, gpus: list[Gpu]) -> Iterator[Finding]
     try:
         check_backend(experiment, gpus)
     except UserError as error:
-        yield wrong("launch", str(error).replace("\n", "; "), "mend it: docs/experiment.md")
+        yield wrong("launch", str(error), "mend it: docs/experiment.md")
 
 
 def check_sameness(experiment: Experiment, gpus: list[Gpu]) -> Iterator[Finding]:
@@ -152,7 +152,7 @@ def examine_file(path: Path, overrides: tuple[str, ...] = ()) -> Iterator[Findin
     try:
         experiment = load_experiment(path, overrides)
     except UserError as error:
-        yield wrong("experiment", str(error).replace("\n", "; "), "mend it: docs/experiment.md")
+        yield wrong("experiment", str(error), "mend it: docs/experiment.md")
         yield from examine_machine(path.absolute().parent)
         return
     yield from examine(experiment)

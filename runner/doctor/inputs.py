@@ -54,9 +54,7 @@ def check_data(experiment: Experiment) -> tuple[Dataset | None, list[Finding]]:
     try:
         dataset = read_dataset(experiment, skip_invalid=True)
     except UserError as error:
-        found = [
-            wrong("clips", line, "mend it in the experiment") for line in str(error).split("\n")
-        ]
+        found = [wrong("clips", line, "mend it in the experiment") for line in error.lines]
         return None, list(shortened(found))
     remedy = "mend the clip or its prompts, or plan with --skip-invalid"
     findings = list(shortened(wrong("clips", line, remedy) for line in dataset.left_out))

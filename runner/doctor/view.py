@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ..console import plain
 from ..plain_text import printable
 from .finding import Finding, Verdict
 
@@ -26,5 +27,5 @@ def print_findings(findings: Iterable[Finding], console: Console) -> None:
         told = Text(printable(one.what))
         if one.remedy:
             told.append(f"\n→ {printable(one.remedy)}", style=style)
-        table.add_row(Text(one.name), Text(one.verdict.value, style=style), told)
+        table.add_row(plain(one.name), Text(one.verdict.value, style=style), told)
     console.print(table)

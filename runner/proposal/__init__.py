@@ -286,7 +286,7 @@ def probe_all(clips: Mapping[str, Sequence[Path]], draft: _Draft) -> dict[str, V
         if isinstance(result, VideoInfo)
     }
     if not infos:
-        raise UserError("no clip can be decoded:\n" + "\n".join(draft.problems[:10]))
+        raise UserError("no clip can be decoded:", *draft.problems[:10])
     return infos
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..job import JobState
-from ..terminal import print_json, say
+from ..terminal import print_json, print_lines, say
 from ..utf8_mode import ensure_utf8
 
 
@@ -83,22 +83,22 @@ def _measured(text: str, *, vae: bool) -> dict[str, Any]:
 
 
 def _print(validation: dict[str, Any], answer: list[dict[str, Any]]) -> None:
-    print(
+    print_lines(
         f"on {validation['clips']} real clips: colour right {_percent(validation['colour'])}, "
         f"shape right {_percent(validation['shape'])}, "
         f"of dented ones {_percent(validation['dented_shape'])}"
     )
     for run in answer:
         psnr = run["vae_psnr"]
-        print(f"{run['sweep']}:" + (f" VAE {psnr:.1f} dB" if psnr is not None else ""))
+        print_lines(f"{run['sweep']}:" + (f" VAE {psnr:.1f} dB" if psnr is not None else ""))
         head = ("strength", "videos", "colour", "shape", "own motion", "other's", "seeds apart")
-        print("  " + "".join(f"{name:>12}" for name in head))
+        print_lines("  " + "".join(f"{name:>12}" for name in head))
         for row in run["measured"]:
             cells = [f"{row['strength']:g}", str(row["videos"])]
             cells += [_percent(row["colour"]), _percent(row["shape"])]
             cells += [_number(row[name], "5.3f") for name in ("own", "other")]
             cells.append(_number(row["seeds"], "5.1f"))
-            print("  " + "".join(f"{cell:>12}" for cell in cells))
+            print_lines("  " + "".join(f"{cell:>12}" for cell in cells))
 
 
 def _percent(value: float | None) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
 
 from ..job import Outcome
+from ..plain_text import printable
 from .axes import lay_out
 from .cells import SHAPE, Cell, Run
 from .effort import kind_of
@@ -38,10 +39,13 @@ def table(runs: Sequence[Run]) -> list[dict[str, Any]]:
 
 
 def write_csv(rows: Sequence[dict[str, Any]], file: TextIO) -> None:
-    """Write rows as CSV (RFC 4180) with a line of names; what is not known is empty."""
+    """Write rows as CSV (RFC 4180) with a line of names; what is not known is empty.
+
+    Control characters but line ends are written as escapes: the table may be for a terminal.
+    """
     writer = csv.writer(file)
     names = list(rows[0]) if rows else []
-    writer.writerow(names)
+    writer.writerow(map(_field, names))
     for row in rows:
         writer.writerow([_field(row[name]) for name in names])
 
@@ -74,4 +78,8 @@ def _seconds(cell: Cell, stages: Sequence[str]) -> Iterator[tuple[str, Any]]:
 
 
 def _field(value: Any) -> Any:
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else value
+    if isinstance(value, (dict, list)):
+        value = json.dumps(value, ensure_ascii=False)
+    if not isinstance(value, str):
+        return value
+    return "\n".join(map(printable, value.replace("\r\n", "\n").split("\n")))

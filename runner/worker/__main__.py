@@ -27,9 +27,10 @@ from ..experiment import load_experiment
 from ..failures import is_disk_full, may_be_disk_full
 from ..fingerprint import Recipe
 from ..job import Job
+from ..log_lines import LineFormatter
 from ..manifest import read_manifest
 from ..placement import Slot
-from ..plain_text import tail
+from ..plain_text import printable, tail
 from ..plan import largest_video
 from ..processes import Stop
 from ..provenance import provenance
@@ -65,7 +66,7 @@ class StepBar:
     def show(self, claim: Claim, step: int, steps: int) -> None:
         if self._bar is None or self._job != claim.token:
             self.close()
-            name = tail(f"{claim.job.video}/{Path(claim.job.output).stem}", 36)
+            name = tail(printable(f"{claim.job.video}/{Path(claim.job.output).stem}"), 36)
             self._bar = tqdm(total=steps, desc=name, leave=False, ncols=78)
             self._job = claim.token
         self._bar.update(step - self._bar.n)
@@ -161,12 +162,11 @@ def main() -> int:
     parser.add_argument("--process", type=int, required=True)
     parser.add_argument("--device", choices=("cuda", "cpu"), required=True)
     parser.add_argument("--home", action="append", default=[])
+    parser.add_argument("--mark", default="", help="put before every line of the log")
     arguments = parser.parse_args()
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)-7s %(message)s",
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LineFormatter(mark=arguments.mark))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
     with logging_redirect_tqdm():
         try:
             work(arguments)

@@ -14,15 +14,15 @@ from .judgement import require
 def main(arguments: list[str]) -> int:
     """Print the identity of one folder; return the exit status."""
     if len(arguments) != 1:
-        print("usage: python -m runner.backends.wan FOLDER", file=sys.stderr)
+        sys.stderr.write("usage: python -m runner.backends.wan FOLDER\n")
         return 2
     checkpoint = Checkpoint(Path(arguments[0]))
     try:
         require(checkpoint, "give a whole checkpoint folder")
     except UserError as error:
-        print(error, file=sys.stderr)
+        sys.stderr.write(f"{error}\n")
         return 2
-    print(checkpoint.digest())
+    sys.stdout.write(f"{checkpoint.digest()}\n")
     return 0
 
 
