@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import platform
 import re
 import socket
 import subprocess
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 from .backends import Backend
 from .experiment import Experiment
 from .fingerprint import Recipe
+from .git_state import git_state
 from .gpus import driver_versions, find_gpus, processor_name
 
 PACKAGES = (
@@ -77,28 +76,10 @@ def ffmpeg_version() -> str | None:
     return match[1] if match else None
 
 
-def git_state(folder: Path) -> tuple[str | None, bool | None]:
-    """The commit checked out in a folder, and whether tracked files there differ from it.
-
-    (None, None) outside git, or where git takes too long.
-    """
-    commit = (_said_by("git", "-C", str(folder), "rev-parse", "HEAD") or "").strip()
-    if not commit:
-        return None, None
-    # A data set or results beside the code are no change of the code.
-    status = ("status", "--porcelain", "--untracked-files=no")
-    changes = _said_by("git", "-C", str(folder), *status)
-    return commit, None if changes is None else bool(changes.strip())
-
-
 def _said_by(*command: str) -> str | None:
     """A command's standard output, or None where it failed."""
-    # Asking about a repository must not take its lock from whoever works in it.
-    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
     try:
-        result = subprocess.run(
-            command, capture_output=True, timeout=10, check=False, env=environment
-        )
+        result = subprocess.run(command, capture_output=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return result.stdout.decode("utf-8", "replace") if result.returncode == 0 else None

@@ -15,9 +15,9 @@ from random_checkpoint import random_numbers
 from runner.backends.wan.checkpoint import Checkpoint
 from runner.backends.wan.made_up import write_checkpoint
 from runner.backends.wan.sizes import TINY
+from runner.git_state import git_state
 from runner.manifest import read_manifest
 from runner.processes import peak_resident_gib, resident_gib
-from runner.provenance import git_state
 from runner.publish import read_sidecar
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "sidecar.md"

@@ -16,6 +16,7 @@ LAYERS = [
         "environment_file",
         "console",
         "errors",
+        "git_state",
         "input_file",
         "log_lines",
         "plain_text",
