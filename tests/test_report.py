@@ -32,6 +32,7 @@ from runner.report.lettering import Lettering
 from runner.report.page import embedded_json
 from runner.report.pictures import run_ffmpeg
 from runner.report.server import byte_range
+from runner.report.table import write_csv
 from runner.run_folder import sha256_file
 from runner.runs import open_queue
 from runner.video import check_video, probe
@@ -217,6 +218,38 @@ def test_the_export_has_a_row_for_every_job(shown: Project) -> None:
         assert (row["last_failure"] == "backend_bug") == (row["state"] == "failed")
     values = json.loads(shown.call("export", "x", "--json").out)
     assert [value["job"] for value in values] == [row["job"] for row in rows]
+
+
+FORMULAS = [
+    *("=cmd|' /C calc'!A0", "+1+cmd", "-2+3", "@SUM(A1)", "=1", "  =1", "\u3000=1", "\n=1"),
+    *("＝1", "＋1", "－1", "＠SUM(A1)", "-", "+", "-1.5x", "-1e", "-inf", "\u00a0-x", "--1"),
+]
+PLAIN = ["-1.5", "+2", "-1e-5", ".5", "-.5", "1", "a=b", "", "'=1", "<b>", "项目 -1", "—dash"]
+
+
+@pytest.mark.parametrize("text", FORMULAS)
+def test_a_cell_that_a_spreadsheet_would_run_is_a_text(text: str) -> None:
+    file = io.StringIO(newline="")
+    write_csv([{text: text, "list": [text]}], file)
+    names, (cell, listed) = csv.reader(io.StringIO(file.getvalue(), newline=""))
+    assert names == [f"'{text}", "list"]
+    assert cell == f"'{text}"
+    assert json.loads(listed) == [text]
+
+
+@given(st.sampled_from(FORMULAS), st.text(alphabet="\t\r \x00\x0b\x1b\u2028\u200b\ufeff\u3000"))
+def test_nothing_before_it_makes_it_a_formula_again(text: str, before: str) -> None:
+    file = io.StringIO(newline="")
+    write_csv([{"a": before + text}], file)
+    [cell] = list(csv.reader(io.StringIO(file.getvalue(), newline="")))[1]
+    assert cell.lstrip()[0] in "'\\"
+
+
+def test_numbers_stay_numbers_and_texts_texts() -> None:
+    file = io.StringIO(newline="")
+    write_csv([{"a": value} for value in [*PLAIN, -1.5, -3]], file)
+    cells = [row[0] if row else "" for row in csv.reader(io.StringIO(file.getvalue(), newline=""))]
+    assert cells[1:] == [*PLAIN, "-1.5", "-3"]
 
 
 def test_the_export_is_written_as_a_file(shown: Project, tmp_path: Path) -> None:

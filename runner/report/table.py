@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
 
@@ -14,6 +15,10 @@ from .cells import SHAPE, Cell, Run
 from .effort import kind_of
 
 MEASURES = ("peak_gpu_memory_gib", "attempt", "claimed_at", "finished_at", "host", "device")
+
+_FORMULA = re.compile(r"\s*[=+\-@＝＋－＠﹦﹢﹣﹫]")
+"""OWASP, CSV injection: it may stand behind spaces, and full-width forms count."""
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
 
 def table(runs: Sequence[Run]) -> list[dict[str, Any]]:
@@ -41,7 +46,8 @@ def table(runs: Sequence[Run]) -> list[dict[str, Any]]:
 def write_csv(rows: Sequence[dict[str, Any]], file: TextIO) -> None:
     """Write rows as CSV (RFC 4180) with a line of names; what is not known is empty.
 
-    Control characters but line ends are written as escapes: the table may be for a terminal.
+    Control characters but line ends are written as escapes: the table may be for a terminal. A
+    text that a spreadsheet would take for a formula begins with an apostrophe, a number does not.
     """
     writer = csv.writer(file)
     names = list(rows[0]) if rows else []
@@ -82,4 +88,5 @@ def _field(value: Any) -> Any:
         value = json.dumps(value, ensure_ascii=False)
     if not isinstance(value, str):
         return value
-    return "\n".join(map(printable, value.replace("\r\n", "\n").split("\n")))
+    text = "\n".join(map(printable, value.replace("\r\n", "\n").split("\n")))
+    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text

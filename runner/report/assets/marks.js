@@ -52,7 +52,7 @@ class Marks {
     const unique = [...new Set(names)];
     const field = (value) => {
       const text = value === null || value === undefined ? ""
-        : typeof value === "string" ? value : JSON.stringify(value);
+        : typeof value === "string" ? asText(value) : JSON.stringify(value);
       return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
     };
     const lines = [unique, ...rows.map((row) => unique.map((name) => row[name]))];
@@ -73,6 +73,13 @@ class Marks {
     this.keep(null);
     return number;
   }
+}
+
+// A cell's text, with an apostrophe before what a spreadsheet would take for a formula.
+function asText(value) {
+  const isNumber = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(value);
+  const isFormula = /^[\s\u200b-\u200f\u2060]*[=+\-@＝＋－＠﹦﹢﹣﹫]|^[\t\r\n]/.test(value);
+  return isFormula && !isNumber ? `'${value}` : value;
 }
 
 function download(name, type, text) {
