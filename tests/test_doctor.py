@@ -15,8 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Project, write_clip
-from hypothesis import given
-from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
@@ -25,7 +23,6 @@ from runner.backends.wan.checkpoint import Checkpoint
 from runner.backends.wan.judgement import examine
 from runner.backends.wan.tiny import tiny_checkpoint
 from runner.doctor import software
-from runner.doctor.bundle import HIDDEN, masked
 from runner.doctor.file_system import judge_mount, mount_of, try_locking
 from runner.doctor.finding import Finding, Verdict, right, wrong
 from runner.doctor.graphics import Need, check_gpu, check_gpus
@@ -410,50 +407,6 @@ def test_columns_line_up_with_wide_characters() -> None:
     assert all(cell_len(line) <= 60 for line in out.getvalue().splitlines())
 
 
-SECRETS = st.text("abcdefghijkLMNOP0123456789", min_size=16, max_size=40)
-
-
-@given(
-    SECRETS,
-    st.sampled_from(
-        [
-            "https://me:{}@host/x.git",
-            "HF_TOKEN={}",
-            "export WANDB_API_KEY='{}'",
-            '"password": "{}"',
-            "Authorization: Bearer {}",
-            "GET https://host/a?access_token={}&b=1",
-            "said hf_{} here",
-            "aws_secret_access_key = {}",
-        ]
-    ),
-)
-def test_no_secret_stays_in_a_bundle(secret: str, form: str) -> None:
-    text = masked(f"before {form.format(secret)} after")
-    assert secret not in text
-    assert HIDDEN in text
-    assert text.startswith("before ")
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "denoising step 3/50, 512 tokens, seed=42, prompt: a key on a table",
-        "sha256 " + "0123456789abcdef" * 4,
-        "https://example.org/a?b=1",
-        "google/umt5-xxl/tokenizer.json",
-        "/data/root/results/镜头.mp4",
-    ],
-)
-def test_what_is_no_secret_stays(text: str) -> None:
-    assert masked(text, "/home/me") == text
-
-
-def test_home_folders_are_not_named() -> None:
-    assert masked("/home/alice/x /root/y /Users/bob", "/home/me") == "~/x ~/y ~"
-    assert masked("/data/me/x", "/data/me") == "~/x"
-
-
 def test_a_bundle_has_what_a_report_needs_and_no_secrets(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -462,6 +415,8 @@ def test_a_bundle_has_what_a_report_needs_and_no_secrets(
     log = next(project.run_folder.logs.glob("*.log"))
     with log.open("a", encoding="utf-8") as file:
         file.write("cloned https://me:geheim12@host/x with hf_abcdefghijklmnop1234\n")
+        file.write("Authorization: Token tok3n; https://hooks.slack.com/services/T0/B0/slackkey\n")
+        file.write("cannot open /data/home/evelyn/x and C:\\Users\\Evelyn Doe\\y\n")
     done = project.call("doctor", "x", "--bundle", "--json")
     packed = Path(json.loads(done.out)["bundle"])
     assert packed.parent == project.root
@@ -475,6 +430,7 @@ def test_a_bundle_has_what_a_report_needs_and_no_secrets(
     assert "一只红色的球" in everything
     for secret in (
         "geheim12",
+        *("tok3n", "slackkey", "evelyn", "Evelyn", "Doe"),
         "hf_abcdefghijklmnop1234",
         "not-for-others",
         os.environ["HOME"] + "/",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import zipfile
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -16,53 +15,10 @@ from ..provenance import versions
 from ..run_folder import RunFolder
 from ..runs import open_queue
 from .finding import Finding
+from .masking import masked
 
 MANIFEST_LINES = 20
 LOG_LINES = 200
-HIDDEN = "***"
-
-_SECRETS = [
-    # scheme://user:password@host, and keys in a query
-    (re.compile(r"(?<=://)[^/\s@\"']+@"), f"{HIDDEN}@"),
-    (
-        re.compile(r"(?<=[?&])([\w.-]*(?:key|token|sig\w*|secret|auth)[\w.-]*=)[^&\s\"']+", re.I),
-        rf"\1{HIDDEN}",
-    ),
-    (re.compile(r"\b(bearer|basic)\s+[A-Za-z0-9._~+/=-]{8,}", re.I), rf"\1 {HIDDEN}"),
-    # NAME_TOKEN=..., "password": "..."
-    (
-        re.compile(
-            r"(?<![A-Za-z])((?:\w*_)?(?:token|secret|password|passwd|pwd|api_?key|access_?key|"
-            r"secret_?key|credentials?|authorization)[\"']?\s*[:=]\s*)(?:\"[^\"]*\"|'[^']*'|[^\s,;}]+)",
-            re.I,
-        ),
-        rf"\1{HIDDEN}",
-    ),
-    # what such things look like by themselves
-    (
-        re.compile(
-            r"\b(?:hf_|gh[pousr]_|github_pat_|glpat-|sk-|xox[abpr]-|AKIA|ASIA|AIza)[\w-]{12,}"
-        ),
-        HIDDEN,
-    ),
-    (re.compile(r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"), HIDDEN),
-    (
-        re.compile(
-            r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.S
-        ),
-        HIDDEN,
-    ),
-]
-_HOMES = re.compile(r"(?<![\w/])/(?:home|Users)/[^/\s\"':]+|(?<![\w/])/root(?=/|\b)")
-
-
-def masked(text: str, home: str | None = None) -> str:
-    """Text without passwords, keys, credentials in addresses, and the names of home folders."""
-    for pattern, instead in _SECRETS:
-        text = pattern.sub(instead, text)
-    if home and len(home) > 1:
-        text = text.replace(home, "~")
-    return _HOMES.sub("~", text)
 
 
 def write_bundle(
