@@ -5,18 +5,25 @@ from __future__ import annotations
 import contextlib
 import re
 import socket
+import sys
 from collections.abc import Iterator
+from email.message import Message
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from ..errors import UserError
+from ..input_file import open_input
+from ..log_lines import print_traceback
+from .connections import Connections, linger
 from .site import Site, url_of
 
 LOOPBACK = "127.0.0.1"
 PORT = 8377
 BLOCK = 1 << 16
+MOST_DIGITS = 20
+"""Of a position in a file: with 64 bits there are as many."""
 KINDS = {".mp4": "video/mp4", ".jpg": "image/jpeg"}
 
 
@@ -26,15 +33,24 @@ class Server(ThreadingHTTPServer):
     Args:
         host: the address to listen on.
         port: 0 takes any that is free; None prefers `PORT`.
+        connections: those that it has at a time.
 
     Raises:
         UserError: it cannot listen there.
     """
 
     daemon_threads = True
+    request_queue_size = 512
 
-    def __init__(self, site: Site, host: str = LOOPBACK, port: int | None = None) -> None:
+    def __init__(
+        self,
+        site: Site,
+        host: str = LOOPBACK,
+        port: int | None = None,
+        connections: Connections | None = None,
+    ) -> None:
         self.site = site
+        self.connections = connections or Connections()
         if ":" in host:
             self.address_family = socket.AF_INET6
         try:
@@ -48,6 +64,30 @@ class Server(ThreadingHTTPServer):
         self.url = url_of(host, int(own))
         self.names = {f"{name}:{own}" for name in (LOOPBACK, "localhost", "[::1]")}
 
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.connections.open(request)
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:
+            # There is no thread to be had for it.
+            self.close_request(request)
+            self.connections.close(request)
+
+    def shutdown_request(self, request: Any) -> None:
+        self.connections.wait(request)
+        linger(request)
+        self.close_request(request)
+        self.connections.close(request)
+
+    def service_actions(self) -> None:
+        self.connections.cut_late()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        kind, error, trace = sys.exc_info()
+        # A client that goes away, or is cut off, is no error.
+        if kind is not None and error is not None and not isinstance(error, OSError):
+            print_traceback(kind, error, trace)
+
 
 class Handler(BaseHTTPRequestHandler):
     server: Server
@@ -55,6 +95,18 @@ class Handler(BaseHTTPRequestHandler):
     server_version = "sweep"
     sys_version = ""
     timeout = 60
+
+    def handle_one_request(self) -> None:
+        self.server.connections.wait(self.connection)
+        super().handle_one_request()
+
+    def parse_request(self) -> bool:
+        is_good = super().parse_request()
+        self.server.connections.answer(self.connection)
+        if is_good and ("Transfer-Encoding" in self.headers or has_body(self.headers)):
+            # Nobody reads it, and it is not to be taken for the next request.
+            self.close_connection = True
+        return is_good
 
     def do_GET(self) -> None:
         # A page elsewhere whose name was made to lead to this address must get nothing.
@@ -84,14 +136,16 @@ class Handler(BaseHTTPRequestHandler):
 
     def _send_file(self, path: Path) -> None:
         try:
-            file = path.open("rb")
+            file = open_input(path)
         except OSError:
-            # Moved away since the runs were read.
+            # Moved away since the runs were read, or no file.
             self._nothing()
             return
         with file:
             size = file.seek(0, 2)
-            wanted = byte_range(self.headers.get("Range"), size)
+            # A file has no name for its content, so that none can be said to be the same.
+            header = None if "If-Range" in self.headers else self.headers.get("Range")
+            wanted = byte_range(header, size)
             kind = KINDS.get(path.suffix, "application/octet-stream")
             if wanted is None:
                 start, end, status = 0, size, HTTPStatus.OK
@@ -99,7 +153,7 @@ class Handler(BaseHTTPRequestHandler):
                 self.send_response(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE)
                 self.send_header("Content-Range", f"bytes */{size}")
                 self.send_header("Content-Length", "0")
-                self.end_headers()
+                self._end_head()
                 return
             else:
                 start, end, status = *wanted, HTTPStatus.PARTIAL_CONTENT
@@ -129,6 +183,11 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Cache-Control", "no-cache")
         self.send_header("X-Content-Type-Options", "nosniff")
         self.send_header("Cross-Origin-Resource-Policy", "same-origin")
+        self._end_head()
+
+    def _end_head(self) -> None:
+        if self.close_connection:
+            self.send_header("Connection", "close")
         self.end_headers()
 
     def _nothing(self) -> None:
@@ -149,11 +208,21 @@ def byte_range(header: str | None, size: int) -> tuple[int, int] | None:
         return None
     first, last = match.groups()
     if not first:
-        return max(0, size - int(last)), size
-    end = min(int(last) + 1, size) if last else size
-    if last and int(last) < int(first):
+        return max(0, size - position(last)), size
+    end = min(position(last) + 1, size) if last else size
+    if last and position(last) < position(first):
         return None
-    return (int(first), end) if int(first) < size else (size, size)
+    return (position(first), end) if position(first) < size else (size, size)
+
+
+def position(digits: str) -> int:
+    """A position in a file; one that no file has where there are too many digits for one."""
+    digits = digits.lstrip("0")
+    return int(digits or "0") if len(digits) <= MOST_DIGITS else 10**MOST_DIGITS
+
+
+def has_body(headers: Message) -> bool:
+    return (headers.get("Content-Length") or "0").strip() != "0"
 
 
 def _blocks(file: BinaryIO, start: int, end: int) -> Iterator[bytes]:
