@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
 import re
+import shutil
 import sys
 import unicodedata
 from pathlib import Path
@@ -17,7 +20,6 @@ from conftest import (
     WIDTH,
     Finished,
     Project,
-    needs_tmux,
     write_clip,
 )
 
@@ -180,24 +182,25 @@ def test_a_name_that_is_not_utf8_is_refused_in_words(tmp_path: Path) -> None:
     assert "the file name is not UTF-8" in told.err
 
 
-@needs_tmux
-def test_the_live_view_shows_text_alone(hostile: Project, private_tmux: dict[str, str]) -> None:
-    """On a terminal its own colours are the only escapes."""
-    import pty
-
+def in_a_terminal(command: list[str], folder: Path) -> str:
+    """What a command writes where it has a terminal of its own."""
     pid, terminal = pty.fork()
     if pid == 0:
-        os.chdir(hostile.root)
-        os.execv(sys.executable, hostile.command("progress", "x", "--watch"))
+        os.chdir(folder)
+        os.execv(command[0], command)
     shown = b""
-    try:
+    # A terminal whose last writer has gone is an error to read from.
+    with contextlib.suppress(OSError):
         while data := os.read(terminal, 65536):
             shown += data
-    except OSError:
-        pass
     os.waitpid(pid, 0)
-    text = shown.decode()
-    assert "31m" in text
+    os.close(terminal)
+    return shown.decode().replace("\r\n", "\n")
+
+
+def test_the_live_view_shows_text_alone(hostile: Project) -> None:
+    """On a terminal its own colours are the only escapes."""
+    text = in_a_terminal(hostile.command("progress", "x", "--watch"), hostile.root)
     assert "a\\x1b[31m" in text
     assert "\x1b]" not in text
     assert not obeyed(text, but="\x1b\r")
@@ -226,3 +229,22 @@ def test_a_shell_is_offered_no_name_that_it_would_obey(hostile: Project) -> None
     offered = Project(hostile.root, environment).call()
     assert not obeyed(offered.out)
     assert "forged" not in offered.out
+
+
+@pytest.fixture
+def unmade(hostile: Project, tmp_path: Path) -> Project:
+    """The same sweep, planned and not yet begun."""
+    made = Project(tmp_path / "p")
+    shutil.copytree(hostile.root, made.root, ignore=shutil.ignore_patterns("results"))
+    assert made.call("plan", "experiments/x.yaml").status == 0
+    return made
+
+
+def test_a_slots_terminal_shows_text_alone(unmade: Project) -> None:
+    """What a worker and its script print passes to it as it comes, cleaned; bars stay bars."""
+    run = str(unmade.run_folder.path)
+    slot = [sys.executable, "-m", "runner.slot", run, "--gpu=0", "--process=0", "--device=cpu"]
+    text = in_a_terminal(slot, unmade.root)
+    assert "loaded \\x9b\\xff and more\rover it" in text
+    assert f"good {printable(NAME)[:4]}" in text
+    assert not obeyed(text, but="\r\t")
