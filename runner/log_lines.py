@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import codecs
 import logging
+import os
 import re
-import secrets
 import sys
 import traceback
 from types import TracebackType
@@ -69,7 +69,7 @@ def new_mark() -> str:
 
     It has the form of a control sequence, so that a terminal is never shown it.
     """
-    return f"\x1b[>{secrets.randbits(60)}z"
+    return f"\x1b[>{int.from_bytes(os.urandom(8), 'big')}z"
 
 
 def kept_line(line: bytes, mark: str) -> str:

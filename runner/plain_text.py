@@ -43,12 +43,15 @@ def json_text(value: Any) -> str:
     if text.isascii() and "\x7f" not in text:
         return text
     return "\n".join(
-        "".join(c if _is_plain(c) else _json_escape(c) for c in line) for line in text.split("\n")
+        line if line.isprintable() else "".join(map(_json_escaped, line))
+        for line in text.split("\n")
     )
 
 
-def _json_escape(character: str) -> str:
-    return json.dumps(character)[1:-1] if character != "\x7f" else "\\u007f"
+def _json_escaped(character: str) -> str:
+    if _is_plain(character):
+        return character
+    return "\\u007f" if character == "\x7f" else json.dumps(character)[1:-1]
 
 
 def tail(text: str, cells: int) -> str:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .console import PlainConsole
 from .plain_text import json_text, printable
 
 if TYPE_CHECKING:
@@ -75,6 +74,7 @@ def show_until_end(run: RunFolder, *, on_stdout: bool = False) -> Snapshot:
     """
     from rich.live import Live
 
+    from .console import PlainConsole
     from .launch import wait
     from .live_view import last_failures, live_view
     from .machine_use import machine_use
