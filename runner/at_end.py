@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from .forms import checked, is_writable, list_of
 from .input_file import read_json
 from .placement import Slot
 from .plain_text import plain_line
@@ -21,6 +22,9 @@ from .run_folder import RunFolder, locked, write_atomically
 
 if TYPE_CHECKING:
     from .progress import Snapshot
+
+
+_FORM = {"on_finish": list_of(is_writable), "on_failure": list_of(is_writable)}
 
 
 @dataclass(frozen=True)
@@ -42,12 +46,11 @@ class EndCommands:
     def take(cls, run: RunFolder) -> EndCommands:
         """Those that were put down, to be run by whoever takes them."""
         try:
-            values = read_json(run.at_end)
-            commands = [tuple(map(str, values[key])) for key in ("on_finish", "on_failure")]
-        except (OSError, ValueError, KeyError, TypeError):
+            values = checked(read_json(run.at_end), _FORM)
+        except (OSError, ValueError):
             return cls()
         run.at_end.unlink()
-        return cls(*commands)
+        return cls(tuple(values["on_finish"]), tuple(values["on_failure"]))
 
 
 def run_end_commands(
@@ -116,8 +119,8 @@ def _run(run: RunFolder, argv: tuple[str, ...], summary: dict[str, Any]) -> list
             env=environment,
             check=False,
         )
-    except OSError as error:
-        return [f"{argv[0]}: {error.strerror}"]
+    except (OSError, ValueError) as error:
+        return [f"{argv[0]}: {getattr(error, 'strerror', None) or error}"]
     ended = f"{argv[0]} ended with status {result.returncode}"
     output = result.stdout.decode("utf-8", "replace").strip()
     if not output:

@@ -7,9 +7,26 @@ from pathlib import Path
 from typing import Any
 
 from .failures import FailureKind
-from .input_file import NotAnInput, open_input, parse_json
+from .forms import Form, is_count, is_moment, is_number, is_text, mapping_of, misfit, or_none
+from .input_file import MOST_RECORDS, NotAnInput, lines_in, open_input, parse_json
 from .job import Outcome, canonical_json
 from .run_folder import append_line
+
+FORM: Form = {
+    "job": is_text,
+    "worker": is_text,
+    "outcome": is_text,
+    "started_at": is_moment,
+    "ended_at": is_moment,
+    "attempt": is_count,
+    "kind": or_none(is_text),
+    "error": or_none(is_text),
+    "seconds": or_none(mapping_of(is_number)),
+    "from_step": is_count,
+}
+"""Of a line: what each key must be where it is there."""
+NEEDED = frozenset({"job", "worker", "outcome", "started_at", "ended_at"})
+"""Keys that every line has."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +54,8 @@ def record_attempt(path: Path, attempt: Attempt) -> None:
 
 
 def read_attempts(path: Path, job: str | None = None) -> list[dict[str, Any]]:
-    """The attempts recorded so far, of one job or of all, oldest first; a line that a power cut
-    has damaged is left out.
+    """The attempts recorded so far, of one job or of all, oldest first; a line that is damaged, or
+    says of a key what cannot be, is left out.
 
     A death is recorded before the job goes back, so that none is lost; where whoever recorded it
     was killed in between, it is recorded again, and counts once.
@@ -47,11 +64,11 @@ def read_attempts(path: Path, job: str | None = None) -> list[dict[str, Any]]:
     deaths: set[str] = set()
     wanted = (job or "").encode()
     try:
-        file = open_input(path)
-    except (FileNotFoundError, NotAnInput):
+        file = open_input(path, MOST_RECORDS)
+    except (FileNotFoundError, IsADirectoryError, NotAnInput):
         return []
     with file:
-        for line in file:
+        for line in lines_in(file):
             # A look before the parsing: a hundred thousand jobs have as many lines.
             if wanted not in line:
                 continue
@@ -59,7 +76,11 @@ def read_attempts(path: Path, job: str | None = None) -> list[dict[str, Any]]:
                 attempt = parse_json(line)
             except ValueError:
                 continue
-            if not isinstance(attempt, dict) or (job is not None and attempt.get("job") != job):
+            if not isinstance(attempt, dict) or not attempt.keys() >= NEEDED:
+                continue
+            if misfit(attempt, FORM) is not None:
+                continue
+            if job is not None and attempt.get("job") != job:
                 continue
             if attempt.get("outcome") == Outcome.DIED:
                 death = canonical_json(

@@ -14,11 +14,54 @@ from typing import Any
 
 from .experiment import Experiment
 from .fingerprint import Recipe
+from .forms import (
+    Form,
+    anything,
+    checked,
+    is_amount,
+    is_count,
+    is_moment,
+    is_size,
+    is_text,
+    is_truth,
+    mapping_of,
+    or_none,
+)
 from .input_file import read_json
 from .job import sha256_of
 from .run_folder import write_atomically
 
 SCHEMA = 1
+_FORM: Form = {
+    "schema": is_count,
+    "subject": lambda value: bool(checked(value, _SUBJECT)),
+    "gpu": is_text,
+    "at": is_moment,
+    "steps": is_size,
+    "rows": lambda rows: isinstance(rows, list) and bool(rows) and all(map(_is_row, rows)),
+    "full": or_none(is_count),
+}
+_SUBJECT: Form = {
+    "backend": is_text,
+    "identity": mapping_of(anything),
+    "settings": mapping_of(anything),
+    "width": is_size,
+    "height": is_size,
+    "num_frames": is_size,
+    "guided": is_truth,
+}
+_ROW: Form = {
+    "processes": is_size,
+    **dict.fromkeys(("load", "prepare", "step", "rest", "finish"), is_amount),
+    "peak_gib": or_none(is_amount),
+}
+
+
+def _is_row(row: Any) -> bool:
+    """Whether it has what `Row` has, and tells how long a video takes."""
+    return bool(checked(row, _ROW)) and max(row["step"] + row["rest"], row["finish"]) > 0
+
+
 PATHS = frozenset({"checkpoint", "identity", "file", "files", "interpreter"})
 """Settings of a model that name it: its identity by content is what counts."""
 
@@ -112,6 +155,12 @@ class Calibration:
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Calibration:
+        """The calibration of what `to_json` gave.
+
+        Raises:
+            ValueError: it is none.
+        """
+        checked(values, _FORM)
         return cls(
             subject=Subject(**values["subject"]),
             gpu=values["gpu"],

@@ -8,6 +8,7 @@ as well.
 from __future__ import annotations
 
 import errno
+import json
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -16,6 +17,15 @@ from enum import Enum
 from typing import Any
 
 from .errors import UserError
+from .forms import checked, is_amount, is_count, or_none
+
+_POLICY = {
+    "failures": is_count,
+    "deaths": is_count,
+    "backoff_seconds": is_amount,
+    "gpu_errors": is_count,
+    "max_failures": or_none(is_amount),
+}
 
 
 class FailureKind(str, Enum):
@@ -111,6 +121,15 @@ class Policy:
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, text: str | None) -> Policy:
+        """The policy of a text of such JSON, or the usual one.
+
+        Raises:
+            ValueError: it is no such text.
+        """
+        return cls() if text is None else cls(**checked(json.loads(text), _POLICY))
 
 
 def failures_allowed(value: float | str | None) -> float | None:

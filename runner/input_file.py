@@ -7,12 +7,17 @@ import errno
 import json
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 MIB = 1 << 20
 MOST_TEXT = 256 * MIB
 """Bytes of a text file that a person wrote: prompts of millions of videos."""
+MOST_RECORDS = 1024 * MIB
+"""Bytes of a file of ours that grows by lines: some millions of attempts."""
+MOST_LINE = 16 * MIB
+"""Bytes of one line that is kept in memory."""
 MOST_STATE = 16 * MIB
 """Bytes of a small file of ours: a sidecar, a lock, a calibration."""
 
@@ -54,6 +59,14 @@ def read_input(path: Path, most: int = MOST_STATE) -> bytes:
     """A file's content. Raises as `open_input` does."""
     with open_input(path, most) as file:
         return file.read(most + 1)
+
+
+def lines_in(file: BinaryIO, most: int = MOST_LINE) -> Iterator[bytes]:
+    """The lines of a file, each with its end; of a longer one only so many bytes."""
+    while line := file.readline(most):
+        yield line
+        while line and not line.endswith(b"\n"):
+            line = file.readline(most)
 
 
 def read_json(path: Path, most: int = MOST_STATE) -> Any:

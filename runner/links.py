@@ -20,7 +20,7 @@ import sqlalchemy as sa
 
 from .borrowed import queue_to_ask
 from .errors import UserError
-from .job import Job, JobState
+from .job import Job, JobState, check_place
 from .manifest import Manifest
 from .publish import files_of, inputs_of, publish, read_sidecar, state_on_disk
 from .queue import Queue
@@ -110,9 +110,21 @@ def look_up(runs: Iterable[RunFolder], wanted: Mapping[str, Sequence[Job]]) -> d
     found: dict[str, Linked] = {}
     for run in runs:
         for job_id, fingerprint, output in made_in(run):
-            for job in wanted.get(fingerprint, ()):
+            if fingerprint not in wanted or not is_inside(run, job_id, output):
+                continue
+            for job in wanted[fingerprint]:
                 found.setdefault(job.id, Linked(job, run, replace(job, id=job_id, output=output)))
     return found
+
+
+def is_inside(run: RunFolder, job_id: str, output: str) -> bool:
+    """Whether what another run's queue names is a video in its own folder, links resolved."""
+    try:
+        check_place(job_id, output)
+        video = run.path / output
+        return run.holds(video) and run.holds(video.with_suffix(".json"))
+    except ValueError:
+        return False
 
 
 def whole(linked: Collection[Linked]) -> list[Linked]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .errors import UserError
-from .input_file import open_input
+from .input_file import lines_in, open_input
 from .log_lines import STAMP
 from .run_folder import RunFolder
 
@@ -47,7 +47,7 @@ def choose_logs(run: RunFolder, worker: str | None) -> list[Path]:
 
 def last_lines(path: Path, number: int) -> list[str]:
     """The last lines of a log."""
-    with path.open("rb") as file:
+    with open_input(path) as file:
         file.seek(0, 2)
         file.seek(max(0, file.tell() - TAIL_BYTES))
         lines = file.read().decode("utf-8", "replace").splitlines()
@@ -99,11 +99,11 @@ def attempt_lines(path: Path, job_id: str, started_at: float, number: int) -> li
     attempts: list[tuple[float, deque[str]]] = []
     is_alone = belongs = False
     try:
-        file = path.open("rb")
+        file = open_input(path)
     except OSError:
         return []
     with file:
-        for raw in file:
+        for raw in lines_in(file, TAIL_BYTES):
             line = raw.decode("utf-8", "replace").rstrip("\n").rpartition("\r")[2]
             stamp = STAMP.match(line)
             claimed = _CLAIMED.match(line)
@@ -124,7 +124,7 @@ def attempt_lines(path: Path, job_id: str, started_at: float, number: int) -> li
 
 def follow_logs(paths: Sequence[Path], show: Callable[[str], None]) -> None:
     """Show lines as they are written, until interrupted."""
-    files = {path: path.open("rb") for path in paths}
+    files = {path: open_input(path) for path in paths}
     rests = dict.fromkeys(paths, b"")
     for file in files.values():
         file.seek(0, 2)

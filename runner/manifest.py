@@ -10,11 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UserError
-from .input_file import NotAnInput, open_input, parse_json
+from .forms import Form, checked, is_fps, is_size, is_writable
+from .input_file import NotAnInput, lines_in, open_input, parse_json
 from .job import Job, Reference, canonical_json, check_place
 from .run_folder import write_atomically
 
 SCHEMA = 1
+
+PARAMETERS: Form = {"width": is_size, "height": is_size, "num_frames": is_size, "fps": is_fps}
+"""What every job's parameters have."""
 
 
 @dataclass(frozen=True)
@@ -101,12 +105,14 @@ def read_manifest(path: Path) -> Manifest:
     except FileNotFoundError:
         raise UserError(f"{path}: there is no manifest; run `sweep plan` first") from None
     with file:
-        for number, line in enumerate(file, start=1):
+        for number, line in enumerate(lines_in(file), start=1):
             try:
                 record = parse_json(line)
                 wanted = record.pop("lines", wanted)
                 schema, is_retired = record.pop("schema"), record.pop("retired")
                 job = _job(record, shared)
+                if type(schema) is not int or not isinstance(is_retired, bool):
+                    raise ValueError("neither of a version nor retired or not")  # noqa: TRY301
             except (ValueError, KeyError, TypeError, AttributeError):
                 raise DamagedManifest(f"{path}:{number}: is damaged: not a job") from None
             if schema != SCHEMA:
@@ -115,6 +121,9 @@ def read_manifest(path: Path) -> Manifest:
                 )
             (retired if is_retired else jobs).append(job)
     number = len(jobs) + len(retired)
+    for name in ("id", "output"):
+        if len({getattr(job, name) for job in (*jobs, *retired)}) < number:
+            raise DamagedManifest(f"{path}: is damaged: two jobs have the same {name}")
     if number != wanted:
         raise DamagedManifest(
             f"{path}: is damaged: {number} jobs of {wanted or 'an unknown number'}"
@@ -123,12 +132,28 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def _job(record: dict[str, Any], shared: dict[Any, Any]) -> Job:
-    """A line's job; what it has in common with earlier ones is held in memory once."""
+    """A line's job; what it has in common with earlier ones is held in memory once.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: it is none.
+    """
     check_place(record["id"], record["output"])
+    for name, most in (("seed", 2**63), ("prompt", 2**31)):
+        if type(record[name]) is not int or not 0 <= record[name] < most:
+            raise ValueError(f"{record[name]!r:.40} is no {name}")
+    if not is_writable(record["fingerprint"]) or not is_writable(record["output"]):
+        raise ValueError("what is hashed or a path is no text")
     record["parameters"] = _same(record["parameters"], shared.setdefault("parameters", []))
     record["reference"] = Reference(**record["reference"])
     for name in ("category", "video", "prompt_text", "reference"):
-        record[name] = shared.setdefault((name, record[name]), record[name])
+        key = name, record[name]
+        if key not in shared:
+            told = record[name]
+            texts = (told.path, told.sha256) if isinstance(told, Reference) else (told,)
+            if not all(map(is_writable, texts)):
+                raise ValueError(f"{told!r:.40} is no {name}")
+            shared[key] = told
+        record[name] = shared[key]
     return Job(**record)
 
 
@@ -142,6 +167,9 @@ def _same(parameters: dict[str, Any], known: list[dict[str, Any]]) -> dict[str, 
             if place < len(known) - 1:
                 known.append(known.pop(place))
             return known[-1]
+    checked({name: parameters[name] for name in PARAMETERS}, PARAMETERS)
+    # Half a character can be in no file: a ValueError.
+    canonical_json(parameters).encode()
     known.append(parameters)
     return parameters
 

@@ -12,6 +12,7 @@ from .calibration import Subject
 from .costs import Measured
 from .errors import UserError
 from .experiment import Experiment, load_experiment
+from .forms import is_amount, is_count, is_size, is_text
 from .publish import read_sidecar
 from .run_folder import RunFolder
 
@@ -31,7 +32,8 @@ def measured(experiment: Experiment, subject: Subject) -> list[Measured]:
         done = queue.last_done(LOOKED_AT, lambda parameters: _has_size(parameters, subject))
     finally:
         queue.close()
-    records = [record for job in done if (record := read_sidecar(run.sidecar(job))) is not None]
+    paths = [run.sidecar(job) for job in done if run.holds(run.sidecar(job))]
+    records = [record for path in paths if (record := read_sidecar(path)) is not None]
     told = [record for record in records if _is_of(record, subject)]
     # Only the first video of a group has it, and a worker's first one takes longer.
     prepared = [record["seconds"]["prepare"] for record in told if "prepare" in record["seconds"]]
@@ -53,12 +55,14 @@ def measured(experiment: Experiment, subject: Subject) -> list[Measured]:
 def former_sweeps(run: RunFolder, subject: Subject) -> Iterator[tuple[str, list[Measured]]]:
     """The other sweeps beside a run folder that made videos of a subject, newest first, each
     with its name. Those that cannot be read are left out."""
-    others = [
-        RunFolder(path.parent)
-        for path in run.path.parent.glob("*/experiment.yaml")
-        if path.parent != run.path
-    ]
-    for other in sorted(others, key=lambda one: -one.experiment.stat().st_mtime):
+    times: dict[RunFolder, float] = {}
+    # Without its manifest, an experiment's own words would say where its run folder is.
+    for path in run.path.parent.glob("*/manifest.jsonl"):
+        with contextlib.suppress(OSError):
+            if path.parent != run.path:
+                other = RunFolder(path.parent)
+                times[other] = other.experiment.stat().st_mtime
+    for other in sorted(times, key=lambda one: -times[one]):
         with contextlib.suppress(UserError, OSError):
             if found := measured(load_experiment(other.experiment), subject):
                 yield other.name, found
@@ -72,7 +76,11 @@ def _is_of(record: Mapping[str, Any], subject: Subject) -> bool:
         and _has_size(record.get("parameters") or {}, subject)
         # A video that went on from an earlier attempt's latents took less.
         and not record.get("from_step")
-        and "generate" in (record.get("seconds") or {})
+        and is_amount((record.get("seconds") or {}).get("generate"))
+        and is_amount((record.get("seconds") or {}).get("prepare", 0.0))
+        and is_size((record.get("parameters") or {}).get("num_inference_steps"))
+        and is_text(record.get("device"))
+        and is_count(record["video"].get("size"))
     )
 
 

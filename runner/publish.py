@@ -13,6 +13,22 @@ import time
 from pathlib import Path
 from typing import Any
 
+from .forms import (
+    Form,
+    anything,
+    is_count,
+    is_fps,
+    is_moment,
+    is_number,
+    is_size,
+    is_text,
+    is_truth,
+    list_of,
+    mapping_of,
+    misfit,
+    or_none,
+    record_of,
+)
 from .input_file import read_json
 from .job import Job, JobState
 from .run_folder import (
@@ -25,6 +41,59 @@ from .run_folder import (
 )
 
 SCHEMA = 1
+
+_TEXT, _NUMBER = or_none(is_text), or_none(is_number)
+_RECORD = or_none(mapping_of(anything))
+
+FORM: Form = {
+    "job": is_text,
+    "fingerprint": is_text,
+    "category": is_text,
+    "video_name": is_text,
+    "prompt": record_of({"number": is_count, "text": is_text}),
+    "seed": is_count,
+    "reference": record_of({"path": is_text, "sha256": is_text}),
+    "parameters": record_of(
+        {"width": is_size, "height": is_size, "num_frames": is_size, "fps": is_fps}
+    ),
+    "quality": is_number,
+    "video": record_of(
+        {
+            "codec": _TEXT,
+            "pix_fmt": _TEXT,
+            "width": is_size,
+            "height": is_size,
+            "num_frames": is_size,
+            "fps": is_fps,
+            "file": is_text,
+            "size": is_count,
+            "sha256": is_text,
+        }
+    ),
+    "worker": _TEXT,
+    "attempt": or_none(is_count),
+    "from_step": or_none(is_count),
+    "claimed_at": or_none(is_moment),
+    "finished_at": or_none(is_moment),
+    "seconds": or_none(mapping_of(_NUMBER)),
+    "seconds_per_step": _NUMBER,
+    "peak_gpu_memory_gib": _NUMBER,
+    "peak_host_memory_gib": _NUMBER,
+    "backend": is_text,
+    "recipe": is_count,
+    "model": _RECORD,
+    "model_identity": _RECORD,
+    "model_files": or_none(list_of(mapping_of(anything))),
+    "versions": or_none(mapping_of(_TEXT)),
+    "host": _TEXT,
+    "device": _TEXT,
+    "gpu": _RECORD,
+    "git_commit": _TEXT,
+    "git_dirty": or_none(is_truth),
+    "linked": or_none(record_of({"source": is_text, "job": is_text, "at": is_moment})),
+    "adopted": or_none(record_of({"source": is_text, "at": is_moment})),
+}
+"""Of a sidecar: what each key must be where it is there (docs/sidecar.md)."""
 
 
 def inputs_of(job: Job) -> dict[str, Any]:
@@ -93,14 +162,15 @@ def supersede(run: RunFolder, job: Job) -> None:
 
 
 def read_sidecar(path: Path) -> dict[str, Any] | None:
-    """A sidecar's content, or None where there is none that can be read."""
+    """A sidecar's content, or None where there is none that can be read, or it says of a key what
+    cannot be; any key but `schema` and `video` may be absent."""
     try:
         content = read_json(path)
     except (OSError, ValueError):
         return None
-    if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+    if not isinstance(content, dict) or content.get("schema") != SCHEMA or "video" not in content:
         return None
-    return content if isinstance(content.get("video"), dict) else None
+    return content if misfit(content, FORM) is None else None
 
 
 def state_on_disk(run: RunFolder, job: Job) -> JobState:
@@ -120,7 +190,7 @@ def state_on_disk(run: RunFolder, job: Job) -> JobState:
     except OSError:
         return JobState.PENDING
     record = sidecar["video"]
-    if status.st_size != record.get("size"):
+    if status.st_size != record.get("size") or not run.holds(video):
         return JobState.PENDING
     if status.st_mtime_ns > committed and sha256_file(video) != record.get("sha256"):
         return JobState.PENDING

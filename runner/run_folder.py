@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -29,6 +30,12 @@ RESERVED = frozenset(
     }
 )
 """Names in the run folder itself, which no category can have."""
+
+FOLDERS = (
+    *("work", "work/locks", "logs", "cache", "superseded", "attempts"),
+    *("report", "report/posters", "report/previews", "report/references", "report/sheets"),
+)
+"""Folders in the run folder that are no category's."""
 
 RESERVED_LATER = frozenset({"run.id", "attempts", "scores", "marks.jsonl", "judge"})
 """Such names too; a run that has such a category already keeps it."""
@@ -92,13 +99,21 @@ class RunFolder:
         """What is to be run when the sweep has ended, while that is still to come."""
         return self.path / "work" / "at_end.json"
 
+    def holds(self, path: Path) -> bool:
+        """Whether a path is in the run folder once all links are followed."""
+        try:
+            return path.resolve().is_relative_to(self.path.resolve())
+        except (OSError, RuntimeError):
+            # Links in a circle.
+            return False
+
     def own(self, path: Path) -> Path:
         """A path in the run folder, before something is written, moved or deleted there.
 
         Raises:
             UserError: links lead out of the run folder.
         """
-        if not path.resolve().is_relative_to(self.path.resolve()):
+        if not self.holds(path):
             raise UserError(
                 f"{path}: links lead out of the run folder {self.path}; put a folder in their place"
             )
@@ -114,6 +129,13 @@ class RunFolder:
         below = self.own(folder).relative_to(self.path)
         for depth in range(1, len(below.parts) + 1):
             (self.path / Path(*below.parts[:depth])).mkdir(exist_ok=True)
+
+    def refuse_links(self) -> None:
+        """Raise UserError where links lead a folder out of the run folder in which something is
+        written without a look at the way there."""
+        for name in FOLDERS:
+            if (path := self.path / name).is_symlink():
+                self.own(path)
 
     def drop(self, folder: Path) -> None:
         """Delete a folder of the run folder as far as that can be done; one to which links lead
@@ -161,6 +183,27 @@ class RunFolder:
             rf"\.{re.escape(video.stem)}\.(json\.)?[0-9a-f]{{12}}\.tmp({video.suffix})?"
         )
         return [path for path in video.parent.iterdir() if own.fullmatch(path.name)]
+
+
+def open_own(path: Path, flags: int = os.O_RDWR | os.O_CREAT) -> int:
+    """A descriptor of a file of the run folder, made where it is not there.
+
+    Raises:
+        UserError: a link is in its place, which might lead anywhere, or no regular file.
+        OSError: it cannot be opened.
+    """
+    flags |= os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        descriptor = os.open(path, flags, 0o644)
+    except OSError as error:
+        # ENXIO: a pipe that nobody reads, or a socket.
+        if error.errno not in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
+            raise
+    else:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return descriptor
+        os.close(descriptor)
+    raise UserError(f"{path}: is no regular file of its own; move it away, and it is made anew")
 
 
 def make_folder(folder: Path) -> None:
@@ -232,7 +275,7 @@ def append_line(path: Path, line: bytes) -> None:
     Raises:
         OSError: the disk is full; a part of the line may be there, to be ended by the next.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+    descriptor = open_own(path, os.O_RDWR | os.O_APPEND | os.O_CREAT)
     try:
         size = os.fstat(descriptor).st_size
         begun = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
@@ -258,8 +301,8 @@ def is_locked(path: Path) -> bool:
     Asking takes a shared lock for a moment: those who ask do not see one another.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:
+        descriptor = open_own(path, os.O_RDONLY)
+    except (FileNotFoundError, UserError):
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -280,7 +323,7 @@ def locked(path: Path, waiting: Waiting = PATIENT) -> Iterator[None]:
     for folder in (path.parent.parent, path.parent):
         # Not those above: a run folder that was moved away does not come to be again.
         folder.mkdir(exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    descriptor = open_own(path)
 
     def take() -> bool:
         try:

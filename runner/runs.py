@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from .attempts import Attempt, record_attempt
 from .borrowed import BorrowedQueue, copy_of_queue, is_ours_to_write, new_queue
-from .damage import drop_damaged_queue, may_be_damaged
+from .damage import mend_queue, set_queue_aside
 from .errors import UserError
 from .failures import is_disk_full
 from .job import JobState, Outcome
@@ -19,6 +21,7 @@ from .placement import Slot
 from .publish import Disk, state_on_disk
 from .queue import Queue
 from .queue.claims import Lost
+from .queue.damaged import DamagedQueue
 from .run_folder import HALF_WRITTEN, RunFolder, is_locked, locked, sha256_file
 from .waiting import Busy, Waiting
 
@@ -26,6 +29,8 @@ RECLAIM_SECONDS = 2.0
 """Whoever asks how a sweep stands waits no longer for others that write."""
 
 log = logging.getLogger("sweep")
+
+T = TypeVar("T")
 
 # `experiment` is imported where it is used: its models take longer to make than a question to a
 # queue does to answer.
@@ -37,6 +42,17 @@ def is_experiment_file(text: str) -> bool:
 
 def find_run(text: str) -> RunFolder:
     """The run folder that RUN names: an experiment file, a run folder or a sweep's name.
+
+    Raises:
+        UserError: there is no such run, or links lead its folders elsewhere.
+    """
+    run = _find_run(text)
+    run.refuse_links()
+    return run
+
+
+def _find_run(text: str) -> RunFolder:
+    """As `find_run`.
 
     A name is looked up in `results/` of this folder, of those above it, and of the folder
     that holds this package, and where the machine file has run folders go.
@@ -110,38 +126,39 @@ def live_slots(run: RunFolder) -> list[Slot]:
 
 def was_planned(run: RunFolder) -> bool:
     """Whether a folder was a run's, even if it has lost its experiment."""
-    return run.manifest.exists() or run.queue.exists()
+    return run.manifest.exists() or os.path.lexists(run.queue)
 
 
 def refuse_lost_queue(run: RunFolder) -> None:
     """Raise UserError where the queue is missing while workers hold claims in it."""
-    if not run.queue.exists() and live_slots(run):
+    if not os.path.lexists(run.queue) and live_slots(run):
         raise UserError(
             f"{run.queue}: is gone while workers run; `sweep stop --now {run.name}`, then resume"
         )
 
 
-def open_queue(run: RunFolder, *, look_at_disk: bool = False) -> Queue:
+def open_queue(run: RunFolder, *, look_at_disk: bool = False, is_mending: bool = False) -> Queue:
     """The queue of a planned run, made anew from manifest and disk where it is missing.
 
     Of a run that is not ours to write it is a copy, and nothing of the run is changed.
 
     Args:
         look_at_disk: bring the queue in line with the files even if it knows the manifest.
+        is_mending: set one aside that is damaged, or of another version, unless workers run.
 
     Raises:
         UserError: there is no manifest, or the queue is missing while workers run.
+        DamagedQueue: it is damaged.
     """
     if not run.manifest.exists():
         raise UserError(f"{run.path}: has no manifest; `sweep plan FILE` makes or restores it")
     if not is_ours_to_write(run):
         return borrow_queue(run, look_at_disk=look_at_disk)
     refuse_lost_queue(run)
-    if run.queue.exists() and not live_slots(run) and may_be_damaged(run.queue):
+    if is_mending and not live_slots(run):
         with locked(run.plan_lock):
-            drop_damaged_queue(run)
-    missing = not run.queue.exists()
-    if not missing:
+            mend_queue(run)
+    if os.path.lexists(run.queue):
         queue = Queue(run.queue)
         if _knows_manifest(queue, run):
             if look_at_disk:
@@ -172,6 +189,32 @@ def borrow_queue(run: RunFolder, *, look_at_disk: bool) -> BorrowedQueue:
         queue = new_queue()
     bring_in_line(queue, run, read_manifest(run.manifest), sha256_file(run.manifest))
     return queue
+
+
+def set_damaged_aside(damage: DamagedQueue) -> None:
+    """Set a queue aside whose damage has shown while it was worked with.
+
+    Raises:
+        UserError: workers run, who have it open.
+    """
+    run = RunFolder(damage.path.parent)
+    if live_slots(run):
+        raise UserError(
+            f"{damage.path} {damage.what}; it is not set aside while workers run: `sweep stop "
+            f"--now {run.name}`, then `sweep resume {run.name}`"
+        ) from damage
+    with locked(run.plan_lock):
+        set_queue_aside(run, damage.what)
+
+
+def mending(act: Callable[[], T]) -> T:
+    """What `act` returns; where it meets a damaged queue, that is set aside, and `act` is done
+    anew, once."""
+    try:
+        return act()
+    except DamagedQueue as damage:
+        set_damaged_aside(damage)
+    return act()
 
 
 def drop_leftovers(run: RunFolder, queue: Queue) -> None:

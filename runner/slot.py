@@ -14,23 +14,20 @@ import os
 import signal
 import subprocess
 import sys
-import termios
 import threading
 import time
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 from .at_end import run_end_commands
 from .errors import UserError
-from .failures import is_disk_full
 from .gpus import find_gpus
-from .input_file import NotAnInput, open_input
+from .input_file import MOST_RECORDS, NotAnInput, lines_in, open_input
 from .lock_holders import writers
-from .log_lines import Passing, kept_line, new_mark, print_traceback
+from .log_lines import print_traceback
 from .placement import Slot
-from .plain_text import printable
 from .processes import (
     AFTER_JOB_SIGNAL,
     Stop,
@@ -43,6 +40,7 @@ from .processes import (
 from .run_folder import RunFolder
 from .run_id import is_still, run_id
 from .slot_lock import SlotLock, SlotTaken
+from .slot_log import Log
 from .utf8_mode import ensure_utf8
 
 GRACE_SECONDS = 30.0
@@ -79,11 +77,6 @@ LOADS_LIMIT = 3
 SILENT_SECONDS = 300.0
 """A worker whose heart has not beaten for so long is killed: even its threads stand still."""
 
-READ_BYTES = 1 << 16
-
-LONGEST_LINE_BYTES = 1 << 20
-"""What a worker prints without an end is cut here."""
-
 LOOK_SECONDS = 1.0
 """How often the supervisor looks at its worker; `POLL_SECONDS`, whether it has ended."""
 
@@ -98,64 +91,6 @@ CONTINUED_SECONDS = 3.0
 INTERRUPT_SECONDS = 3.0
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-
-
-class Log:
-    """The slot's log file, with a copy to the terminal where there is one.
-
-    `mark` is what a worker puts before its own log's lines.
-    """
-
-    def __init__(self, path: Path, *, echo: bool) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("ab", buffering=0)
-        self._echo = echo
-        self.mark = new_mark()
-        if echo:
-            ignore_stop_key()
-
-    def say(self, text: str) -> None:
-        now = time.time()
-        stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now))
-        line = f"{stamp},{int(now % 1 * 1000):03d} SLOT    {printable(text)}\n".encode()
-        self._write(line)
-        self.show(line)
-
-    def show(self, data: bytes) -> None:
-        """Pass to the terminal alone; one that has gone away is no error."""
-        if self._echo:
-            with contextlib.suppress(OSError):
-                os.write(sys.stdout.fileno(), data)
-
-    def copy(self, stream: IO[bytes]) -> None:
-        """Copy a worker's output until it ends: all of it to the terminal, and to the file
-        each line as it finally stood, without the progress bars that it overwrote."""
-        rest, passing = b"", Passing()
-        while data := os.read(stream.fileno(), READ_BYTES):
-            self.show(passing.through(data))
-            *lines, rest = (rest + data).split(b"\n")
-            for line in lines:
-                self._write_line(line)
-            if len(rest) > READ_BYTES:
-                rest = rest.rpartition(b"\r")[2]
-            if len(rest) > LONGEST_LINE_BYTES:
-                self._write_line(rest)
-                rest = b""
-        if rest:
-            self._write_line(rest)
-
-    def _write_line(self, line: bytes) -> None:
-        final = line.rstrip(b"\r").rpartition(b"\r")[2]
-        if final.strip():
-            self._write(f"{kept_line(final, self.mark)}\n".encode())
-
-    def _write(self, line: bytes) -> None:
-        try:
-            self._file.write(line)
-        except OSError as error:
-            # The worker waits for room; its log has a gap until then.
-            if not is_disk_full(error):
-                raise
 
 
 class JobsDone(NamedTuple):
@@ -392,10 +327,10 @@ class Supervisor:
         name = f'"worker":"{self.slot.name}"'.encode()
         own = of_all = 0
         with (
-            contextlib.suppress(FileNotFoundError, NotAnInput),
-            open_input(self.run_folder.attempts) as lines,
+            contextlib.suppress(FileNotFoundError, IsADirectoryError, NotAnInput),
+            open_input(self.run_folder.attempts, MOST_RECORDS) as lines,
         ):
-            for line in lines:
+            for line in lines_in(lines):
                 if marker in line:
                     of_all += 1
                     own += name in line
@@ -407,15 +342,6 @@ def kill_all(pid: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
     kill_session(pid)
-
-
-def ignore_stop_key() -> None:
-    """Have Ctrl-S no longer stop this terminal: it would stop the worker's output, and with
-    it the worker."""
-    with contextlib.suppress(termios.error, OSError):
-        attributes = termios.tcgetattr(sys.stdout.fileno())
-        attributes[0] &= ~termios.IXON
-        termios.tcsetattr(sys.stdout.fileno(), termios.TCSANOW, attributes)
 
 
 def worker_environment(slot: Slot, device: str, threads: int) -> dict[str, str]:

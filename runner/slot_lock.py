@@ -12,11 +12,21 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+from .forms import checked, is_count, is_size, is_text
 from .input_file import read_json
 from .processes import ProcessId
+from .run_folder import open_own
 
 LOCK_SECONDS = 2.0
 """Others who ask about a lock hold it for a moment."""
+
+
+_PROCESS = {
+    "host": is_text,
+    # No negative one: to the kernel that is a group, or everybody.
+    "pid": lambda pid: is_size(pid) and pid > 1,
+    "started": is_count,
+}
 
 
 class SlotTaken(Exception):
@@ -67,7 +77,7 @@ class SlotLock:
         for folder in (self._path.parent.parent, self._path.parent):
             # Not those above: a run folder that is gone is not made anew.
             folder.mkdir(exist_ok=True)
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = open_own(self._path)
         self.descriptors.append(descriptor)
         ends = time.monotonic() + LOCK_SECONDS
         while True:
@@ -85,6 +95,6 @@ class SlotLock:
 def supervisor(lock: Path) -> ProcessId | None:
     """The process that wrote itself into a lock file."""
     try:
-        return ProcessId(**read_json(lock))
-    except (OSError, ValueError, TypeError):
+        return ProcessId(**checked(read_json(lock), _PROCESS))
+    except (OSError, ValueError):
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import time
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from .failures import is_disk_full, may_be_disk_full
 from .placement import Slot
 from .processes import AFTER_JOB_SIGNAL, send
 from .queue import Queue
+from .queue.damaged import DamagedQueue
 from .run_folder import RunFolder
 from .runs import live_slots
 from .slot_lock import supervisor
@@ -38,14 +40,15 @@ def stop_workers(run: RunFolder, *, now: bool, gpus: Sequence[int] | None = None
     slots = [slot for slot in live_slots(run) if gpus is None or slot.gpu in gpus]
     by_signal = signal.SIGTERM if now else None
     try:
-        if run.queue.exists():
+        if os.path.lexists(run.queue):
             Queue(run.queue).drain(True, gpus, Waiting.at_most(NOW_WAITS if now else WAITS))
     except Busy as error:
         log.warning("%s; the workers are told by a signal", error)
         by_signal = by_signal or AFTER_JOB_SIGNAL
     except Exception as error:
         # Those who are to end at once are told by a signal, too.
-        if not now or not (is_disk_full(error) or may_be_disk_full(error)):
+        is_told_so = is_disk_full(error) or may_be_disk_full(error)
+        if not now or not (is_told_so or isinstance(error, DamagedQueue)):
             raise
     if by_signal is not None:
         for slot in slots:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .damage import drop_damaged_queue, read_former, set_aside
+from .damage import mend_queue, read_former, set_aside
 from .dataset import Dataset, read_dataset
 from .errors import UserError
 from .expansion import expand
@@ -79,6 +79,7 @@ def plan_sweep(
     given = [override for override in overrides if not takes_back(override)]
     experiment = load_experiment(path, given)
     run = experiment.run_folder
+    run.refuse_links()
     key_changes: list[str] = []
     planned = read_planned(run, restoring=take_changes and path.absolute() != run.experiment)
     if len(given) < len(overrides) and (planned is None or path.absolute() == run.experiment):
@@ -106,8 +107,8 @@ def plan_sweep(
     with locked(run.plan_lock):
         ensure_run_id(run)
         refuse_lost_queue(run)
-        if run.queue.exists() and not live_slots(run):
-            drop_damaged_queue(run)
+        if not live_slots(run):
+            mend_queue(run)
         former = read_former(run)
         manifest = expand(
             experiment, dataset.clips, recipe, former, is_partial=bool(dataset.left_out)

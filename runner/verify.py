@@ -96,6 +96,8 @@ def find_problem(run: RunFolder, job: Job, *, is_stale: bool = False) -> str | N
         return f"the sidecar is that of another job ({sidecar.get('job')})"
     if sidecar.get("fingerprint") != job.fingerprint and not is_stale:
         return "the sidecar's fingerprint is not the job's"
+    if not run.holds(video):
+        return "links lead from its place out of the run folder"
     record = sidecar["video"]
     try:
         size = video.stat().st_size

@@ -8,6 +8,12 @@ from typing import Any
 
 import yaml
 
+try:
+    # By libyaml: a file of some MiB takes seconds without.
+    from yaml import CSafeLoader as SafeLoader
+except ImportError:
+    from yaml import SafeLoader  # type: ignore[assignment]
+
 from .errors import UserError
 from .plain_text import printable
 from .text_file import read_text, shown
@@ -21,7 +27,7 @@ MOST_REPEATED = 20
 ALWAYS_ALLOWED = 100_000
 
 
-class UniqueKeyLoader(yaml.SafeLoader):
+class UniqueKeyLoader(SafeLoader):
     """Safe YAML in which a repeated key is an error instead of the last one winning, and aliases
     cannot make a large thing of a small file."""
 

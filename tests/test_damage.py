@@ -15,9 +15,9 @@ import pytest
 from conftest import Project
 
 from runner.attempts import read_attempts
-from runner.damage import find_queue_damage
 from runner.job import JobState
 from runner.queue import Queue
+from runner.queue.soundness import find_damage
 
 LAUNCH = ("launch", "experiments/x.yaml", "--on", "local", "--wait")
 RESUME = ("resume", "x", "--on", "local", "--wait")
@@ -105,9 +105,9 @@ def test_damage_that_shows_late_is_said_in_a_line(project: Project, page: int) -
 def test_an_emptied_queue_is_damaged(tmp_path: Path) -> None:
     path = tmp_path / "sweep.db"
     Queue(path, create=True).close()
-    assert find_queue_damage(path) is None
+    assert find_damage(path) is None
     os.truncate(path, 0)
-    assert find_queue_damage(path) == "it has no jobs"
+    assert find_damage(path) == "is damaged: it has no jobs"
 
 
 def test_a_busy_queue_is_not_damaged(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_a_busy_queue_is_not_damaged(tmp_path: Path) -> None:
     Queue(path, create=True).close()
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("BEGIN IMMEDIATE")
-    assert find_queue_damage(path) is None
+    assert find_damage(path) is None
     connection.close()
 
 

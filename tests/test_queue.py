@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sqlite3
 import subprocess
@@ -22,6 +23,7 @@ from runner.processes import ProcessId
 from runner.queue import LEASE_SECONDS, Queue
 from runner.queue.claim_order import Taste
 from runner.queue.claims import Claim
+from runner.queue.damaged import DamagedQueue
 
 JOBS = [a_job(c, f"v{v}", p, s) for c in "ab" for v in range(2) for p in range(2) for s in (1, 2)]
 SLOT = Slot(0, 0)
@@ -158,7 +160,7 @@ def test_a_queue_of_another_version_is_refused(tmp_path: Path) -> None:
     with sqlite3.connect(str(path)) as connection:
         connection.execute("update meta set value = '1' where key = 'schema'")
     for create in (False, True):
-        with pytest.raises(UserError, match="another version; delete it"):
+        with pytest.raises(UserError, match="is of another version"):
             Queue(path, create=create)
 
 
@@ -222,7 +224,7 @@ def test_a_remake_asked_for_outlives_another_plan(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"no database" * 999])
 def test_a_damaged_queue_is_said_to_be(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "sweep.db").write_bytes(content)
-    with pytest.raises(UserError, match="damaged; delete it"):
+    with pytest.raises(UserError, match=r"damaged: .*; `sweep resume"):
         Queue(tmp_path / "sweep.db")
 
 
@@ -314,9 +316,16 @@ def test_this_process_is_named_by_more_than_its_pid() -> None:
 
 
 def test_a_queue_that_cannot_be_opened_is_not_called_damaged(tmp_path: Path) -> None:
-    """Nobody is told to delete what may be whole."""
+    """Nobody is told to have made anew what may be whole."""
     path = tmp_path / "sweep.db"
-    path.mkdir()
-    with pytest.raises(UserError, match="unable to open") as raised:
-        Queue(path)
-    assert "delete" not in str(raised.value)
+    Queue(path, create=True).close()
+    free = os.open(os.devnull, os.O_RDONLY)
+    os.close(free)
+    former = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, former[1]))
+    try:
+        with pytest.raises(UserError, match="unable to open") as raised:
+            Queue(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, former)
+    assert not isinstance(raised.value, DamagedQueue)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import sqlite3
 import time
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import Project, write_clip
+
+from runner.processes import ProcessId
+from runner.slot_lock import supervisor
 
 OUTSIDE = ["../../../../../precious", "..", "/precious", "work", "0123456789abcdeF", "", 7, None]
 """What an id must not be."""
@@ -53,7 +58,7 @@ def change_manifest(project: Project, **changes: Any) -> None:
     """Change the first job of the manifest, where it lies."""
     path = project.run_folder.manifest
     first, *rest = path.read_text("utf-8").splitlines()
-    text = json.dumps({**json.loads(first), **changes}, ensure_ascii=False)
+    text = json.dumps({**json.loads(first), **changes})
     path.write_text("\n".join([text, *rest]) + "\n", "utf-8")
 
 
@@ -81,7 +86,7 @@ def test_a_manifest_leads_nowhere_else(project: Project, changes: dict[str, Any]
 
 @pytest.mark.parametrize("column", ["id", "output"])
 def test_a_queue_leads_nowhere_else(project: Project, column: str) -> None:
-    """It is said to be damaged, with the way to have it made anew."""
+    """It is said to be damaged, and made anew by going on."""
     project.finish()
     before = canary(project)
     value = {"id": "../../../precious", "output": "../../precious/x.mp4"}[column]
@@ -89,16 +94,13 @@ def test_a_queue_leads_nowhere_else(project: Project, column: str) -> None:
         one = "(SELECT id FROM jobs LIMIT 1)"
         connection.execute(f"UPDATE jobs SET {column} = ? WHERE id = {one}", [value])
         connection.commit()
-    for words in (("verify", "x"), ("export", "x"), ("resume", "x", "--on", "local")):
+    for words in (("verify", "x"), ("export", "x")):
         done = project.call(*words)
-        assert "Traceback" not in done.err
+        assert (done.status, "Traceback" in done.err) == (2, False)
+        assert "sweep.db is damaged" in done.err
         assert seen(project) == before
-    said = project.call("verify", "x")
-    assert said.status == 2
-    assert "sweep.db is damaged" in said.err
-    for part in ("", "-wal", "-shm"):
-        project.run_folder.queue.with_name(f"sweep.db{part}").unlink(missing_ok=True)
     assert project.call("resume", "x", "--on", "local").status == 0
+    assert seen(project) == before
     assert project.progress()["done"] == 6
 
 
@@ -245,3 +247,135 @@ def test_an_alias_that_saves_writing_is_taken(project: Project) -> None:
     planned = project.call("plan", "experiments/x.yaml")
     assert planned.status == 0, planned.err
     assert "+24 new" in planned.out
+
+
+def change_json(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change a JSON file where it lies."""
+    record = json.loads(path.read_text("utf-8"))
+    change(record)
+    path.write_text(json.dumps(record), "utf-8")
+
+
+def add_line(path: Path, record: object) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(record) + "\n")
+
+
+def twice(project: Project) -> None:
+    lines = project.run_folder.manifest.read_text("utf-8").splitlines()
+    head = {**json.loads(lines[0]), "lines": len(lines) + 1}
+    text = "\n".join([json.dumps(head), *lines[1:], lines[1]])
+    project.run_folder.manifest.write_text(text + "\n", "utf-8")
+
+
+def lead_out(name: str) -> Callable[[Project], None]:
+    def damage(project: Project) -> None:
+        place, elsewhere = project.run_folder.path / name, project.root.parent / "precious"
+        if place.is_dir():
+            shutil.rmtree(place)
+        place.unlink(missing_ok=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(elsewhere / "new" if "." in name else elsewhere)
+
+    return damage
+
+
+def of_sidecar(**changes: Any) -> Callable[[Project], None]:
+    def damage(project: Project) -> None:
+        (path,) = project.run_folder.path.glob("camera_motion/-dash/*.json")
+        change_json(path, lambda record: record.update(changes))
+
+    return damage
+
+
+def log_pipe(project: Project) -> None:
+    (path,) = project.run_folder.logs.glob("*.log")
+    path.unlink()
+    os.mkfifo(path)
+
+
+SIZE = {"width": 112, "height": 64, "num_frames": 9, "fps": 15.0}
+
+RECORDS: dict[str, Callable[[Project], None]] = {
+    "an attempt without a job": lambda project: add_line(
+        project.run_folder.attempts, {"worker": "a", "outcome": "done", "started_at": 1}
+    ),
+    "an attempt at no time": lambda project: add_line(
+        project.run_folder.attempts,
+        {"job": "a", "worker": "a", "outcome": "died", "started_at": 1e300, "ended_at": "x"},
+    ),
+    "a job twice": twice,
+    "a text for a number": lambda project: change_manifest(project, seed="1"),
+    "a seed beyond the database": lambda project: change_manifest(project, seed=2**70),
+    "half a character": lambda project: change_manifest(project, prompt_text="\ud800"),
+    "half a character below": lambda project: change_manifest(
+        project, parameters={**SIZE, "more": ["\ud800"]}
+    ),
+    "no size": lambda project: change_manifest(project, parameters={"width": "x"}),
+    "a sidecar's time beyond the clock": of_sidecar(finished_at=1e300),
+    "a sidecar of a list": of_sidecar(reference=[1], seconds=["x"]),
+    "a sidecar without a size": of_sidecar(video={"width": -1, "fps": float("nan")}),
+    "a pipe for a log": log_pipe,
+    "locks that lead out": lead_out("work/locks"),
+    "a lock that leads out": lead_out("work/locks/plan.lock"),
+    "a slot that leads out": lead_out("work/locks/gpu0_process0.lock"),
+    "logs that lead out": lead_out("logs"),
+    "a report that leads out": lead_out("report"),
+    "attempts that lead out": lead_out("attempts.jsonl"),
+    "a line that leads out": lead_out("sweep.db-line"),
+}
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_what_a_record_says_is_no_order(project: Project, name: str) -> None:
+    """Values that cannot be, and links, end no command in a traceback and lead nowhere."""
+    project.finish()
+    before = canary(project)
+    RECORDS[name](project)
+    for words in (
+        ("progress", "x", "--json"),
+        ("verify", "x"),
+        ("export", "x", "--json"),
+        ("explain", "x", "camera_motion/-dash", "prompt=0", "seed=1"),
+        ("report", "x", "--no-posters"),
+        ("logs", "x"),
+        ("resume", "x", "--on", "local", "--dry-run"),
+        ("plan", "experiments/x.yaml"),
+        ("stop", "x", "--now"),
+    ):
+        done = project.call(*words)
+        assert done.status in (0, 1, 2), words
+        assert "Traceback" not in done.err
+        assert seen(project) == before
+
+
+def test_a_lock_names_one_process(tmp_path: Path) -> None:
+    """To the kernel a negative number is a group, or everybody."""
+    lock = tmp_path / "gpu0_process0.lock"
+    own = vars(ProcessId.own())
+    for pid in (-1, 0, 1, "1", None, 2.0, 2**40):
+        lock.write_text(json.dumps({**own, "pid": pid}), "utf-8")
+        assert supervisor(lock) is None
+    lock.write_text(json.dumps(own), "utf-8")
+    assert supervisor(lock) == ProcessId.own()
+
+
+def test_a_run_beside_it_lends_nothing_of_elsewhere(project: Project) -> None:
+    """Its queue names a video outside its folder, by a path and by a link."""
+    project.finish()
+    other = project.run_folder.path.with_name("other")
+    shutil.copytree(project.run_folder.path, other)
+    videos = sorted(other.glob("*/*/*.mp4"))
+    elsewhere = project.root / "elsewhere"
+    elsewhere.mkdir()
+    for video in videos:
+        for path in (video, video.with_suffix(".json")):
+            path.rename(elsewhere / f"{videos.index(video)}{path.suffix}")
+            path.symlink_to(elsewhere / f"{videos.index(video)}{path.suffix}")
+    with closing(sqlite3.connect(other / "sweep.db")) as connection:
+        connection.execute("UPDATE jobs SET output = '../../elsewhere/0.mp4' WHERE position = 0")
+        connection.commit()
+    shutil.rmtree(project.run_folder.path)
+    planned = project.call("plan", "experiments/x.yaml")
+    assert planned.status == 0, planned.err
+    assert project.progress()["done"] == 0

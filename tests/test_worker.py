@@ -29,8 +29,9 @@ from runner.queue import Queue
 from runner.queue.claim_order import Taste
 from runner.queue.worker_table import WorkerState
 from runner.runs import take_back
-from runner.slot import DEATHS_LIMIT, NO_ROOM, RESTART, Log, Supervisor
+from runner.slot import DEATHS_LIMIT, NO_ROOM, RESTART, Supervisor
 from runner.slot_lock import SlotLock
+from runner.slot_log import Log
 from runner.sweep import plan_sweep
 from runner.worker import Worker
 from runner.worker.disk_room import DiskRoom, folder_bytes

@@ -68,13 +68,6 @@ for verb in (
     cli.add_command(verb)
 
 
-def is_damaged_database(error: BaseException) -> bool:
-    """Whether SQLite says, itself or through SQLAlchemy, that it has met a damaged page."""
-    text = str(getattr(error, "orig", error))
-    named = type(error).__name__ == "DatabaseError"
-    return named and ("malformed" in text or "not a database" in text)
-
-
 def main(words: Sequence[str] | None = None) -> None:
     """Run `sweep` with these words, by default the process's own, and exit."""
     if words is None:
@@ -119,13 +112,12 @@ def main(words: Sequence[str] | None = None) -> None:
                 "full; make room (`sweep stop --now` works without)"
             )
             sys.exit(2)
-        if not is_damaged_database(error):
+        from ..queue.damaged import damage_behind_opened
+
+        damage = damage_behind_opened(error)
+        if damage is None:
             raise
-        say(
-            f"sweep: the run's sweep.db is damaged ({getattr(error, 'orig', error)}); delete it "
-            "(and its -wal and -shm), and `sweep resume` makes it anew from the manifest and the "
-            "videos"
-        )
+        say(f"sweep: {damage}")
         status = 2
     finally:
         gc.set_threshold(*thresholds)

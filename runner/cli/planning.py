@@ -40,13 +40,15 @@ def plan(
     from ..kinds import kinds_of
     from ..plan import estimate, flops_a_video, model_problems, number_by_parameters, peak_memory
     from ..plan_view import plan_json, print_plan
-    from ..runs import live_slots
+    from ..runs import live_slots, mending
     from ..sweep import plan_sweep
 
     settle_here(str(experiment), here)
     gpus = find_gpus()
-    planned = plan_sweep(
-        experiment, overrides, skip_invalid=skip_invalid, take_changes=True, gpus=gpus
+    planned = mending(
+        lambda: plan_sweep(
+            experiment, overrides, skip_invalid=skip_invalid, take_changes=True, gpus=gpus
+        )
     )
     placement = planned.experiment.placement
     own = frozenset(slot.gpu for slot in live_slots(planned.run))

@@ -28,8 +28,9 @@ from .options import (
 if TYPE_CHECKING:
     from ..experiment import Experiment
     from ..job import JobState
-    from ..launch import Part
-    from ..launchers import SlotCommand
+    from ..launch import Launch, NotUp, Part
+    from ..launchers import Launcher, SlotCommand
+    from ..queue import Queue
     from ..run_folder import RunFolder
 
 
@@ -57,14 +58,16 @@ def launch(
     sweep launch experiments/quickstart.yaml --sample 2
     sweep launch quickstart --only video=ref_a seed=42 prompt=0
     """
-    from ..runs import find_run, is_experiment_file
+    from ..runs import find_run, is_experiment_file, mending
     from ..sweep import plan_sweep
 
     settle_here(run, here)
     overrides, part = split_words(words, only, sample)
     if is_experiment_file(run):
-        planned = plan_sweep(
-            Path(run), overrides, skip_invalid=skip_invalid, take_changes=bool(overrides)
+        planned = mending(
+            lambda: plan_sweep(
+                Path(run), overrides, skip_invalid=skip_invalid, take_changes=bool(overrides)
+            )
         )
         for line in planned.left_out:
             say(f"left out: {line}")
@@ -151,13 +154,11 @@ def stop(run: str, now: bool, gpus: str | None, waits: bool, as_json: bool) -> N
 def start_workers(folder: RunFolder, part: Part, how: How, *, retry: Sequence[JobState]) -> None:
     """Start workers for a part of a planned run; jobs of the states `retry` get another chance."""
     from ..at_end import run_end_commands
-    from ..launch import attend, link_first, plan_launch, prioritise, start, wait_for_leaving
     from ..launchers import launcher
-    from ..links import linked_line
     from ..progress import one_line, take_snapshot
     from ..run_folder import locked
     from ..run_id import ensure_run_id
-    from ..runs import open_queue
+    from ..runs import mending
 
     name = folder.name
     chosen = launcher(how.on)
@@ -166,28 +167,10 @@ def start_workers(folder: RunFolder, part: Part, how: How, *, retry: Sequence[Jo
         # A run that was planned before there were ids has none.
         ensure_run_id(folder)
     with locked(folder.launch_lock):
-        queue = open_queue(folder, look_at_disk=True)
-        if not how.dry_run and (linked := link_first(folder, queue, part, retry=retry)):
-            say(f"{name}: {linked_line(linked)}")
-        wait_for_leaving(folder, queue)
-        launch = plan_launch(folder, queue, part, how.narrowing, retry=retry)
-        for line in launch.left_out:
-            say(f"left out: {line}")
-        if launch.commands:
-            warn(launch.experiment, launch.claimable)
-        if how.dry_run:
-            chosen.check(launch.commands)
-            print_commands(name, launch.commands, as_json=how.as_json)
-            return
-        prioritise(launch.experiment, queue, how.priority)
-        if launch.claimable:
-            missing = start(launch, queue, chosen, how.unattended, retry=retry)
-        else:
-            missing = []
-            if not launch.running:
-                # A former stop by hand is over.
-                queue.reopen()
-            attend(launch, queue, how.unattended)
+        begun = mending(lambda: begin(folder, part, how, chosen, retry=retry))
+    if begun is None:
+        return
+    queue, launch, missing = begun
     if (until := how.unattended.stop_at) is not None:
         told = time.strftime("%Y-%m-%d %H:%M", time.localtime(until))
         say(f"{name}: no job is begun that would not end before {told}")
@@ -212,6 +195,39 @@ def start_workers(folder: RunFolder, part: Part, how: How, *, retry: Sequence[Jo
         print_json({**snapshot.to_json(), "started": names})
     if how.waits or not (started or running):
         exit_at_end(folder, snapshot)
+
+
+def begin(
+    folder: RunFolder, part: Part, how: How, chosen: Launcher, *, retry: Sequence[JobState]
+) -> tuple[Queue, Launch, list[NotUp]] | None:
+    """Start the workers: the queue, what was launched, and the commands whose slots have not come
+    up; None after a dry run, which prints what would be started."""
+    from ..launch import attend, link_first, plan_launch, prioritise, start, wait_for_leaving
+    from ..links import linked_line
+    from ..runs import open_queue
+
+    name = folder.name
+    queue = open_queue(folder, look_at_disk=True, is_mending=True)
+    if not how.dry_run and (linked := link_first(folder, queue, part, retry=retry)):
+        say(f"{name}: {linked_line(linked)}")
+    wait_for_leaving(folder, queue)
+    launch = plan_launch(folder, queue, part, how.narrowing, retry=retry)
+    for line in launch.left_out:
+        say(f"left out: {line}")
+    if launch.commands:
+        warn(launch.experiment, launch.claimable)
+    if how.dry_run:
+        chosen.check(launch.commands)
+        print_commands(name, launch.commands, as_json=how.as_json)
+        return None
+    prioritise(launch.experiment, queue, how.priority)
+    if launch.claimable:
+        return queue, launch, start(launch, queue, chosen, how.unattended, retry=retry)
+    if not launch.running:
+        # A former stop by hand is over.
+        queue.reopen()
+    attend(launch, queue, how.unattended)
+    return queue, launch, []
 
 
 def warn(experiment: Experiment, jobs: int) -> None:

@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from ..input_file import MIB, lines_in, open_input
 from ..logs import last_lines
 from ..progress import take_snapshot
 from ..provenance import versions
@@ -19,6 +20,8 @@ from .masking import masked
 
 MANIFEST_LINES = 20
 LOG_LINES = 200
+MOST_TEXT = MIB
+"""Bytes of one text, or of one line."""
 
 
 def write_bundle(
@@ -41,15 +44,16 @@ def contents(
     yield "doctor.json", as_json([finding.to_json() for finding in findings])
     yield "versions.json", as_json(versions())
     if experiment is not None and experiment.is_file():
-        yield "experiment.yaml", experiment.read_text(encoding="utf-8", errors="backslashreplace")
+        yield "experiment.yaml", text_of(experiment)
     if run is None or not run.path.is_dir():
         return
     for name, path in (("run/experiment.yaml", run.experiment), ("run/at_end.json", run.at_end)):
         if path.is_file() and path != experiment:
-            yield name, path.read_text(encoding="utf-8", errors="backslashreplace")
+            yield name, text_of(path)
     if run.manifest.is_file():
-        with run.manifest.open(encoding="utf-8", errors="backslashreplace") as lines:
-            yield "run/manifest_head.jsonl", "".join(islice(lines, MANIFEST_LINES))
+        with open_input(run.manifest) as file:
+            head = b"".join(islice(lines_in(file, MOST_TEXT), MANIFEST_LINES))
+        yield "run/manifest_head.jsonl", head.decode("utf-8", "backslashreplace")
     if run.queue.exists() and run.manifest.exists():
         yield "run/queue.json", as_json(queue_state(run))
     if run.attempts.is_file():
@@ -57,6 +61,12 @@ def contents(
     if run.logs.is_dir():
         for log in sorted(run.logs.glob("*.log")):
             yield f"run/logs/{log.name}", "\n".join(last_lines(log, LOG_LINES)) + "\n"
+
+
+def text_of(path: Path) -> str:
+    """The beginning of a text file."""
+    with open_input(path) as file:
+        return file.read(MOST_TEXT).decode("utf-8", "backslashreplace")
 
 
 def queue_state(run: RunFolder) -> Any:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Sequence
 
 from ..environment_file import launch_environment
+from ..run_folder import open_own
 from . import Launcher, SlotCommand
 
 
@@ -21,7 +23,8 @@ class LocalLauncher(Launcher):
         for command in commands:
             command.log.parent.mkdir(parents=True, exist_ok=True)
             # What goes wrong before the slot opens its log itself must be found there too.
-            with command.log.open("ab") as log:
+            log = open_own(command.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+            try:
                 self._started[command.session] = subprocess.Popen(
                     [*command.argv, "--quiet"],
                     cwd=command.run,
@@ -31,6 +34,8 @@ class LocalLauncher(Launcher):
                     stderr=log,
                     start_new_session=True,
                 )
+            finally:
+                os.close(log)
 
     def has_ended(self, command: SlotCommand) -> bool:
         return self._started[command.session].poll() is not None

@@ -8,6 +8,8 @@ method is one transaction. Times are Unix seconds and are passed in.
 from __future__ import annotations
 
 import json
+import os
+import sqlite3
 import uuid
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
@@ -34,24 +36,25 @@ from .claims import (
     Claim,
     Lost,
     as_read,
+    claim_of,
     claimed,
     is_lost,
     update_claimed,
 )
+from .damaged import DamagedQueue, note_opened
 from .failing import Trouble, Verdict, cause_of_loss, end_attempt, release_due
 from .gate import Gate
 from .prepared import Prepared
 from .questions import Questions
+from .soundness import check_tables, foreign_part
 from .sync import Files, OnDisk, follow_disk, follow_manifest
 from .tables import (
     CLEAN_SLATE,
     NO_CLAIM,
-    SCHEMA,
     get_meta,
     job_of,
     jobs,
     meta,
-    metadata,
     open_database,
     read,
     set_meta,
@@ -74,40 +77,24 @@ class Queue(Questions):
     """
 
     def __init__(self, path: Path, *, create: bool = False, waiting: Waiting = PATIENT) -> None:
-        if not create and not path.exists():
+        if not create and not os.path.lexists(path):
             raise UserError(f"{path}: there is no queue; `sweep resume` makes it anew")
         path.parent.mkdir(parents=True, exist_ok=True)
+        if (foreign := foreign_part(path)) is not None:
+            raise DamagedQueue(path, foreign)
         self.path = path
+        note_opened(path)
         super().__init__(open_database(path, waiting))
         self.workers = WorkerTable(self._engine)
         try:
-            if create:
-                with write(self._engine) as connection:
-                    # The tables of another version stay as they are, to be refused below.
-                    if not sa.inspect(connection).has_table(meta.name):
-                        metadata.create_all(connection)
-                        set_meta(connection, "schema", SCHEMA)
-            with read(self._engine) as connection:
-                is_whole = sa.inspect(connection).has_table(meta.name)
-                schema = get_meta(connection, "schema") if is_whole else None
-        except sa.exc.OperationalError as error:
+            check_tables(self._engine, create=create)
+        except (sa.exc.OperationalError, sqlite3.OperationalError) as error:
             # No room, busy for a minute, not ours to write: what it holds may be whole.
             self.close()
-            raise UserError(f"{path}: {error.orig}") from error
-        except sa.exc.DatabaseError:
-            is_whole, schema = False, None
-        if not is_whole:
+            raise UserError(f"{path}: {getattr(error, 'orig', error)}") from error
+        except DamagedQueue:
             self.close()
-            raise UserError(
-                f"{path}: is damaged; delete it (and its -wal and -shm), and `sweep resume` "
-                "makes it anew from the manifest and the videos"
-            )
-        if schema != SCHEMA:
-            self.close()
-            raise UserError(
-                f"{path}: is of another version; delete it (and its -wal and -shm), and `sweep "
-                "resume` makes it anew from the manifest and the videos"
-            )
+            raise
 
     def close(self) -> None:
         self._engine.dispose()
@@ -276,7 +263,7 @@ class Queue(Questions):
                 CLAIM.change(connection, {**values, **as_read(row)})
             count(connection, row, added=False)
             self.workers.note_claim(connection, slot.name, now, row.id)
-        return Claim(job_of(row), token, slot.name, row.tries + 1, now)
+            return Claim(job_of(row), token, slot.name, row.tries + 1, now)
 
     def renew(self, claim: Claim, now: float) -> bool:
         """Extend a lease; False where the claim is no longer the worker's own.
@@ -372,23 +359,20 @@ class Queue(Questions):
             due = [row.id for row in DUE.all(connection, {"now": now})]
             is_any_lost = any(is_lost(row, now) for row in LEASES.all(connection, {}))
             running = connection.execute(RUNNING).all() if is_any_lost else []
+            lost = [(row, claim_of(row)) for row in running if is_lost(row, now)]
         if due:
             with write(self._engine, waiting=waiting) as connection:
                 release_due(connection, due)
         taken = []
-        for row in running:
-            if not is_lost(row, now):
-                continue
-            claim = Claim(job_of(row), row.token, row.worker, row.tries + 1, row.claimed_at)
+        for row, claim in lost:
             kind, error = cause_of_loss(row)
             with write(self._engine, waiting=waiting) as connection:
                 current = claimed(connection, claim)
                 if current is None:
                     continue
                 verdict = end_attempt(connection, current, kind, error, now)
-                lost = Lost(claim, kind, error, verdict)
-                record(lost)
-            taken.append(lost)
+                record(one := Lost(claim, kind, error, verdict))
+            taken.append(one)
         return taken
 
     # Who may claim.
@@ -455,4 +439,6 @@ def _ranks(order: Sequence[Any]) -> dict[str, int]:
 def _priorities(connection: sa.Connection) -> tuple[str | None, list[Any]]:
     """The axis by which jobs come one before another, and its values in their order."""
     axis, order = json.loads(get_meta(connection, "priorities") or "[null, []]")
+    if not (axis is None or isinstance(axis, str)) or not isinstance(order, list):
+        raise ValueError("no axis with the order of its values")
     return axis, order

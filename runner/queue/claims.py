@@ -12,7 +12,7 @@ from ..job import Job, JobState
 from ..processes import ProcessId
 from .failing import Verdict
 from .prepared import Prepared
-from .tables import NO_CLAIM, claimable, jobs, whole_jobs
+from .tables import NO_CLAIM, claimable, job_of, jobs, whole_jobs
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,11 @@ def is_lost(row: Any, now: float) -> bool:
     """Whether the worker that holds a claim is gone, or its lease has ended."""
     process = ProcessId(row.host, row.pid, row.pid_started)
     return process.is_gone() if process.is_here else row.lease_until < now
+
+
+def claim_of(row: Any) -> Claim:
+    """The claim that a row of a running job has."""
+    return Claim(job_of(row), row.token, row.worker, row.tries + 1, row.claimed_at)
 
 
 def as_read(row: Any) -> dict[str, Any]:

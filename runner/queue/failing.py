@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..failures import ANSWERS, ONLY_FAILURES, Counted, FailureKind, Policy
+from ..forms import checked, is_count, is_number, is_text, list_of, mapping_of
 from ..job import JobState
 from ..placement import Slot
 from ..processes import ProcessId, oom_kills
@@ -19,6 +20,15 @@ from .claim_counts import count
 from .gate import Gate
 from .tables import NO_CLAIM, get_meta, jobs, set_meta, workers
 from .worker_table import RESTART_SECONDS, WorkerState
+
+_FORM = {
+    "failures": is_count,
+    "failed_jobs": is_count,
+    "bad_groups": list_of(is_text),
+    "gpu_errors": mapping_of(lambda pair: list_of(is_count)(pair) and len(pair) == 2),
+    "out_of_memory": mapping_of(is_count),
+    "aside_at": mapping_of(is_number),
+}
 
 
 @dataclass(frozen=True)
@@ -55,7 +65,16 @@ class Trouble:
 
     @classmethod
     def load(cls, connection: sa.Connection) -> Trouble:
-        return cls(**json.loads(get_meta(connection, "trouble") or "{}"))
+        return cls.from_json(get_meta(connection, "trouble"))
+
+    @classmethod
+    def from_json(cls, text: str | None) -> Trouble:
+        """The trouble of a text that `save` wrote, or none.
+
+        Raises:
+            ValueError: it is no such text.
+        """
+        return cls() if text is None else cls(**checked(json.loads(text), _FORM))
 
     def save(self, connection: sa.Connection) -> None:
         set_meta(connection, "trouble", json.dumps(vars(self)))
@@ -65,7 +84,7 @@ def end_attempt(
     connection: sa.Connection, row: Any, kind: FailureKind, error: str, now: float
 ) -> Verdict:
     """Count a failed attempt of a claimed job (`row` of `jobs`), and give it back or fail it."""
-    policy = Policy(**json.loads(get_meta(connection, "policy") or "{}"))
+    policy = Policy.from_json(get_meta(connection, "policy"))
     trouble = Trouble.load(connection)
     gate = Gate.from_json(get_meta(connection, "gate"))
     slot = Slot.parse(row.worker)

@@ -7,7 +7,16 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from ..forms import checked, is_count, is_number, is_text, is_truth, list_of, mapping_of, or_none
 from ..placement import Slot
+
+_FORM = {
+    "drained": is_truth,
+    "apart": list_of(is_count),
+    "aside": mapping_of(is_text),
+    "stop_at": or_none(is_number),
+    "halted": or_none(is_text),
+}
 
 
 @dataclass(frozen=True)
@@ -30,9 +39,14 @@ class Gate:
 
     @classmethod
     def from_json(cls, text: str | None) -> Gate:
+        """The gate of a text that `to_json` made, or an open one.
+
+        Raises:
+            ValueError: it is no such text.
+        """
         if text is None:
             return cls()
-        values = json.loads(text)
+        values = checked(json.loads(text), _FORM)
         return cls(**{**values, "apart": frozenset(values["apart"])})
 
     def to_json(self) -> str:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import suspension
+from ..run_folder import open_own
 from ..waiting import Waiting, repeat, wait_for
 
 READ_SECONDS = 20.0
@@ -31,7 +32,7 @@ class Line:
         self._database = database
         self._path = Path(f"{database}-line")
         self._waiting = waiting
-        self._descriptor = _open(self._path)
+        self._descriptor = open_own(self._path)
 
     def close(self) -> None:
         os.close(self._descriptor)
@@ -75,7 +76,7 @@ class _Turn:
     within a time."""
 
     def __init__(self, path: Path) -> None:
-        self._descriptor = _open(path)
+        self._descriptor = open_own(path)
         self._guard = threading.Lock()
         self._has_come = threading.Event()
         self._is_given_up = False
@@ -101,10 +102,6 @@ class _Turn:
             if self._is_given_up:
                 self._held.close()
             self._has_come.set()
-
-
-def _open(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
 
 
 def _begin(driver: Any) -> bool:

@@ -12,9 +12,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..errors import UserError
 from ..job import Job, JobState, Reference, canonical_json, check_place
 from ..waiting import Waiting
+from .damaged import telling_damage
 from .line import READ_SECONDS, Line
 
 SCHEMA = "3"
@@ -146,8 +146,9 @@ _text, _parameters = shared.alias(), shared.alias()
 
 whole_jobs = (
     sa.select(jobs, _text.c.value.label("text_json"), _parameters.c.value.label("parameters_json"))
-    .join(_text, _text.c.key == jobs.c.text)
-    .join(_parameters, _parameters.c.key == jobs.c.parameters)
+    # One whose inputs are missing is damage, and not to be passed over.
+    .join(_text, _text.c.key == jobs.c.text, isouter=True)
+    .join(_parameters, _parameters.c.key == jobs.c.parameters, isouter=True)
 )
 """Rows of which `job_of` can make jobs."""
 
@@ -190,15 +191,9 @@ def job_of(row: Any) -> Job:
     """The job of a row of `whole_jobs`; jobs share their parameters.
 
     Raises:
-        UserError: its id or its path is none.
+        ValueError: its id or its path is none.
     """
-    try:
-        check_place(row.id, row.output)
-    except ValueError as error:
-        raise UserError(
-            f"sweep.db is damaged: {error}; stop the sweep, delete sweep.db with its -wal and "
-            "-shm, and `sweep resume` makes it anew"
-        ) from None
+    check_place(row.id, row.output)
     prompt_text, path, sha256 = json.loads(row.text_json)
     return Job(
         id=row.id,
@@ -249,6 +244,11 @@ def open_database(path: Path, waiting: Waiting) -> sa.Engine:
     return engine
 
 
+def path_of(engine: sa.Engine) -> Path:
+    """The file of an engine's database."""
+    return Path(engine.url.database or "")
+
+
 @contextmanager
 def write(
     engine: sa.Engine, *, durable: bool = True, waiting: Waiting | None = None
@@ -263,7 +263,7 @@ def write(
     Raises:
         Busy: another process has the lock for longer than this one waits.
     """
-    with engine.connect() as connection:
+    with telling_damage(path_of(engine)), engine.connect() as connection:
         driver = _driver(connection)
         if not durable:
             driver.execute("PRAGMA synchronous=NORMAL")
@@ -278,7 +278,7 @@ def write(
 @contextmanager
 def read(engine: sa.Engine) -> Iterator[sa.Connection]:
     """A transaction that sees one state of the database and locks nothing."""
-    with engine.connect() as connection:
+    with telling_damage(path_of(engine)), engine.connect() as connection:
         _driver(connection).execute("BEGIN")
         with connection.begin():
             yield connection

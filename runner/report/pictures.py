@@ -91,7 +91,7 @@ def make_all(
     Returns:
         For each that could not be made why, in one line.
     """
-    missing = {one.path: one for one in wanted if not one.path.exists()}
+    missing = {one.path: one for one in wanted if not is_made(one.path)}
     problems: dict[Path, str] = {}
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         for one, problem in zip(missing.values(), pool.map(make, missing.values()), strict=True):
@@ -99,6 +99,11 @@ def make_all(
                 problems[one.path] = problem
             on_made()
     return problems
+
+
+def is_made(path: Path) -> bool:
+    """Whether a picture is there: a file, and no link to one."""
+    return path.is_file() and not path.is_symlink()
 
 
 def make(one: Wanted) -> str | None:

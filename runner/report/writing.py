@@ -11,12 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
+from ..input_file import MIB, read_input
 from ..run_folder import RunFolder, make_folder, write_atomically
 from .anonymous import write_bare
 from .cells import Cell, Run, read_run
 from .document import Look, document, quoted
 from .page import render
 from .pictures import Pictures, Seen, Wanted, make_all, seen_of
+
+MOST_PICTURE, MOST_VIDEO = 1024 * MIB, 16384 * MIB
+"""Bytes of one that is packed."""
 
 Track = Callable[[Sequence[Wanted]], Callable[[], object]]
 """Told what will be made; what it returns is called after each."""
@@ -187,10 +191,18 @@ def write_zip(folders: Sequence[RunFolder], wish: Wish, track: Track) -> Report:
             _add(archive, f"{name}/index.html", render(document(runs, look)), is_text=True)
             for one in beside.wanted():
                 if one.path not in problems:
-                    _add(archive, f"{name}/report/{beside.name(one)}", one.path.read_bytes())
+                    _add(
+                        archive,
+                        f"{name}/report/{beside.name(one)}",
+                        read_input(one.path, MOST_PICTURE),
+                    )
             for base, run in zip(bases, runs, strict=True):
                 for cell in run.cells:
-                    if cell.record is not None and not wish.preview:
+                    if (
+                        cell.record is not None
+                        and not wish.preview
+                        and run.folder.holds(run.folder.video(cell.job))
+                    ):
                         content = _content(run.folder.video(cell.job), folder, wish)
                         _add(archive, f"{name}/{base}{cell.job.output}", content)
         temporary.replace(path)
@@ -207,7 +219,7 @@ def base_of(run: Path, folder: Path) -> str:
 def _content(video: Path, folder: Path, wish: Wish) -> bytes:
     """What of a video is packed: all of it, or where the page is anonymous no texts in it."""
     if not wish.is_anonymous:
-        return video.read_bytes()
+        return read_input(video, MOST_VIDEO)
     bare = folder / f".bare.{os.getpid()}.mp4"
     try:
         write_bare(video, bare)

@@ -37,6 +37,7 @@ from ..provenance import provenance
 from ..queue import Queue
 from ..queue.claim_order import Taste
 from ..queue.claims import Claim
+from ..queue.damaged import damage_behind_opened
 from ..run_folder import RunFolder, locked
 from ..slot import LOAD_FAILED, NO_ROOM, RESTART, WRONG
 from ..utf8_mode import ensure_utf8
@@ -183,8 +184,10 @@ def main() -> int:
             if lacks_room(Path(arguments.run), error):
                 log.warning("%s; a new worker begins once there is room", error)
                 return NO_ROOM
-            if isinstance(error, UserError):
-                log.error("%s", error)  # noqa: TRY400 - a person's mistake needs no traceback
+            damage = damage_behind_opened(error)
+            if damage is not None or isinstance(error, UserError):
+                # A person's mistake needs no traceback, nor does a queue that is to be made anew.
+                log.error("%s", damage or error)  # noqa: TRY400
                 return WRONG
             log.exception("the worker failed")
             return 1
