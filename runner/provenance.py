@@ -15,6 +15,7 @@ from .experiment import Experiment
 from .fingerprint import Recipe
 from .git_state import git_state
 from .gpus import driver_versions, find_gpus, processor_name
+from .video.program import ffmpeg
 
 PACKAGES = (
     *("sweep-runner", "diffsynth", "torch", "transformers", "numpy", "Pillow"),
@@ -69,9 +70,7 @@ def versions() -> dict[str, str]:
 
 def ffmpeg_version() -> str | None:
     """Of the ffmpeg that writes and checks videos, or None where it does not start."""
-    import imageio_ffmpeg
-
-    said = _said_by(imageio_ffmpeg.get_ffmpeg_exe(), "-version")
+    said = _said_by(ffmpeg(), "-version")
     match = re.match(r"ffmpeg version (\S+)", said or "")
     return match[1] if match else None
 

@@ -29,6 +29,7 @@ from runner.video import (
     read_video,
     write_video,
 )
+from runner.video.program import ffmpeg
 
 Frames = npt.NDArray[np.uint8]
 
@@ -410,3 +411,11 @@ def test_importing_the_module_loads_no_video_library() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_the_ffmpeg_is_the_one_that_imageio_brings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no other one of the machine, whose bytes would be others; a person may name one."""
+    monkeypatch.delenv("IMAGEIO_FFMPEG_EXE", raising=False)
+    assert ffmpeg() == imageio_ffmpeg.get_ffmpeg_exe()
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", "/opt/ffmpeg")
+    assert ffmpeg() == "/opt/ffmpeg"

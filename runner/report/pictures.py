@@ -19,6 +19,7 @@ from ..job import Job, sha256_of
 from ..reading import Reading
 from ..run_folder import sha256_file
 from ..video import BrokenVideo, probe, read_clip, write_video
+from ..video.program import ffmpeg
 
 POSTER_WIDTH = 320
 CLIP_QUALITY = 6.0
@@ -179,11 +180,9 @@ def copy_clip(source: Path, seen: Seen, target: Path) -> None:
 
 def run_ffmpeg(before: list[str], source: Path, after: list[str], target: Path) -> None:
     """Run the ffmpeg that imageio brings from one file to another."""
-    import imageio_ffmpeg
-
     if not source.exists():
         raise FileNotFoundError(source)
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-hide_banner", "-v", "error", "-y"]
+    command = [ffmpeg(), "-nostdin", "-hide_banner", "-v", "error", "-y"]
     # As URLs of absolute paths, so that no name is taken for an option or a protocol.
     command += [*before, "-threads", "1", "-i", f"file:{source.absolute()}", "-map", "0:v:0"]
     command += [*after, f"file:{target.absolute()}"]

@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from .errors import BrokenVideo
+from .program import ffmpeg
 from .whole import check_mp4
 
 RATE_TOLERANCE = 5e-4
@@ -45,11 +46,9 @@ def check_video(path: Path, *, width: int, height: int, num_frames: int, fps: fl
         OSError: the file cannot be read at all.
         subprocess.CalledProcessError: ffmpeg was killed.
     """
-    import imageio_ffmpeg
-
     check_mp4(path)
     url = f"file:{path.absolute()}"
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-hide_banner", "-nostats"]
+    command = [ffmpeg(), "-nostdin", "-hide_banner", "-nostats"]
     # With its level before each message: one run tells what the file is, and what is wrong.
     command += ["-v", "level+info", "-xerror", "-threads", "1", "-i", url, "-map", "0:v:0"]
     # Frames as they are, at the times the file gives them, none doubled or dropped.

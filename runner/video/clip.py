@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from .errors import BrokenVideo, UnfitVideo
 from .picture import UPRIGHT, Fit, Turn, View, fitted, view_of
+from .program import ffmpeg
 from .pyav import HLG, PQ, Packet, Source, opened, pixels_of, time_of, turn_of
 from .timing import Start, TimesDoNotRise, Timing, nearest
 
@@ -272,6 +273,4 @@ def _ffmpeg(source: Source, options: Sequence[str], before: Sequence[str] = ()) 
 def ffmpeg_word() -> str:
     """What a person types to run ffmpeg: the command where there is one, else the path of the one
     that imageio brings."""
-    import imageio_ffmpeg
-
-    return "ffmpeg" if shutil.which("ffmpeg") else imageio_ffmpeg.get_ffmpeg_exe()
+    return "ffmpeg" if shutil.which("ffmpeg") else ffmpeg()

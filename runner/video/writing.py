@@ -16,8 +16,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-# numpy and imageio-ffmpeg are imported where they are used: a command that touches no video
-# starts without them.
+from .program import ffmpeg
+
+# numpy is imported where it is used: a command that touches no video starts without it.
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -97,9 +98,7 @@ def _ffmpeg(
     path: Path, width: int, height: int, fps: float, quality: float, told: IO[bytes]
 ) -> Iterator[subprocess.Popen[bytes]]:
     """An encoder that takes raw frames on its standard input; ended with this, whatever happens."""
-    import imageio_ffmpeg
-
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-v", "error"]
+    command = [ffmpeg(), "-y", "-v", "error"]
     command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", f"{fps}"]
     command += ["-i", "-", "-an", "-codec:v", "libx264", "-pix_fmt", "yuv420p", "-vf", COLOUR]
     command += ["-crf", str(int((1 - quality / 10) * 51))]
