@@ -87,6 +87,7 @@ KINDS: dict[str, tuple[tuple[str, ...], tuple[Way, ...]]] = {
     "logs": (("results/x/logs/*.log",), ways.TEXT),
     "locks": (("results/x/work/locks/*.lock",), (*ways.TEXT, ways.json_any)),
     "end commands": (("results/x/work/at_end.json",), ways.JSON),
+    "id of the run": (("results/x/run.id",), ways.TEXT),
     "kept work": (("results/x/work/*/steps",), ways.TEXT),
     "videos": (("results/x/c/*/*.mp4",), ways.TEXT),
     "report": (("results/x/report/index.html", "results/x/report/*/*"), ways.TEXT),

@@ -12,7 +12,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from .forms import checked, is_count, is_size, is_text
+from .forms import checked, is_count, is_text
 from .input_file import read_json
 from .processes import ProcessId
 from .run_folder import open_own
@@ -24,7 +24,7 @@ LOCK_SECONDS = 2.0
 _PROCESS = {
     "host": is_text,
     # No negative one: to the kernel that is a group, or everybody.
-    "pid": lambda pid: is_size(pid) and pid > 1,
+    "pid": lambda pid: is_count(pid) and 1 < pid < 2**31,
     "started": is_count,
 }
 

@@ -101,7 +101,7 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
     "a bad id": sql("UPDATE jobs SET id = '../../../precious' WHERE position = 1"),
     "a bad output": sql("UPDATE jobs SET output = '../../precious/x.mp4' WHERE position = 1"),
     "a bad state": sql("UPDATE jobs SET state = 'lost' WHERE position = 1"),
-    "a text for a number": sql("UPDATE jobs SET retry_at = 'soon' WHERE position = 1"),
+    "a text for a number": sql("UPDATE jobs SET finished_at = 'soon' WHERE position = 1"),
     "a number without end": sql("UPDATE jobs SET seconds = 9e999 WHERE position = 1"),
     "bytes that are no text": sql(
         "UPDATE jobs SET error = CAST(x'ff00ff' AS TEXT) WHERE position = 1"
