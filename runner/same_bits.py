@@ -28,7 +28,7 @@ from .job import Job
 from .manifest import read_manifest
 from .run_folder import RunFolder
 from .runs import find_run, was_planned
-from .terminal import print_json, say
+from .terminal import print_json, print_lines, say
 
 PLAIN: dict[str, Any] = {"compile": False, "attention": "torch", "fp8": False, "tea_cache": None}
 FEW_STEPS = 4
@@ -215,8 +215,7 @@ def in_process(wanted: dict[str, Any], place: Place) -> dict[str, Any]:
     except subprocess.TimeoutExpired:
         raise UserError(f"{place}: not done within {MOST_SECONDS} s") from None
     if done.returncode != 0:
-        last = "\n".join(done.stderr.strip().splitlines()[-3:])
-        raise UserError(f"{place}: the process failed:\n{last}")
+        raise UserError(f"{place}: the process failed:", *done.stderr.strip().splitlines()[-3:])
     found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     for line in done.stderr.splitlines():
         if "kernels" in line or "begins anew" in line:
@@ -244,7 +243,7 @@ def answer(run: RunFolder, made: Sequence[Made], first: dict[str, Made]) -> dict
 
 
 def show(made: Sequence[Made], first: dict[str, Made], differing: int) -> None:
-    print(f"{'settings':18}{'process':20}{'latents':14}{'frames':14}{'half of the first':20}")
+    print_lines(f"{'settings':18}{'process':20}{'latents':14}{'frames':14}{'half of the first':20}")
     for one in made:
         found, resumed = one.found, ""
         if "resumed" in found:
@@ -255,11 +254,13 @@ def show(made: Sequence[Made], first: dict[str, Made], differing: int) -> None:
         cells = [one.settings, str(one.place), found["latents"][:10], found["frames"][:10], resumed]
         widths = (18, 20, 14, 14, 20)
         line = "".join(f"{cell:{width}}" for cell, width in zip(cells, widths, strict=True))
-        print(f"{line}{'' if one.is_as(first[one.settings]) else 'DIFFERENT'}".rstrip())
+        print_lines(f"{line}{'' if one.is_as(first[one.settings]) else 'DIFFERENT'}".rstrip())
     if differing:
-        print(f"{differing} of {len(made)} processes made other bits than the first one.")
+        print_lines(f"{differing} of {len(made)} processes made other bits than the first one.")
     else:
-        print(f"All {len(made)} processes made the same bits, where the settings are the same.")
+        print_lines(
+            f"All {len(made)} processes made the same bits, where the settings are the same."
+        )
 
 
 if __name__ == "__main__":

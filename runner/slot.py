@@ -28,6 +28,7 @@ from .input_file import MOST_RECORDS, NotAnInput, lines_in, open_input
 from .lock_holders import writers
 from .log_lines import print_traceback
 from .placement import Slot
+from .plain_text import printable
 from .processes import (
     AFTER_JOB_SIGNAL,
     Stop,
@@ -382,7 +383,8 @@ def main() -> int:
     command += [f"--gpu={slot.gpu}", f"--process={slot.process}", f"--device={device}"]
     command += [f"--home={category}" for category in arguments.home]
     if run_id(run) is None:
-        print(f"{run.path}: no run folder (it has no run.id); see `sweep resume`", file=sys.stderr)
+        told = printable(f"{run.path}: no run folder (it has no run.id); see `sweep resume`")
+        sys.stderr.write(f"{told}\n")
         return 2
     sys.excepthook = print_traceback
     log = Log(run.log(slot), echo=not arguments.quiet)

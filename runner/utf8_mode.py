@@ -29,9 +29,8 @@ def ensure_utf8() -> None:
         words = COMMAND_LINE.read_bytes().split(b"\0")[:-1]
         words = [os.fsencode(sys.executable), *map(as_utf8, words[1:])]
         os.execve(words[0], words, {**os.environb, VARIABLE.encode(): b"1"})
-    print(
-        f"sweep: names and files are UTF-8, this locale is {codeset()}; set LC_ALL=C.UTF-8",
-        file=sys.stderr,
+    sys.stderr.write(
+        f"sweep: names and files are UTF-8, this locale is {codeset()}; set LC_ALL=C.UTF-8\n"
     )
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from conftest import colour_chart
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -249,6 +249,7 @@ def test_a_multiple_of_the_rate_yields_that_multiple_of_frames(num_frames: int, 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(source=RATES, target=RATES, num_frames=st.integers(1, 40))
+@example(source=8.0, target=16.0, num_frames=1)
 def test_reading_takes_the_nearest_frames_and_exactly_as_many_as_are_available(
     tmp_path: Path, source: float, target: float, num_frames: int
 ) -> None:

@@ -188,7 +188,7 @@ def read_clip(
     with opened(path) as source:
         try:
             # One frame at a time: a whole 4K clip at once would take gigabytes.
-            for number, frame in nearest(_since_first(source.frames()), moments):
+            for number, frame in nearest(_since_first(source.frames()), moments, info.timing.gap):
                 if frame is last:
                     frames[number] = frames[number - 1]
                 else:

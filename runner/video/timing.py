@@ -119,7 +119,9 @@ def exact(value: float) -> Fraction:
 
 
 def nearest(
-    frames: Iterable[tuple[Fraction, Frame]], moments: Sequence[Fraction]
+    frames: Iterable[tuple[Fraction, Frame]],
+    moments: Sequence[Fraction],
+    only_gap: Fraction = Fraction(0),
 ) -> Iterator[tuple[int, Frame]]:
     """For each moment its number and the frame nearest to it; of two equally near, the earlier.
 
@@ -129,13 +131,14 @@ def nearest(
     Args:
         frames: (seconds, frame) in the order of time.
         moments: seconds, in order.
+        only_gap: how long a single frame is shown.
 
     Raises:
         TimesDoNotRise: times that do not rise; nothing was yielded of what comes after.
     """
     number = 0
     before: tuple[Fraction, Frame] | None = None
-    gap = Fraction(0)
+    gap = only_gap
     for time, frame in frames:
         if before is not None:
             gap = time - before[0]

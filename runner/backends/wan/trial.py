@@ -15,6 +15,7 @@ from typing import Any
 
 from ...errors import UserError
 from ...job import Job
+from ...plain_text import printable
 from .. import Group, Interrupted, Machine
 from . import WanBackend
 from .settings import WanSettings
@@ -79,9 +80,9 @@ def digest(tensor: Any) -> str:
 def main() -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(message)s")
     try:
-        print(json.dumps(run(json.load(sys.stdin))))
+        sys.stdout.write(f"{json.dumps(run(json.load(sys.stdin)))}\n")
     except UserError as error:
-        print(error, file=sys.stderr)
+        sys.stderr.write(f"{printable(str(error))}\n")
         return 2
     return 0
 
