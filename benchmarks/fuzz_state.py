@@ -191,6 +191,7 @@ class Finding:
 class Case:
     """What was damaged, what was run, and what was found."""
 
+    number: int
     kinds: tuple[str, ...]
     commands: int
     slowest: float
@@ -230,10 +231,13 @@ def run_all(run: Any, arguments: argparse.Namespace, *, as_processes: bool) -> I
             batch = range(number, number + 100)
             number += 100
             numbers = [-1 - one for one in batch] if as_processes else batch
-            for case in pool.map(run, numbers, [as_processes] * 100):
+            for first in pool.map(run, numbers, [as_processes] * 100):
                 if damaged < wanted:
+                    # The machine is shared: what was slow is tried once more.
+                    is_slow = any(group(one.what) == "slow" for one in first.findings)
+                    case = run(first.number, as_processes) if is_slow else first
                     damaged += len(case.kinds)
-                    for finding in case.findings:
+                    for finding in first.findings if is_slow else case.findings:
                         print(finding, flush=True)
                     yield case
 
@@ -284,7 +288,7 @@ def run_case(seed: int, template: Path, folder: Path, number: int, as_process: b
     if as_process and (fault := end_workers(root)) is not None:
         findings.append(Finding(number, fault[0], "a worker", "; ".join(told), fault[1]))
     shutil.rmtree(outer, ignore_errors=True)
-    return Case(tuple(kinds), len(commands), slowest, tuple(findings), as_process)
+    return Case(number, tuple(kinds), len(commands), slowest, tuple(findings), as_process)
 
 
 def processor_seconds() -> float:
@@ -585,7 +589,8 @@ def body(cases: Sequence[Case], arguments: argparse.Namespace) -> str:
         "names are compared after every command. Whole commands start workers, whose logs must "
         f"tell of no failure but a job's. Seconds are the processor's, of the command with all its "
         f"processes, for the machine was shared; the most were {slowest:.1f}. A command that has "
-        f"not ended after {STANDS_STILL} s by the clock counts as over 10 s, too.\n\n"
+        f"not ended after {STANDS_STILL} s by the clock counts as over 10 s, too, if it does so "
+        "again.\n\n"
         f"{table(head, rows)}"
     )
 

@@ -16,6 +16,10 @@ MOST_TEXT = 256 * MIB
 """Bytes of a text file that a person wrote: prompts of millions of videos."""
 MOST_RECORDS = 1024 * MIB
 """Bytes of a file of ours that grows by lines: some millions of attempts."""
+MOST_MANIFEST = 2 * MOST_RECORDS
+"""The same of a manifest: some millions of jobs."""
+MOST_LOG = 256 * MIB
+"""Bytes of a log's end in which a job is looked for."""
 MOST_LINE = 16 * MIB
 """Bytes of one line that is kept in memory."""
 MOST_STATE = 16 * MIB

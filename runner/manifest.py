@@ -11,7 +11,7 @@ from typing import Any
 
 from .errors import UserError
 from .forms import Form, checked, is_fps, is_size, is_writable
-from .input_file import NotAnInput, lines_in, open_input, parse_json
+from .input_file import MOST_MANIFEST, NotAnInput, lines_in, open_input, parse_json
 from .job import Job, Reference, canonical_json, check_place
 from .run_folder import write_atomically
 
@@ -99,7 +99,7 @@ def read_manifest(path: Path) -> Manifest:
     shared: dict[Any, Any] = {}
     wanted: int | None = None
     try:
-        file = open_input(path)
+        file = open_input(path, MOST_MANIFEST)
     except NotAnInput as error:
         raise DamagedManifest(f"{path}: is damaged: {error.strerror}") from None
     except FileNotFoundError:

@@ -286,10 +286,10 @@ def append_line(path: Path, line: bytes) -> None:
         os.close(descriptor)
 
 
-def sha256_file(path: Path) -> str:
-    """Hex sha256 of a file's content."""
+def sha256_file(path: Path, most: int | None = None) -> str:
+    """Hex sha256 of a file's content; of at most so many bytes, or `open_input` refuses it."""
     digest = hashlib.sha256()
-    with open_input(path) as file:
+    with open_input(path, most) as file:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()

@@ -15,6 +15,7 @@ from .borrowed import BorrowedQueue, copy_of_queue, is_ours_to_write, new_queue
 from .damage import mend_queue, set_queue_aside
 from .errors import UserError
 from .failures import is_disk_full
+from .input_file import MOST_MANIFEST, NotAnInput
 from .job import JobState, Outcome
 from .manifest import Manifest, read_manifest
 from .placement import Slot
@@ -232,9 +233,13 @@ def drop_leftovers(run: RunFolder, queue: Queue) -> None:
 
 def _knows_manifest(queue: Queue, run: RunFolder) -> bool:
     """Whether the queue is in line with the manifest, which is read only if it was touched."""
-    return queue.manifest_stamp() == _manifest_stamp(run) or queue.manifest_sha256() == sha256_file(
-        run.manifest
-    )
+    if queue.manifest_stamp() == _manifest_stamp(run):
+        return True
+    try:
+        return queue.manifest_sha256() == sha256_file(run.manifest, MOST_MANIFEST)
+    except NotAnInput:
+        # Whoever reads it says so.
+        return False
 
 
 def _manifest_stamp(run: RunFolder) -> str:
