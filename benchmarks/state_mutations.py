@@ -134,7 +134,12 @@ def json_line(rng: random.Random, path: Path, canary: Path) -> str:
 
 def yaml_record(rng: random.Random, path: Path, canary: Path) -> str:
     """One value of a YAML file."""
-    value, told = changed(rng, yaml.safe_load(path.read_text("utf-8")), canary)
+    try:
+        former = yaml.safe_load(path.read_text("utf-8"))
+    except (yaml.YAMLError, ValueError):
+        # An earlier damage of the same case.
+        former = {"name": "x"}
+    value, told = changed(rng, former, canary)
     try:
         text = yaml.safe_dump(value, allow_unicode=False)
     except (yaml.YAMLError, ValueError):
