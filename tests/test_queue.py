@@ -329,3 +329,12 @@ def test_a_queue_that_cannot_be_opened_is_not_called_damaged(tmp_path: Path) -> 
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, former)
     assert not isinstance(raised.value, DamagedQueue)
+
+
+def test_a_queue_that_nobody_closed_leaves_no_file_open(tmp_path: Path) -> None:
+    """A process that asks again and again would run out of files."""
+    Queue(tmp_path / "sweep.db", create=True).close()
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(5):
+        Queue(tmp_path / "sweep.db").gate()
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

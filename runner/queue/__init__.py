@@ -11,6 +11,7 @@ import json
 import os
 import sqlite3
 import uuid
+import weakref
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -85,6 +86,9 @@ class Queue(Questions):
         self.path = path
         note_opened(path)
         super().__init__(open_database(path, waiting))
+        # An engine is a circle of objects: what nobody closed would stay open until Python looks
+        # for such.
+        weakref.finalize(self, self._engine.dispose).atexit = False
         self.workers = WorkerTable(self._engine)
         try:
             check_tables(self._engine, create=create)
