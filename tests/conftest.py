@@ -31,8 +31,10 @@ from runner.cli import main
 from runner.run_folder import RunFolder
 from runner.video import write_video
 
-# A shell that runs the tests in the background has them ignore Ctrl-C, and so what they start.
+# A shell that runs the tests in the background has them ignore Ctrl-C and Ctrl-\, and so what they
+# start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 WIDTH, HEIGHT, FRAMES, FPS = 112, 64, 9, 15
 
