@@ -119,7 +119,7 @@ def exit_at_end(run: RunFolder, snapshot: Snapshot) -> None:
         told = next((f": {log.stem}: {reason}" for log, reason in reasons if reason), "")
         look = f"see `sweep logs {run.name}`, then " if logs else ""
         say(
-            printable(f"{run.name}: no worker is left, but the sweep has not ended{told}")
-            + f"\n{look}`sweep resume {run.name}`"
+            f"{run.name}: no worker is left, but the sweep has not ended{told}",
+            f"{look}`sweep resume {run.name}`",
         )
         sys.exit(1)

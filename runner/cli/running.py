@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import UserError
-from ..plain_text import printable
 from ..terminal import exit_at_end, plural, print_json, print_lines, say, show_until_end
 from .completing import complete_run
 from .options import (
@@ -175,7 +174,7 @@ def start_workers(folder: RunFolder, part: Part, how: How, *, retry: Sequence[Jo
         told = time.strftime("%Y-%m-%d %H:%M", time.localtime(until))
         say(f"{name}: no job is begun that would not end before {told}")
     for one in missing:
-        say(printable(f"{name}: {one.command.session} did not come up: {one.reason}"))
+        say(f"{name}: {one.command.session} did not come up: {one.reason}")
     snapshot = take_snapshot(name, queue)
     running, started = len(launch.running), len(launch.commands) - len(missing)
     if started:
