@@ -18,7 +18,7 @@ from runner.backends.wan.sizes import TINY
 from runner.git_state import git_state
 from runner.manifest import read_manifest
 from runner.processes import peak_resident_gib, resident_gib
-from runner.publish import read_sidecar
+from runner.publish import FORM, read_sidecar
 
 DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "sidecar.md"
 LAUNCH = ("--on", "local", "--wait")
@@ -74,6 +74,7 @@ def test_a_made_video_has_exactly_the_documented_keys(project: Project) -> None:
     assert len(made) == 6
     for sidecar in made:
         assert_documented(sidecar, "another backend", *ON_A_CPU)
+        assert set(sidecar) - {"schema"} <= FORM.keys()
         video = sidecar["video"]
         assert (video["codec"], video["pix_fmt"]) == ("h264", "yuv420p")
         assert (video["width"], video["height"], video["num_frames"]) == (112, 64, 9)
