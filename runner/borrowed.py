@@ -18,12 +18,12 @@ from pathlib import Path
 
 from .errors import UserError
 from .queue import Queue
-from .run_folder import RunFolder
+from .run_folder import RunFolder, queue_files
 
 LOOKS = 5
 """A queue that changed while it was copied is copied again, so often at most."""
 
-WITHOUT_LOCKS = ("", "-wal")
+DATA_PARTS = ("", "-wal")
 """SQLite's files that hold data; the third, `-shm`, it makes anew from them."""
 
 
@@ -34,11 +34,7 @@ def is_ours_to_write(run: RunFolder) -> bool:
 
 def _written(run: RunFolder) -> Iterator[Path]:
     yield run.path
-    for path in (run.locks, run.plan_lock, run.attempts):
-        if path.exists():
-            yield path
-    for part in ("", "-wal", "-shm", "-line"):
-        path = run.queue.with_name(run.queue.name + part)
+    for path in (run.locks, run.plan_lock, run.attempts, *queue_files(run.queue)):
         if path.exists():
             yield path
 
@@ -116,7 +112,7 @@ def _copy_by_sqlite(queue: Path, folder: Path) -> bool:
 def _copy_by_bytes(queue: Path, folder: Path) -> bool:
     """Copy the files of a database that nobody writes; False where they change meanwhile, or are
     damaged."""
-    parts = [queue.with_name(queue.name + part) for part in WITHOUT_LOCKS]
+    parts = queue_files(queue, DATA_PARTS)
     for _ in range(LOOKS):
         before = [_stamp(part) for part in parts]
         for part in parts:

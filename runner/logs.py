@@ -16,7 +16,7 @@ from .run_folder import RunFolder
 POLL_SECONDS = 0.3
 TAIL_BYTES = 1 << 18
 
-_LEVEL = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ (\w+) +(.*)")
+_LEVEL = re.compile(rf"{STAMP.pattern}(\w+) +(.*)")
 _STARTED, _ENDED_WELL = "supervisor started", "supervisor ended with status 0"
 _TELLS_NOTHING = re.compile(
     rf"{_STARTED}|supervisor ended|the worker ended with status|starting another worker"
@@ -47,11 +47,15 @@ def choose_logs(run: RunFolder, worker: str | None) -> list[Path]:
 
 def last_lines(path: Path, number: int) -> list[str]:
     """The last lines of a log."""
-    with open_input(path) as file:
-        file.seek(0, 2)
-        file.seek(max(0, file.tell() - TAIL_BYTES))
-        lines = file.read().decode("utf-8", "replace").splitlines()
+    lines = _end_of(path)
     return lines[len(lines) - min(number, len(lines)) :]
+
+
+def _end_of(path: Path, begins_at: int = 0) -> list[str]:
+    """The lines of a log's end; only what it has from this byte on."""
+    with open_input(path) as file:
+        file.seek(max(begins_at, file.seek(0, 2) - TAIL_BYTES))
+        return file.read().decode("utf-8", "replace").splitlines()
 
 
 def why_ended(path: Path, begins_at: int = 0) -> str | None:
@@ -65,14 +69,12 @@ def why_ended(path: Path, begins_at: int = 0) -> str | None:
     error = supervisor = other = None
     in_traceback = False
     try:
-        with open_input(path) as file:
-            file.seek(max(begins_at, file.seek(0, 2) - TAIL_BYTES))
-            lines = file.read().decode("utf-8", "replace").splitlines()
+        lines = _end_of(path, begins_at)
     except OSError:
         return None
     for line in lines:
         if (stamped := _LEVEL.match(line)) is not None:
-            level, text = stamped.groups()
+            _, level, text = stamped.groups()
             in_traceback = False
             if level == "SLOT" and text.startswith((_STARTED, _ENDED_WELL)):
                 error = supervisor = other = None

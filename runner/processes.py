@@ -151,6 +151,18 @@ def exit_status(child: int) -> int | None:
     return result.si_status if result.si_code == os.CLD_EXITED else -result.si_status
 
 
+def how_it_ended(status: int | None) -> str:
+    """A process's end in words, from its exit status."""
+    if status is None:
+        return "no longer answers"
+    if status < 0:
+        try:
+            return f"was killed by {signal.Signals(-status).name}"
+        except ValueError:
+            return f"was killed by signal {-status}"
+    return f"ended with status {status}"
+
+
 def _start_ticks(pid: int) -> int | None:
     """Field 22 of proc_pid_stat(5), or None for a process that has ended."""
     fields = _stat_fields(pid)

@@ -22,10 +22,16 @@ from .job import Job
 from .placement import Slot
 from .waiting import PATIENT, Waiting, repeat, wait_for
 
+DATABASE_PARTS = ("", "-wal", "-shm")
+"""What SQLite puts behind a database's name for its files."""
+
+QUEUE_PARTS = (*DATABASE_PARTS, "-line")
+"""The same, and the lock file of those who write to the queue."""
+
 RESERVED = frozenset(
     {
         *("experiment.yaml", "manifest.jsonl", "attempts.jsonl"),
-        *("sweep.db", "sweep.db-wal", "sweep.db-shm", "sweep.db-line"),
+        *(f"sweep.db{part}" for part in QUEUE_PARTS),
         *("logs", "work", "cache", "superseded", "report"),
     }
 )
@@ -206,6 +212,11 @@ def open_own(path: Path, flags: int = os.O_RDWR | os.O_CREAT) -> int:
     raise UserError(f"{path}: is no regular file of its own; move it away, and it is made anew")
 
 
+def queue_files(queue: Path, parts: Iterable[str] = QUEUE_PARTS) -> list[Path]:
+    """The files of a queue, whether they are there or not."""
+    return [queue.with_name(queue.name + part) for part in parts]
+
+
 def make_folder(folder: Path) -> None:
     """Make a folder and those above it, such that they survive a power cut."""
     if not folder.is_dir():
@@ -320,20 +331,26 @@ def locked(path: Path, waiting: Waiting = PATIENT) -> Iterator[None]:
     Raises:
         Busy: another process holds it for too long.
     """
-    for folder in (path.parent.parent, path.parent):
-        # Not those above: a run folder that was moved away does not come to be again.
-        folder.mkdir(exist_ok=True)
-    descriptor = open_own(path)
-
-    def take() -> bool:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
+    descriptor = open_lock(path)
     try:
-        wait_for(partial(repeat, take), waiting, path, [path])
+        wait_for(partial(repeat, partial(try_lock, descriptor)), waiting, path, [path])
         yield
     finally:
         os.close(descriptor)
+
+
+def open_lock(path: Path) -> int:
+    """A descriptor of a lock file. Its folder and the one above are made, but not those above
+    these: a run folder that was moved away does not come to be again."""
+    for folder in (path.parent.parent, path.parent):
+        folder.mkdir(exist_ok=True)
+    return open_own(path)
+
+
+def try_lock(descriptor: int) -> bool:
+    """Take a lock file, if nobody has it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -34,11 +34,12 @@ from .processes import (
     Stop,
     die_with_parent,
     exit_status,
+    how_it_ended,
     kill_session,
     oom_kills,
     state_of,
 )
-from .run_folder import RunFolder
+from .run_folder import RunFolder, queue_files
 from .run_id import is_still, run_id
 from .slot_lock import SlotLock, SlotTaken
 from .slot_log import Log
@@ -251,10 +252,8 @@ class Supervisor:
         worker.wait()
         copying.join()
         worker.stdout.close()
-        if status < 0:
-            self.log.say(f"the worker was killed by {signal.Signals(-status).name}")
-        elif status:
-            self.log.say(f"the worker ended with status {status}")
+        if status:
+            self.log.say(f"the worker {how_it_ended(status)}")
         return status
 
     def _wait(self, worker: subprocess.Popen[bytes], lock: SlotLock) -> int:
@@ -306,10 +305,7 @@ class Supervisor:
         state = state_of(worker.pid)
         if state is None or not state.stands_still:
             return False
-        queue = self.run_folder.queue
-        return worker.pid in writers(
-            queue.with_name(queue.name + end) for end in ("-line", "-shm", "")
-        )
+        return worker.pid in writers(queue_files(self.run_folder.queue))
 
     def _thaw(self, worker: subprocess.Popen[bytes], seconds: float) -> None:
         """Have a worker that has stood still for so many seconds go on, or end."""

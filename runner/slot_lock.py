@@ -5,17 +5,17 @@ Supervisor and worker both hold it; the kernel frees it when the last of them is
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from .forms import checked, is_count, is_text
 from .input_file import read_json
 from .processes import ProcessId
-from .run_folder import open_own
+from .run_folder import open_lock, try_lock
+from .waiting import repeat
 
 LOCK_SECONDS = 2.0
 """Others who ask about a lock hold it for a moment."""
@@ -74,20 +74,10 @@ class SlotLock:
             os.close(descriptor)
 
     def _take(self) -> None:
-        for folder in (self._path.parent.parent, self._path.parent):
-            # Not those above: a run folder that is gone is not made anew.
-            folder.mkdir(exist_ok=True)
-        descriptor = open_own(self._path)
+        descriptor = open_lock(self._path)
         self.descriptors.append(descriptor)
-        ends = time.monotonic() + LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > ends:
-                    raise SlotTaken(self._path.stem) from None
-                time.sleep(0.05)
+        if not repeat(partial(try_lock, descriptor), LOCK_SECONDS):
+            raise SlotTaken(self._path.stem)
         os.ftruncate(descriptor, 0)
         os.write(descriptor, json.dumps(asdict(ProcessId.own())).encode())
 

@@ -25,6 +25,7 @@ from runner.lock_holders import writers
 from runner.processes import ProcessId, ProcessState, send, state_of
 from runner.queue import Queue
 from runner.queue.claim_order import Taste
+from runner.run_folder import RunFolder
 from runner.run_id import run_id
 from runner.runs import live_slots
 from runner.slot_lock import supervisor
@@ -265,13 +266,19 @@ def test_a_run_folder_has_an_id_of_its_own(project: Project) -> None:
     assert run_id(run) == first
 
 
-def test_a_run_folder_that_is_moved_away_is_left_alone(project: Project) -> None:
-    """Its slots end and say so, nothing comes to be at its former path, no job is lost."""
+def moved_while_running(project: Project) -> tuple[RunFolder, Path, ProcessId]:
+    """A run folder that was moved away under its worker, where to, and its supervisor."""
     running(project)
     run, moved = project.run_folder, project.root / "results" / "moved"
     process = supervisor(run.lock(SLOT))
     assert process is not None
     run.path.rename(moved)
+    return run, moved, process
+
+
+def test_a_run_folder_that_is_moved_away_is_left_alone(project: Project) -> None:
+    """Its slots end and say so, nothing comes to be at its former path, no job is lost."""
+    run, moved, process = moved_while_running(project)
     wait_for(process.is_gone, 60)
     assert not run.path.exists()
     log = (moved / "logs" / f"{SLOT.name}.log").read_text()
@@ -282,11 +289,7 @@ def test_a_run_folder_that_is_moved_away_is_left_alone(project: Project) -> None
 
 
 def test_a_run_folder_in_anothers_place_is_not_worked_in(project: Project) -> None:
-    running(project)
-    run, moved = project.run_folder, project.root / "results" / "moved"
-    process = supervisor(run.lock(SLOT))
-    assert process is not None
-    run.path.rename(moved)
+    run, _, process = moved_while_running(project)
     assert project.call("plan", "experiments/x.yaml").status == 0
     wait_for(process.is_gone, 60)
     assert not list(run.path.rglob("*.mp4"))

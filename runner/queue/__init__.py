@@ -57,6 +57,7 @@ from .tables import (
     jobs,
     meta,
     open_database,
+    priorities_in,
     read,
     set_meta,
     shared_parameters,
@@ -442,7 +443,4 @@ def _ranks(order: Sequence[Any]) -> dict[str, int]:
 
 def _priorities(connection: sa.Connection) -> tuple[str | None, list[Any]]:
     """The axis by which jobs come one before another, and its values in their order."""
-    axis, order = json.loads(get_meta(connection, "priorities") or "[null, []]")
-    if not (axis is None or isinstance(axis, str)) or not isinstance(order, list):
-        raise ValueError("no axis with the order of its values")
-    return axis, order
+    return priorities_in(get_meta(connection, "priorities") or "[null, []]")

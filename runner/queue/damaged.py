@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import sqlalchemy as sa
+
 from ..errors import UserError
 
 CORRUPT, NOT_A_DATABASE = 11, 26
@@ -96,13 +98,18 @@ def damage_behind_opened(error: BaseException) -> DamagedQueue | None:
     return next((one for one in found if one is not None), None)
 
 
+def path_of(engine: sa.Engine) -> Path:
+    """The file of an engine's database."""
+    return Path(engine.url.database or "")
+
+
 @contextmanager
-def telling_damage(path: Path) -> Iterator[None]:
+def telling_damage(engine: sa.Engine) -> Iterator[None]:
     """Raise DamagedQueue in place of an error that comes from the queue's damage."""
     try:
         yield
     except Exception as error:
-        damage = damage_behind(path, error)
+        damage = damage_behind(path_of(engine), error)
         if damage is None:
             raise
         raise damage from error

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import suspension
-from ..run_folder import open_own
+from ..run_folder import open_own, queue_files, try_lock
 from ..waiting import Waiting, repeat, wait_for
 
 READ_SECONDS = 20.0
@@ -30,7 +30,8 @@ class Line:
 
     def __init__(self, database: Path, waiting: Waiting) -> None:
         self._database = database
-        self._path = Path(f"{database}-line")
+        self._files = queue_files(database)
+        self._path = self._files[-1]
         self._waiting = waiting
         self._descriptor = open_own(self._path)
 
@@ -48,8 +49,7 @@ class Line:
         Raises:
             Busy: another process has it for too long.
         """
-        files = [Path(f"{self._database}{end}") for end in ("-line", "-shm", "")]
-        how = (waiting or self._waiting, self._database, files)
+        how = (waiting or self._waiting, self._database, self._files)
         with contextlib.ExitStack() as held:
             if not self._take(held):
                 turn = held.enter_context(contextlib.closing(_Turn(self._path)))
@@ -62,9 +62,7 @@ class Line:
         """Take the lock file, to be given back by `held`; False where another has it."""
         with contextlib.ExitStack() as own:
             own.enter_context(suspension.deferred())
-            try:
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not try_lock(self._descriptor):
                 return False
             own.callback(fcntl.flock, self._descriptor, fcntl.LOCK_UN)
             held.enter_context(own.pop_all())

@@ -12,30 +12,30 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite
 
 from ..failures import FailureKind, Policy
 from ..job import JobState
-from .damaged import DamagedQueue, damage_told
+from ..run_folder import DATABASE_PARTS, queue_files
+from .damaged import DamagedQueue, damage_told, path_of
 from .failing import Trouble
 from .gate import Gate
 from .tables import (
     SCHEMA,
+    claimable,
     claimable_categories,
     claimable_groups,
     get_meta,
     jobs,
     meta,
     metadata,
-    path_of,
+    priorities_in,
     read,
     set_meta,
     workers,
     write,
 )
 from .worker_table import WorkerState
-
-PARTS = ("", "-wal", "-shm")
-"""SQLite's files beside the database."""
 
 LARGE_BYTES = 32 << 20
 """The pages and indexes of a larger database are read only where there is a reason to: that takes
@@ -47,11 +47,12 @@ MOST_PID = 2**31
 MOST_SLOTS = 100_000
 BUSY_SECONDS = 20.0
 
+EMPTY = "is damaged: it has no jobs"
+
 
 def parts_of(path: Path) -> list[Path]:
     """The files of a database that are there, itself first; a link counts, wherever it leads."""
-    found = (path.with_name(path.name + part) for part in PARTS)
-    return [one for one in found if os.path.lexists(one)]
+    return [one for one in queue_files(path, DATABASE_PARTS) if os.path.lexists(one)]
 
 
 def foreign_part(path: Path) -> str | None:
@@ -84,10 +85,13 @@ def check_tables(engine: sa.Engine, *, create: bool) -> None:
         is_whole = sa.inspect(connection).has_table(meta.name)
         schema = get_meta(connection, "schema") if is_whole else None
     if not is_whole:
-        raise DamagedQueue(path_of(engine), "is damaged: it has no jobs")
+        raise DamagedQueue(path_of(engine), EMPTY)
     if schema != SCHEMA:
-        what = f"is of another version (schema {schema!r:.20}, not {SCHEMA})"
-        raise DamagedQueue(path_of(engine), what)
+        raise DamagedQueue(path_of(engine), _of_version(schema))
+
+
+def _of_version(schema: object) -> str:
+    return f"is of another version (schema {schema!r:.20}, not {SCHEMA})"
 
 
 def find_damage(path: Path, *, is_thorough: bool = False) -> str | None:
@@ -150,12 +154,12 @@ def _other_tables(connection: sqlite3.Connection) -> str | None:
     made = connection.execute("SELECT type, name, sql FROM sqlite_master").fetchall()
     names = {name for kind, name, _ in made if kind == "table"}
     if not names:
-        return "is damaged: it has no jobs"
+        return EMPTY
     if meta.name in names:
         query = "SELECT value FROM meta WHERE key = 'schema'"
         rows = connection.execute(query).fetchall()
         if len(rows) == 1 and rows[0][0] != SCHEMA:
-            return f"is of another version (schema {rows[0][0]!r:.20}, not {SCHEMA})"
+            return _of_version(rows[0][0])
         if not rows:
             return "is damaged: it does not say its version"
     for kind, name, sql in made:
@@ -265,24 +269,23 @@ def _parsed(text: str) -> Any:
         return None
 
 
-def _check_priorities(text: str) -> None:
-    axis, order = json.loads(text)
-    if not (axis is None or isinstance(axis, str)) or not isinstance(order, list):
-        raise ValueError(axis)
-
+_COUNT_CLAIMABLE = str(
+    sa.select(sa.func.count())
+    .where(claimable)
+    .compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True})
+)
 
 _META: dict[str, Callable[[str], object]] = {
     "gate": Gate.from_json,
     "policy": Policy.from_json,
     "trouble": Trouble.from_json,
-    "priorities": _check_priorities,
+    "priorities": priorities_in,
 }
 
 
 def _counts(connection: sqlite3.Connection) -> Iterator[str]:
     """Workers find the next job by these counts, and would wait for ever by wrong ones."""
-    claimable = "state = 'pending' AND held = 0 AND retry_at IS NULL"
-    (number,) = connection.execute(f"SELECT count(*) FROM jobs WHERE {claimable}").fetchone()
+    (number,) = connection.execute(_COUNT_CLAIMABLE).fetchone()
     for table in (claimable_groups, claimable_categories):
         query = f'SELECT coalesce(sum("left"), 0), coalesce(min("left"), 1) FROM {table.name}'
         total, least = connection.execute(query).fetchone()

@@ -234,6 +234,18 @@ def set_meta(connection: sa.Connection, key: str, value: str) -> None:
     connection.execute(sa.insert(meta).values(key=key, value=value))
 
 
+def priorities_in(text: str) -> tuple[str | None, list[Any]]:
+    """The axis by which jobs come one before another, and its values in their order.
+
+    Raises:
+        ValueError: it is no such text.
+    """
+    axis, order = json.loads(text)
+    if not (axis is None or isinstance(axis, str)) or not isinstance(order, list):
+        raise ValueError("no axis with the order of its values")
+    return axis, order
+
+
 def open_database(path: Path, waiting: Waiting) -> sa.Engine:
     """An engine on a SQLite file in WAL mode, for many processes and threads at once."""
     url = sa.URL.create("sqlite", database=str(path))
@@ -242,11 +254,6 @@ def open_database(path: Path, waiting: Waiting) -> sa.Engine:
     sa.event.listen(engine, "connect", partial(_configure, path, waiting))
     sa.event.listen(engine, "close", _close)
     return engine
-
-
-def path_of(engine: sa.Engine) -> Path:
-    """The file of an engine's database."""
-    return Path(engine.url.database or "")
 
 
 @contextmanager
@@ -263,7 +270,7 @@ def write(
     Raises:
         Busy: another process has the lock for longer than this one waits.
     """
-    with telling_damage(path_of(engine)), engine.connect() as connection:
+    with telling_damage(engine), engine.connect() as connection:
         driver = _driver(connection)
         if not durable:
             driver.execute("PRAGMA synchronous=NORMAL")
@@ -278,7 +285,7 @@ def write(
 @contextmanager
 def read(engine: sa.Engine) -> Iterator[sa.Connection]:
     """A transaction that sees one state of the database and locks nothing."""
-    with telling_damage(path_of(engine)), engine.connect() as connection:
+    with telling_damage(engine), engine.connect() as connection:
         _driver(connection).execute("BEGIN")
         with connection.begin():
             yield connection

@@ -47,9 +47,8 @@ class Making:
     """One attempt of a job in the making.
 
     `from_step` is the number of steps that earlier attempts had done for it, `kernels` the hash of
-    the compiled kernels that it is made with. `is_lost` once its
-    claim is another's. `waits` while it waits for something outside, such as
-    room on the disk, and may take as long as that takes.
+    the compiled kernels that it is made with. `is_lost` once its claim is another's. `waits` while
+    it waits for something outside, such as room on the disk, and may take as long as that takes.
     """
 
     claim: Claim

@@ -133,11 +133,7 @@ class Surroundings:
             return False
         why = f"someone else uses {first:.1f} GiB of GPU {self._slot.gpu}"
         log.warning("%s; waiting", why)
-        self._report(
-            state=WorkerState.WAITING,
-            job=None,
-            note=f"waits: {why}",
-        )
+        self._report(state=WorkerState.WAITING, job=None, note=f"waits: {why}")
         while foreign >= first and not self._stop.is_asked:
             if self._queue.gate().refusal(self._slot, time.time()) is not None:
                 break

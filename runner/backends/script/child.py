@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ...failures import ChildDied, ForeignError
-from ...processes import POLL_SECONDS, exit_status, oom_kills
+from ...processes import POLL_SECONDS, exit_status, how_it_ended, oom_kills
 from .. import OnStep
 
 log = logging.getLogger("sweep.worker")
@@ -204,18 +204,6 @@ class Child:
         if status == -signal.SIGKILL and oom_kills() > self._oom_kills:
             raise MemoryError("the kernel killed the script's process for the host's memory")
         raise ChildDied(f"the script's process {how_it_ended(status)}")
-
-
-def how_it_ended(status: int | None) -> str:
-    """A process's end in words, from its exit status."""
-    if status is None:
-        return "no longer answers"
-    if status < 0:
-        try:
-            return f"was killed by {signal.Signals(-status).name}"
-        except ValueError:
-            return f"was killed by signal {-status}"
-    return f"ended with status {status}"
 
 
 def environment_of(further: Mapping[str, str]) -> dict[str, str]:

@@ -120,12 +120,7 @@ def denoise(
     import torch
 
     with torch.no_grad():
-        scheduler = pipe.scheduler
-        scheduler.set_timesteps(
-            request.num_inference_steps,
-            denoising_strength=request.denoising_strength,
-            shift=request.sigma_shift,
-        )
+        scheduler = scheduled(pipe, request)
         shared, positive, negative = inputs(pipe, request, prompts)
         before, latents = begun or (0, None)
         if latents is None:
@@ -133,8 +128,7 @@ def denoise(
             latents = scheduler.add_noise(reference, noise, timestep=scheduler.timesteps[0])
         shared["latents"] = latents.to(pipe.device)
         with stage("denoise"):
-            pipe.load_models_to_device(pipe.in_iteration_models)
-            models = {name: getattr(pipe, name) for name in pipe.in_iteration_models}
+            models = models_of(pipe)
             total = len(scheduler.timesteps)
             caches = []
             if tea_cache is not None:
@@ -145,7 +139,7 @@ def denoise(
                     side["tea_cache"] = cache
                     caches.append(cache)
             for done, moment in enumerate(scheduler.timesteps[before:], start=before + 1):
-                timestep = moment.unsqueeze(0).to(dtype=pipe.torch_dtype, device=pipe.device)
+                timestep = timestep_of(pipe, moment)
                 taken = shared["latents"]
                 velocity = pipe.model_fn(**models, **shared, **positive, timestep=timestep)
                 if request.cfg_scale != 1.0:
@@ -161,6 +155,27 @@ def denoise(
                     keep(done - 1, taken, is_last=False)
                 on_step(done, total)
         return shared["latents"]
+
+
+def scheduled(pipe: Any, request: Request) -> Any:
+    """The pipe's scheduler, with a request's moments."""
+    pipe.scheduler.set_timesteps(
+        request.num_inference_steps,
+        denoising_strength=request.denoising_strength,
+        shift=request.sigma_shift,
+    )
+    return pipe.scheduler
+
+
+def models_of(pipe: Any) -> dict[str, Any]:
+    """What the pipe's model function works with, on the device."""
+    pipe.load_models_to_device(pipe.in_iteration_models)
+    return {name: getattr(pipe, name) for name in pipe.in_iteration_models}
+
+
+def timestep_of(pipe: Any, moment: Any) -> Any:
+    """One of the scheduler's moments as the model function takes it."""
+    return moment.unsqueeze(0).to(dtype=pipe.torch_dtype, device=pipe.device)
 
 
 def decode(pipe: Any, latents: Any, *, tiled: bool) -> Frames:

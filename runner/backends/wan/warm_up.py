@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .denoise import Prompts, Request, inputs
+from .denoise import Prompts, Request, inputs, models_of, scheduled, timestep_of
 
 BLOCKS = 3
 """The first takes its input from elsewhere; from the second on all are alike."""
@@ -34,18 +34,11 @@ def warm_up(pipe: Any, request: Request, latents: Any, text_tokens: int) -> None
     hook = last.register_forward_hook(stop)
     try:
         with torch.no_grad():
-            pipe.scheduler.set_timesteps(
-                request.num_inference_steps,
-                denoising_strength=request.denoising_strength,
-                shift=request.sigma_shift,
-            )
+            moment = scheduled(pipe, request).timesteps[0]
             shared, positive, _ = inputs(pipe, request, Prompts(empty, empty))
             shared["latents"] = latents.to(pipe.device)
-            pipe.load_models_to_device(pipe.in_iteration_models)
-            models = {name: getattr(pipe, name) for name in pipe.in_iteration_models}
-            moment = pipe.scheduler.timesteps[0]
-            timestep = moment.unsqueeze(0).to(dtype=pipe.torch_dtype, device=pipe.device)
-            pipe.model_fn(**models, **shared, **positive, timestep=timestep)
+            timestep = timestep_of(pipe, moment)
+            pipe.model_fn(**models_of(pipe), **shared, **positive, timestep=timestep)
     except _Enough:
         if pipe.device_type == "cuda":
             torch.cuda.synchronize()
