@@ -41,7 +41,13 @@ def open_input(path: Path, most: int | None = None) -> BinaryIO:
         OSError: it cannot be opened.
     """
     # Without waiting for somebody to write into a pipe.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        # A socket, or a terminal or another device that is not there.
+        if error.errno in (errno.ENXIO, errno.ENODEV):
+            raise NotAnInput(error.errno, "it is no regular file", str(path)) from None
+        raise
     try:
         _refuse_other(path, os.fstat(descriptor), most)
     except OSError:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Project, write_clip
+from conftest import Project, wait_for, write_clip
 
 from runner.processes import ProcessId
 from runner.slot_lock import supervisor
@@ -204,6 +204,32 @@ def test_no_file_holds_a_command_up_or_ends_it_in_a_traceback(
         assert time.monotonic() - start < 20, words
         assert done.status in (0, 1, 2), words
         assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize("content", ["socket", "device that is not there"])
+def test_what_cannot_be_opened_at_all_ends_no_supervisor(project: Project, content: str) -> None:
+    """A socket, or a terminal where the process has none."""
+    project.finish()
+    (sidecar,) = project.run_folder.path.glob("camera_motion/-dash/*.json")
+    sidecar.unlink()
+    path = project.run_folder.attempts
+    path.unlink()
+    if content == "socket":
+        with socket.socket(socket.AF_UNIX) as bound:
+            folder = os.open(path.parent, os.O_RDONLY)
+            bound.bind(f"/proc/self/fd/{folder}/{path.name}")
+            os.close(folder)
+    else:
+        path.symlink_to("/dev/tty")
+    project.sweep("resume", "x", "--on", "local")
+    wait_for(lambda: "no regular file" in all_logs(project))
+    project.sweep("stop", "x", "--now")
+    assert "Traceback" not in all_logs(project)
+
+
+def all_logs(project: Project) -> str:
+    logs = project.run_folder.logs.glob("*.log")
+    return "".join(path.read_text("utf-8") for path in logs)
 
 
 def test_a_rate_near_nothing_is_refused(project: Project) -> None:
