@@ -159,9 +159,13 @@ def plan_launch(
 
 def working_slots(queue: Queue) -> list[Slot]:
     """The slots whose worker is alive by what it said of itself: somebody may have deleted their
-    lock files, which a supervisor makes anew within a second."""
-    rows = queue.workers.rows(time.time())
-    return [row.slot for row in rows if not row.state.has_ended and not row.process.is_gone()]
+    lock files, which a supervisor makes anew within a second.
+
+    What was said before this machine was started anew, or on the one that the run folder comes
+    from, holds no slot here.
+    """
+    rows = [row for row in queue.workers.rows(time.time()) if not row.state.has_ended]
+    return [row.slot for row in rows if row.process.is_here and not row.process.is_gone()]
 
 
 def refuse_absent_data(experiment: Experiment) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,10 @@ from runner.errors import UserError
 from runner.experiment import load_experiment
 from runner.fingerprint import Recipe
 from runner.machine_file import read_machine
+from runner.placement import Slot
+from runner.processes import ProcessId
+from runner.queue import Queue
+from runner.queue.worker_table import WorkerState
 
 TINY = Path(__file__).resolve().parents[1] / "runner" / "backends" / "wan" / "tiny_checkpoint"
 
@@ -55,6 +60,19 @@ def test_a_copied_run_goes_on_where_data_and_gpus_are_others(project: Project) -
     assert there.call("verify", "x").status == 0
     kept = yaml.safe_load(there.run_folder.experiment.read_text(encoding="utf-8"))
     assert kept["placement"]["gpus"] == [0, 1, 2, 3], "the run keeps its own"
+
+
+def test_a_worker_before_a_reboot_or_of_another_machine_holds_no_slot(project: Project) -> None:
+    """It said that it works, and nothing can have said since that it does no more."""
+    assert project.call("plan", "experiments/x.yaml").status == 0
+    queue, slot = Queue(project.run_folder.queue), Slot(0, 0)
+    queue.workers.register(slot, ProcessId("another boot", 1, 0), time.time())
+    queue.workers.report(slot, time.time(), state=WorkerState.WORKING)
+    queue.close()
+    resumed = project.sweep("resume", "x", *LOCAL)
+    assert resumed.status == 0, resumed.err
+    assert "1 worker started" in resumed.err
+    assert len(videos(project)) == 6
 
 
 LOCAL = ("--on", "local", "--wait")
