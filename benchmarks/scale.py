@@ -14,17 +14,16 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import yaml
-from measuring import table, write_section
-from shapes import ROOT, SHAPES, parser_of_sizes, sizes_of
+from measuring import Cost, cost_of, table, write_section
+from shapes import ROOT, parser_of_sizes, shape_of, sizes_of
 
 from runner.manifest import read_manifest
 from runner.publish import SCHEMA
@@ -35,22 +34,9 @@ TITLE = "What a sweep's size costs"
 REAL_CLIPS = 4
 
 
-@dataclass(frozen=True)
-class Cost:
-    """Seconds of a whole command, those of them that it had of processors (which other load on
-    the machine hardly changes), and the most memory it had at a time."""
-
-    seconds: float
-    processor: float
-    mib: float
-
-    def __str__(self) -> str:
-        return f"{self.seconds:.2f} s ({self.processor:.2f}), {self.mib:.0f} MiB"
-
-
 def make_project(folder: Path, jobs: int) -> Path:
     """A data set and an experiment of so many jobs; returns the experiment file."""
-    shape = SHAPES[jobs]
+    shape = shape_of(jobs)
     texts: dict[str, dict[str, list[str]]] = {}
     for number, (category, name) in enumerate(shape.clips()):
         texts.setdefault(category, {})[name] = shape.texts()
@@ -85,31 +71,8 @@ def make_project(folder: Path, jobs: int) -> Path:
 
 
 def measure(*words: str) -> Cost:
-    """Run `sweep` with these words; it must end with status 0.
-
-    Between us and the command stands a small process that waits for it alone, since the system
-    tells the peak memory only of all children together; a process that goes on is not in it.
-    """
-    code = (
-        "import resource, subprocess, sys\n"
-        "status = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode\n"
-        "used = resource.getrusage(resource.RUSAGE_CHILDREN)\n"
-        "print(status, used.ru_utime + used.ru_stime, used.ru_maxrss)"
-    )
-    command = [sys.executable, "-m", "runner", *words]
-    start = time.monotonic()
-    result = subprocess.run(
-        [sys.executable, "-S", "-c", code, *command],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    seconds = time.monotonic() - start
-    status, processor, kib = result.stdout.split()
-    if status != "0":
-        raise SystemExit(f"sweep {' '.join(words)} ended with {status}")
-    return Cost(seconds, float(processor), int(kib) / 1024)
+    """Run `sweep` with these words; it must end with status 0."""
+    return cost_of([sys.executable, "-m", "runner", *words], ROOT)
 
 
 def measure_first_claim(run: RunFolder, verb: str) -> Cost:

@@ -38,6 +38,20 @@ SHAPES = {
 """By the number of jobs."""
 
 
+def shape_of(jobs: int) -> Shape:
+    """The grid of so many jobs.
+
+    Raises:
+        ValueError: the number is neither in `SHAPES` nor a multiple of 1,000.
+    """
+    if jobs in SHAPES:
+        return SHAPES[jobs]
+    prompts, rest = divmod(jobs, 1000)
+    if rest or prompts < 1:
+        raise ValueError(f"{jobs} is no multiple of 1,000")
+    return Shape(100, prompts, 10)
+
+
 def parser_of_sizes(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--full", action="store_true", help="also 1,000,000 jobs")
