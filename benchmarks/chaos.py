@@ -23,7 +23,7 @@ from chaos_sweep import ROOT, Broken
 from measuring import write_section
 
 KILLS = {
-    "fake": {"kills": 1000, "jobs": 4000, "slots": 8, "seconds_between": 0.5, "minutes": 25},
+    "fake": {"kills": 1000, "jobs": 5000, "slots": 8, "seconds_between": 0.5, "minutes": 25},
     "wan": {"kills": 100, "jobs": 400, "slots": 2, "seconds_between": 4.0, "minutes": 20},
 }
 

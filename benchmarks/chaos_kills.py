@@ -35,6 +35,9 @@ SIGSTOP after up to `STOPPED_SECONDS`, longer than a worker may stand still with
 
 STOPPED_SECONDS = 20.0
 
+LEAD = 0.04
+"""The share by which kills are ahead of jobs, so that there is something to kill until the last."""
+
 
 @dataclass(frozen=True)
 class KillPlan:
@@ -117,8 +120,8 @@ def kill_at_random(
         # One that waits does not start again what dies meanwhile: a second one does.
         if (missing and not starting) or (missing > sweep.slots / 2 and len(starting) == 1):
             starting.append(resume(sweep, rng))
-        # Kills and jobs shall come to an end together.
-        ahead = killed.total() / plan.kills - sweep.done_so_far() / sweep.total
+        # Kills shall come to an end shortly before the jobs do.
+        ahead = killed.total() / plan.kills - sweep.done_so_far() / sweep.total - LEAD
         mean = plan.seconds_between * (2.0 if ahead > 0.05 else 0.2 if ahead < -0.02 else 1.0)
         time.sleep(min(rng.expovariate(1 / mean), 5 * mean))
         victim = choose(sweep, rng, MIXED_WEIGHTS if plan.is_mixed else WEIGHTS)
