@@ -29,12 +29,12 @@ from shapes import CATEGORIES, SHAPES, parser_of_sizes, sizes_of
 from runner.attempts import Attempt, record_attempt
 from runner.fingerprint import Recipe
 from runner.job import Job, JobState, Outcome, Reference, job_ids
-from runner.placement import Slot
 from runner.processes import ProcessId
 from runner.publish import files_of, publish, state_on_disk
 from runner.queue import Queue
 from runner.queue.claim_order import Taste
 from runner.run_folder import RunFolder
+from runner.slot_names import Slot
 
 TITLE = "Overhead a job"
 WORKERS = 16
@@ -79,17 +79,17 @@ def work(
     """One worker: what `runner.worker` does around a generation, for `share` jobs at most."""
     run = RunFolder(folder)
     queue = Queue(run.queue)
-    slot, process = Slot(number % 4, number // 4), ProcessId.own()
-    queue.workers.register(slot, process, time.time())
+    slot, process = Slot.of(number % 4, number // 4), ProcessId.own()
+    queue.workers.register(slot, process)
     group: str | None = None
-    home = (f"category_{slot.gpu % CATEGORIES}",)
+    home = (f"category_{slot.devices.gpu % CATEGORIES}",)
     claims = []
     begin.wait()
     start, processor = time.time(), time.process_time()
     for _ in range(share):
         before = time.perf_counter()
-        queue.reclaim(time.time())
-        claim = queue.claim(slot, process, Taste(group, home), time.time())
+        queue.reclaim()
+        claim = queue.claim(slot, process, Taste(group, home))
         claims.append(time.perf_counter() - before)
         if claim is None:
             break
@@ -98,10 +98,10 @@ def work(
         run.video(job).parent.mkdir(parents=True, exist_ok=True)
         temporary = run.temporary(job)
         temporary.write_bytes(FILE)
-        queue.renew(claim, time.time())
+        queue.renew(claim)
         record = {"seed": job.seed, "parameters": job.parameters, "prompt": job.prompt_text}
         publish(run, job, temporary, record)
-        queue.finish(claim, time.time(), files=files_of(str(run.video(job))))
+        queue.finish(claim, files=files_of(str(run.video(job))))
         now = time.time()
         record_attempt(
             run.attempts, Attempt(job.id, slot.name, Outcome.DONE, claim.claimed_at, now)

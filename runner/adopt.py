@@ -193,24 +193,24 @@ def _take_in(
     checked: Checked,
     common: Mapping[str, Any],
 ) -> Finding:
-    claim = claim_job(queue, job.id, HOLDER, time.time())
+    claim = claim_job(queue, job.id, HOLDER)
     if claim is None:
         return Finding(job, path, Fate.LEFT, "it was claimed or made meanwhile")
     video, source = run.video(job), folder / path
     temporary = run.temporary(job)
     try:
         if state_on_disk(run, job) is JobState.DONE:
-            queue.finish(claim, time.time(), files=files_of(str(video)))
+            queue.finish(claim, files=files_of(str(video)))
             return Finding(job, path, Fate.KEPT, "its own video is done")
         make_folder(video.parent)
         shutil.copyfile(source, temporary)
         if sha256_file(temporary) != checked.sha256:
             queue.give_back(claim)
             return Finding(job, path, Fate.BROKEN, "it was written to while it was read")
-        if not queue.renew(claim, time.time()):
+        if not queue.renew(claim):
             return Finding(job, path, Fate.LEFT, "its claim was lost")
         publish(run, job, temporary, sidecar_record(job, checked, source, common))
-        queue.finish(claim, time.time(), files=files_of(str(video)))
+        queue.finish(claim, files=files_of(str(video)))
     except BaseException:
         queue.give_back(claim)
         raise

@@ -9,16 +9,15 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from .forms import checked, is_writable, list_of
 from .input_file import read_json
-from .placement import Slot
 from .plain_text import plain_line
 from .run_folder import RunFolder, locked, write_atomically
+from .slot_names import Slot
 
 if TYPE_CHECKING:
     from .progress import Snapshot
@@ -77,10 +76,10 @@ def run_end_commands(
         queue = open_queue(run)
         try:
             gate = queue.gate()
-            gpus = {row.slot.gpu for row in queue.workers.rows(time.time())}
-            if gate.is_draining() or (gpus and all(map(gate.is_draining, gpus))):
+            used = {row.slot.devices for row in queue.workers.rows()}
+            if gate.is_draining() or (used and all(map(gate.is_draining, used))):
                 return
-            if stopped is not None and not gate.is_draining(stopped.gpu):
+            if stopped is not None and not gate.is_draining(stopped.devices):
                 return
             take_back(run, queue)
             commands = EndCommands.take(run)

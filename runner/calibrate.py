@@ -37,10 +37,10 @@ from .job import JobState
 from .kinds import Kind, kinds_of
 from .logs import why_ended
 from .manifest import read_manifest
-from .placement import Slot
 from .publish import read_sidecar
 from .queue import Queue
 from .run_folder import RunFolder
+from .slot_names import Slot
 from .stop import stop_workers, wait_until_ended
 from .terminal import say
 
@@ -282,7 +282,7 @@ def _read(run: RunFolder, processes: int, *, are_denoising: bool) -> Tried | Sho
     queue = Queue(run.queue)
     try:
         aside = queue.gate().aside
-        workers = queue.workers.rows(time.time())
+        workers = queue.workers.rows()
         done = [row.job for row in queue.rows(JobState.DONE)]
         failed = queue.rows(JobState.FAILED)
     finally:

@@ -15,12 +15,12 @@ from .experiment import load_experiment
 from .failures import FailureKind
 from .job import JobState, Outcome
 from .logs import attempt_lines
-from .placement import Slot
 from .publish import read_sidecar
 from .queue import Queue
 from .queue.questions import JobRow
 from .run_folder import RunFolder
 from .runs import live_slots
+from .slot_names import Slot
 from .terminal import plural
 from .verify import find_problem
 
@@ -167,7 +167,7 @@ def _why_done(
 
 
 def _why_running(queue: Queue, row: JobRow) -> list[str]:
-    for worker in queue.workers.rows(time.time()):
+    for worker in queue.workers.rows():
         if worker.name == row.worker and worker.job == row.job.id:
             step = f", step {worker.step} of {worker.steps}" if worker.steps else ""
             return [f"{row.worker} (pid {worker.process.pid}) works on it{step}"]
@@ -181,7 +181,7 @@ def _why_pending(run: RunFolder, queue: Queue, row: JobRow) -> tuple[list[str], 
         why.append(f"its last attempt ended with {_kind(row)}{row.error}")
     if row.failures or row.deaths:
         why.append(_tried(row))
-    if row.retry_at is not None and row.retry_at > time.time():
+    if row.retry_at is not None and row.retry_at > queue.clock():
         why.append(f"its next attempt waits until {clock(row.retry_at)}")
     if row.held:
         why.append("it is outside the part of the sweep that is being run (--only, --sample)")
@@ -191,7 +191,7 @@ def _why_pending(run: RunFolder, queue: Queue, row: JobRow) -> tuple[list[str], 
     why += [f"{name} takes no more jobs: {reason}" for name, reason in gate.aside.items()]
     if gate.halted is not None:
         why.append(f"the sweep was stopped: {gate.halted}")
-    ends_at = time.time() + (queue.mean_seconds() or 0.0)
+    ends_at = queue.clock() + (queue.mean_seconds() or 0.0)
     if gate.stop_at is not None and ends_at > gate.stop_at:
         why.append(f"a job begun now would not end before {clock(gate.stop_at)} (--stop-at)")
     if not live:
@@ -201,7 +201,7 @@ def _why_pending(run: RunFolder, queue: Queue, row: JobRow) -> tuple[list[str], 
     if gate.is_draining():
         why.append("the workers were asked to stop")
         return why, resume
-    rows = queue.workers.rows(time.time())
+    rows = queue.workers.rows()
     why += [f"{row.name} {row.note}" for row in rows if row.note is not None]
     why.append(f"it waits for its turn; {plural(len(live), 'worker')} at work")
     return why, [f"sweep progress {run.name} --watch"]
@@ -222,9 +222,10 @@ def _with_log(run: RunFolder, record: dict[str, Any]) -> Try:
     worker, started = record.get("worker"), record.get("started_at")
     if record.get("outcome") not in WITH_LOG or not isinstance(started, (int, float)):
         return Try(record)
-    path = run.logs / f"{Path(str(worker)).name}.log"
-    lines = attempt_lines(path, str(record["job"]), started, LOG_LINES)
-    return Try(record, f"logs/{path.name}", tuple(lines)) if lines else Try(record)
+    if (slot := Slot.parse(str(worker))) is None:
+        return Try(record)
+    lines = attempt_lines(run.log(slot), str(record["job"]), started, LOG_LINES)
+    return Try(record, f"logs/{slot.log}", tuple(lines)) if lines else Try(record)
 
 
 def former_videos(run: RunFolder, row: JobRow) -> list[str]:

@@ -19,7 +19,7 @@ from .job import JobState
 from .launchers import Launcher, SlotCommand, slot_command, view_command
 from .links import Linked, link_before_a_launch, siblings
 from .logs import why_ended
-from .placement import Slot, home_categories, slots
+from .placement import home_categories
 from .plan import select, slots_needed
 from .processes import share_of_cores
 from .progress import Snapshot, take_snapshot
@@ -27,6 +27,7 @@ from .queue import Queue
 from .queue.worker_table import WorkerState
 from .run_folder import RunFolder, is_locked
 from .runs import live_slots, open_queue, take_back
+from .slot_names import Devices, Slot, slots
 
 WAIT_SECONDS = 0.5
 POLL_SECONDS = 0.02
@@ -120,14 +121,14 @@ def plan_launch(
         f"{run.experiment}: placement.gpus" if narrowing.gpus is None else "--gpus",
         narrowing.exclude,
         narrowing.min_free_gib,
-        frozenset(slot.gpu for slot in running),
+        frozenset(slot.devices.gpu for slot in running),
     )
     choice = choose_gpus(wish, gpus)
     device = check_backend(experiment, gpus)
     chosen = choose_part(run, queue, part)
     left = queue.left({JobState.PENDING, JobState.RUNNING, *retry}, chosen)
     # Beside GPUs that are at work already, new ones begin where these have most left.
-    in_use = sorted({*choice.numbers, *(slot.gpu for slot in running)})
+    in_use = sorted({*choice.numbers, *(slot.devices.gpu for slot in running)})
     home = home_categories(left, in_use, placement.assign)
     if placement.balance == "static":
         refuse_homeless(experiment, left, home)
@@ -138,9 +139,11 @@ def plan_launch(
     workers = len({*wanted, *running})
     threads = share_of_cores(max(workers, 1))
     commands = tuple(
-        slot_command(run, slot, device=device, threads=threads, home=home[slot.gpu])
+        slot_command(run, slot, device=device, threads=threads, home=home[slot.devices.gpu])
         for slot in wanted
-        if slot not in running and claimable and (placement.balance == "steal" or home[slot.gpu])
+        if slot not in running
+        and claimable
+        and (placement.balance == "steal" or home[slot.devices.gpu])
     )
     if commands:
         refuse_absent_data(experiment)
@@ -164,7 +167,7 @@ def working_slots(queue: Queue) -> list[Slot]:
     What was said before this machine was started anew, or on the one that the run folder comes
     from, holds no slot here.
     """
-    rows = [row for row in queue.workers.rows(time.time()) if not row.state.has_ended]
+    rows = [row for row in queue.workers.rows() if not row.state.has_ended]
     return [row.slot for row in rows if row.process.is_here and not row.process.is_gone()]
 
 
@@ -251,8 +254,8 @@ def start(
         queue.retry(retry, launch.chosen)
         queue.end_waiting()
     queue.hold_all_but(launch.chosen)
-    queue.reopen(launch.gpus)
-    queue.workers.forget_ended(time.time())
+    queue.reopen(None if launch.gpus is None else [Devices.of(gpu) for gpu in launch.gpus])
+    queue.workers.forget_ended()
     attend(launch, queue, unattended)
     if not launch.commands:
         return []
@@ -308,7 +311,7 @@ def wait_for_leaving(run: RunFolder, queue: Queue) -> None:
     taken for workers that go on."""
     ends = time.monotonic() + LEAVING_SECONDS
     while time.monotonic() < ends:
-        rows = queue.workers.rows(time.time())
+        rows = queue.workers.rows()
         stopped = {row.slot for row in rows if row.state is WorkerState.STOPPED}
         if not stopped.intersection(live_slots(run)):
             return

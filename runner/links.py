@@ -154,7 +154,7 @@ def take_in(run: RunFolder, queue: Queue, one: Linked) -> bool:
     meanwhile."""
     job, source = one.job, one.run.video(one.made)
     record = read_sidecar(one.run.sidecar(one.made))
-    claim = claim_job(queue, job.id, HOLDER, time.time()) if record is not None else None
+    claim = claim_job(queue, job.id, HOLDER) if record is not None else None
     if claim is None or record is None:
         return False
     temporary, video = run.temporary(job), run.video(job)
@@ -165,7 +165,7 @@ def take_in(run: RunFolder, queue: Queue, one: Linked) -> bool:
             if is_copy:
                 shutil.copyfile(source, temporary)
             publish(run, job, temporary, sidecar_record(one, record, is_copy=is_copy))
-        queue.finish(claim, time.time(), files=files_of(str(video)))
+        queue.finish(claim, files=files_of(str(video)))
     except BaseException:
         queue.give_back(claim)
         raise

@@ -12,6 +12,7 @@ from .errors import UserError
 from .input_file import MOST_LOG, lines_in, open_input
 from .log_lines import STAMP
 from .run_folder import RunFolder
+from .slot_names import Slot
 
 POLL_SECONDS = 0.3
 TAIL_BYTES = 1 << 18
@@ -37,12 +38,17 @@ def choose_logs(run: RunFolder, worker: str | None) -> list[Path]:
                 f"{run.logs}: no worker has written a log yet; `sweep launch` starts some"
             )
         return paths
-    # A tmux session is called after its slot, but shorter.
-    chosen = [path for path in paths if worker in (path.stem, path.stem.replace("process", "proc"))]
+    chosen = [path for path in paths if worker in _names(path)]
     if not chosen:
         names = ", ".join(path.stem for path in paths) or "none"
         raise UserError(f"{run.name}: no worker is called {worker!r} (there are: {names})")
     return chosen
+
+
+def _names(log: Path) -> tuple[str, ...]:
+    """What a log may be asked for by: its own name, and what its slot's session is called."""
+    slot = Slot.of_log(log.name)
+    return (log.stem,) if slot is None else (log.stem, slot.session)
 
 
 def last_lines(path: Path, number: int) -> list[str]:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from .errors import UserError
 from .input_file import read_input
-from .placement import MOST_PROCESSES
+from .slot_names import MOST_PROCESSES
 from .yaml_file import parse_yaml
 
 NAME = "machine.yaml"

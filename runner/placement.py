@@ -1,36 +1,8 @@
-"""Where work starts: slots on GPUs, and which categories each GPU begins with. Pure."""
+"""Where work starts: which categories each GPU begins with. Pure."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-
-MOST_PROCESSES = 64
-"""On one GPU."""
-
-
-@dataclass(frozen=True, order=True)
-class Slot:
-    """One place for a worker: a GPU and a process number on it."""
-
-    gpu: int
-    process: int
-
-    @property
-    def name(self) -> str:
-        return f"gpu{self.gpu}_process{self.process}"
-
-    @classmethod
-    def parse(cls, name: str) -> Slot | None:
-        """The slot of that name, or None where the name is no slot's."""
-        match = re.fullmatch(r"gpu(\d+)_process(\d+)", name)
-        return cls(int(match[1]), int(match[2])) if match else None
-
-
-def slots(gpus: Sequence[int], processes_per_gpu: int) -> list[Slot]:
-    """Every slot, first processes first, so that the first few slots cover every GPU."""
-    return [Slot(gpu, process) for process in range(processes_per_gpu) for gpu in gpus]
 
 
 def home_categories(

@@ -12,9 +12,10 @@ from .errors import UserError
 from .experiment import Experiment
 from .job import AXES, Job, Point, is_said
 from .manifest import Manifest
-from .placement import Slot, home_categories, slots
+from .placement import home_categories
 from .reading import PARAMETERS, own_parameters
 from .sections import Placement
+from .slot_names import Slot, slots
 
 ASSUMED_GPU_GIB = 79.6
 """What NVML shows of an 80 GB GPU; taken where a sweep is planned away from its GPUs."""

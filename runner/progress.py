@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -34,10 +33,11 @@ class Counts:
 
 @dataclass(frozen=True)
 class Worker:
-    """One worker. `seconds_per_job` is its own mean, model loading left out; `note` says what
-    it waits for."""
+    """One worker. `place` is "" where the sweep has no other; `seconds_per_job` is its own mean,
+    model loading left out; `note` says what it waits for."""
 
     name: str
+    place: str
     gpu: int
     process: int
     pid: int
@@ -132,9 +132,8 @@ def take_snapshot(name: str, queue: Queue) -> Snapshot:
         for state, number in states.items():
             totals[state] = totals.get(state, 0) + number
     running = {row.job.id: row.job.output for row in queue.rows(JobState.RUNNING)}
-    now = time.time()
-    rows = queue.workers.rows(now)
-    waiting, next_try_at = queue.waiting(now)
+    rows = queue.workers.rows()
+    waiting, next_try_at = queue.waiting()
     counts, held, mean = Counts.of(totals), queue.held(), queue.mean_seconds()
     gate = queue.gate()
     snapshot = Snapshot(
@@ -167,7 +166,7 @@ def _with_eta(snapshot: Snapshot, queue: Queue) -> Snapshot:
     if snapshot.has_ended:
         eta = 0.0
     elif mean is not None and snapshot.alive:
-        now = time.time()
+        now = queue.clock()
         spent = sum(min(now - since, mean) for since in queue.claim_times())
         left = (counts.pending - snapshot.held + counts.running) * mean - spent
         eta = round(max(left, 0.0) / snapshot.alive, 1)
@@ -179,7 +178,7 @@ def _busy(rows: Sequence[WorkerRow]) -> dict[int, float]:
     for row in rows:
         if row.first_claim_at is not None and row.last_end_at is not None:
             seconds = row.last_end_at - row.first_claim_at
-            shares.setdefault(row.slot.gpu, []).append(row.busy_seconds / seconds)
+            shares.setdefault(row.slot.devices.gpu, []).append(row.busy_seconds / seconds)
     return {gpu: round(min(sum(own) / len(own), 1.0), 4) for gpu, own in shares.items()}
 
 
@@ -195,7 +194,8 @@ def _makespan(rows: Sequence[WorkerRow]) -> Makespan | None:
 def _worker(row: WorkerRow, running: dict[str, str]) -> Worker:
     return Worker(
         name=row.name,
-        gpu=row.slot.gpu,
+        place=row.slot.place,
+        gpu=row.slot.devices.gpu,
         process=row.slot.process,
         pid=row.process.pid,
         state=row.state.value,

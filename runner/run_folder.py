@@ -19,7 +19,7 @@ from pathlib import Path
 from .errors import UserError
 from .input_file import open_input
 from .job import Job
-from .placement import Slot
+from .slot_names import Slot
 from .waiting import PATIENT, Waiting, repeat, wait_for
 
 DATABASE_PARTS = ("", "-wal", "-shm")
@@ -150,10 +150,10 @@ class RunFolder:
             shutil.rmtree(self.own(folder), ignore_errors=True)
 
     def log(self, slot: Slot) -> Path:
-        return self.logs / f"{slot.name}.log"
+        return self.logs / slot.log
 
     def lock(self, slot: Slot) -> Path:
-        return self.locks / f"{slot.name}.lock"
+        return self.locks / slot.lock
 
     def scratch(self, job: Job) -> Path:
         return self.path / "work" / job.id

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -18,12 +17,12 @@ from .failures import is_disk_full
 from .input_file import MOST_MANIFEST, NotAnInput
 from .job import JobState, Outcome
 from .manifest import Manifest, read_manifest
-from .placement import Slot
 from .publish import Disk, state_on_disk
 from .queue import Queue
 from .queue.claims import Lost
 from .queue.damaged import DamagedQueue
 from .run_folder import HALF_WRITTEN, RunFolder, is_locked, locked, sha256_file
+from .slot_names import Slot
 from .waiting import Busy, Waiting
 
 RECLAIM_SECONDS = 2.0
@@ -118,11 +117,16 @@ def planned_runs() -> list[RunFolder]:
 
 
 def live_slots(run: RunFolder) -> list[Slot]:
-    """The slots whose supervisor or worker is alive on this host."""
+    """The slots whose supervisor or worker is alive on this host.
+
+    Raises:
+        UserError: one of them is none that this version can work with.
+    """
     if not run.locks.is_dir():
         return []
-    slots = (Slot.parse(path.stem) for path in run.locks.glob("*.lock"))
-    return sorted(slot for slot in slots if slot is not None and is_locked(run.lock(slot)))
+    slots = (Slot.of_lock(path.name) for path in run.locks.glob("*.lock"))
+    alive = [slot for slot in slots if slot is not None and is_locked(run.lock(slot))]
+    return sorted(Slot.read(slot.name) for slot in alive)
 
 
 def was_planned(run: RunFolder) -> bool:
@@ -263,9 +267,8 @@ def take_back(run: RunFolder, queue: Queue) -> list[Lost]:
     """Give the jobs of dead or silent workers back, and record those attempts. On a full disk, or
     beside someone who holds the queue, they are left as they are: no attempt goes unrecorded. So
     they are in a run that is not ours to write while workers live there, who do it themselves."""
-    now = time.time()
     if isinstance(queue, BorrowedQueue):
-        return [] if live_slots(run) else queue.reclaim(now)
+        return [] if live_slots(run) else queue.reclaim()
 
     def record(one: Lost) -> None:
         attempt = Attempt(
@@ -273,7 +276,7 @@ def take_back(run: RunFolder, queue: Queue) -> list[Lost]:
             worker=one.claim.worker,
             outcome=Outcome.DIED,
             started_at=one.claim.claimed_at,
-            ended_at=now,
+            ended_at=queue.clock(),
             attempt=one.claim.attempt,
             kind=one.kind,
             error=one.error,
@@ -281,7 +284,7 @@ def take_back(run: RunFolder, queue: Queue) -> list[Lost]:
         record_attempt(run.attempts, attempt)
 
     try:
-        return queue.reclaim(now, record, Waiting.at_most(RECLAIM_SECONDS))
+        return queue.reclaim(record, Waiting.at_most(RECLAIM_SECONDS))
     except Busy:
         return []
     except Exception as error:

@@ -9,9 +9,9 @@ from pydantic import Field, field_validator
 
 from .backends import Section
 from .failures import failures_allowed
-from .placement import MOST_PROCESSES
 from .reading import checked_start
 from .run_folder import RESERVED, RESERVED_LATER
+from .slot_names import MOST_PROCESSES, is_number
 from .text_file import nfc
 from .video import CLIP_SUFFIXES, Fit, Start
 
@@ -106,7 +106,7 @@ class Placement(Section):
     @classmethod
     def _numbers(cls, value: object) -> object:
         if value != "auto":
-            if not isinstance(value, list) or not value or not all(map(is_gpu_number, value)):
+            if not isinstance(value, list) or not value or not all(map(is_number, value)):
                 raise ValueError("must be auto or a list of GPU numbers such as [0, 1]")
             refuse_repeats(value)
         return value
@@ -116,7 +116,7 @@ class Placement(Section):
     def _assigned(cls, value: object) -> object:
         if isinstance(value, dict):
             for category, gpus in value.items():
-                if not isinstance(gpus, list) or not gpus or not all(map(is_gpu_number, gpus)):
+                if not isinstance(gpus, list) or not gpus or not all(map(is_number, gpus)):
                     raise ValueError(f"{category} must have a list of GPU numbers such as [0, 1]")
                 refuse_repeats(gpus)
         return value
@@ -162,10 +162,6 @@ def clip_name(text: object) -> str:
         raise ValueError(f"{text!r} must be <category>/<video>")
     stem, dot, suffix = text.rpartition(".")
     return nfc(stem if f"{dot}{suffix}".lower() in CLIP_SUFFIXES else text)
-
-
-def is_gpu_number(value: object) -> bool:
-    return type(value) is int and value >= 0
 
 
 def refuse_repeats(values: Sequence[object]) -> None:

@@ -1,4 +1,4 @@
-"""`python -m runner.slot RUN --gpu G --process P`: the supervisor of one slot, without torch.
+"""`python -m runner.slot RUN SLOT`: the supervisor of one slot, without torch.
 
 It starts the slot's worker, writes all that the worker says to the slot's log and to its own
 terminal, starts the worker again when it dies, and takes it down with itself. A lock file,
@@ -27,7 +27,6 @@ from .gpus import find_gpus
 from .input_file import MOST_RECORDS, NotAnInput, lines_in, open_input
 from .lock_holders import writers
 from .log_lines import print_traceback
-from .placement import Slot
 from .plain_text import printable
 from .processes import (
     AFTER_JOB_SIGNAL,
@@ -43,6 +42,7 @@ from .run_folder import RunFolder, queue_files
 from .run_id import is_still, run_id
 from .slot_lock import SlotLock, SlotTaken
 from .slot_log import Log
+from .slot_names import Slot
 from .utf8_mode import ensure_utf8
 
 GRACE_SECONDS = 30.0
@@ -350,11 +350,12 @@ def worker_environment(slot: Slot, device: str, threads: int) -> dict[str, str]:
     environment = dict(os.environ)
     if device == "cuda":
         gpus = {gpu.number: gpu for gpu in find_gpus()}
-        if slot.gpu not in gpus:
-            raise UserError(f"GPU {slot.gpu} is not there (this machine has {sorted(gpus)})")
-        if (problem := gpus[slot.gpu].problem) is not None:
-            raise UserError(f"GPU {slot.gpu}: {problem}")
-        environment["CUDA_VISIBLE_DEVICES"] = gpus[slot.gpu].uuid
+        number = slot.devices.gpu
+        if number not in gpus:
+            raise UserError(f"GPU {number} is not there (this machine has {sorted(gpus)})")
+        if (problem := gpus[number].problem) is not None:
+            raise UserError(f"GPU {number}: {problem}")
+        environment["CUDA_VISIBLE_DEVICES"] = gpus[number].uuid
     else:
         environment["CUDA_VISIBLE_DEVICES"] = ""
     environment.update(dict.fromkeys(THREAD_VARIABLES, str(threads)))
@@ -362,26 +363,33 @@ def worker_environment(slot: Slot, device: str, threads: int) -> dict[str, str]:
     return environment
 
 
+def refuse(why: str) -> int:
+    """Say why there is nothing to supervise, where there is no log yet; returns the exit status."""
+    sys.stderr.write(f"{printable(why)}\n")
+    return WRONG
+
+
 def main() -> int:
     ensure_utf8()
     parser = argparse.ArgumentParser(prog="python -m runner.slot", description=__doc__)
     parser.add_argument("run", help="the run folder")
-    parser.add_argument("--gpu", type=int, required=True)
-    parser.add_argument("--process", type=int, required=True)
+    parser.add_argument("slot", help="its name, such as gpu0_process1")
     parser.add_argument("--device", choices=("cuda", "cpu"), default=None)
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of the worker")
     parser.add_argument("--home", action="append", default=[], help="a category to begin with")
     parser.add_argument("--quiet", action="store_true", help="write to the log alone")
     arguments = parser.parse_args()
-    run, slot = RunFolder(Path(arguments.run).absolute()), Slot(arguments.gpu, arguments.process)
+    run = RunFolder(Path(arguments.run).absolute())
+    try:
+        slot = Slot.read(arguments.slot)
+    except UserError as error:
+        return refuse(str(error))
     device = arguments.device or ("cuda" if find_gpus() else "cpu")
     command = [sys.executable, "-m", "runner.worker", str(run.path)]
-    command += [f"--gpu={slot.gpu}", f"--process={slot.process}", f"--device={device}"]
+    command += [slot.name, f"--device={device}"]
     command += [f"--home={category}" for category in arguments.home]
     if run_id(run) is None:
-        told = printable(f"{run.path}: no run folder (it has no run.id); see `sweep resume`")
-        sys.stderr.write(f"{told}\n")
-        return 2
+        return refuse(f"{run.path}: no run folder (it has no run.id); see `sweep resume`")
     sys.excepthook = print_traceback
     log = Log(run.log(slot), echo=not arguments.quiet)
     command.append(f"--mark={log.mark}")

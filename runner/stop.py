@@ -10,13 +10,13 @@ from collections.abc import Sequence
 
 from .errors import UserError
 from .failures import is_disk_full, may_be_disk_full
-from .placement import Slot
 from .processes import AFTER_JOB_SIGNAL, send
 from .queue import Queue
 from .queue.damaged import DamagedQueue
 from .run_folder import RunFolder
 from .runs import live_slots
 from .slot_lock import supervisor
+from .slot_names import Devices, Slot
 from .waiting import Busy, Waiting
 
 log = logging.getLogger("sweep.stop")
@@ -37,11 +37,12 @@ def stop_workers(run: RunFolder, *, now: bool, gpus: Sequence[int] | None = None
         UserError: a slot's supervisor cannot be reached from here.
         Exception: the disk is full, and the workers are not to end at once.
     """
-    slots = [slot for slot in live_slots(run) if gpus is None or slot.gpu in gpus]
+    which = None if gpus is None else [Devices.of(gpu) for gpu in gpus]
+    slots = [slot for slot in live_slots(run) if which is None or slot.devices in which]
     by_signal = signal.SIGTERM if now else None
     try:
         if os.path.lexists(run.queue):
-            Queue(run.queue).drain(True, gpus, Waiting.at_most(NOW_WAITS if now else WAITS))
+            Queue(run.queue).drain(True, which, Waiting.at_most(NOW_WAITS if now else WAITS))
     except Busy as error:
         log.warning("%s; the workers are told by a signal", error)
         by_signal = by_signal or AFTER_JOB_SIGNAL

@@ -158,16 +158,16 @@ def test_a_claim_for_adoption_is_a_lease(project: Project, old: Path) -> None:
     queue = Queue(project.run_folder.queue)
     job = read_manifest(project.run_folder.manifest).jobs[0]
     queue.hold_all_but([])
-    claim = claim_job(queue, job.id, "adopt", time.time())
+    claim = claim_job(queue, job.id, "adopt")
     assert claim is not None
-    assert claim_job(queue, job.id, "adopt", time.time()) is None
+    assert claim_job(queue, job.id, "adopt") is None
     assert row(project, job.output).state is JobState.RUNNING
-    assert queue.reclaim(time.time()) == []
+    assert queue.reclaim() == []
     assert queue.give_back(claim)
     assert row(project, job.output).state is JobState.PENDING
     queue.hold_all_but(None)
     counts = queue.counts()
-    claim = claim_job(queue, job.id, "adopt", time.time())
+    claim = claim_job(queue, job.id, "adopt")
     assert claim is not None
     queue.give_back(claim)
     assert queue.counts() == counts

@@ -18,16 +18,17 @@ from typing import Any, Literal
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from settable_clock import Clock
 from test_plan import a_job
 from test_queue import JOBS, OTHER_HOST, pending, states
 
 from runner.failures import FailureKind, Policy
 from runner.job import Job, JobState
-from runner.placement import Slot
 from runner.processes import ProcessId
 from runner.queue import LEASE_SECONDS, Queue
 from runner.queue.claim_order import Taste
 from runner.queue.claims import Claim
+from runner.slot_names import Slot
 
 GONE = replace(ProcessId.own(), started=ProcessId.own().started - 1)
 """A process of this host that has ended: its pid is another's now."""
@@ -96,8 +97,8 @@ class AnyOrder(RuleBasedStateMachine):
         import tempfile
 
         self.folder = tempfile.TemporaryDirectory()
-        self.queue = Queue(Path(self.folder.name) / "sweep.db", create=True)
-        self.now = 0.0
+        self.clock = Clock()
+        self.queue = Queue(Path(self.folder.name) / "sweep.db", create=True, clock=self.clock)
         self.held: list[Claim] = []
         self.orphans: list[Claim] = []
         self.disk: dict[str, JobState] = {}
@@ -118,10 +119,10 @@ class AnyOrder(RuleBasedStateMachine):
     ) -> None:
         """A worker claims; one of this host may die at once, which ends its claims."""
         taste = Taste(group, home, static)
-        refused = self.queue.gate().refusal(Slot(worker, 0), self.now) is not None
+        refused = self.queue.refusal(Slot.of(worker, 0)) is not None
         expected = None if refused else first_by_reading_everything(self.queue, taste)
         process = GONE if dies else OTHER_HOST
-        taken = self.queue.claim(Slot(worker, 0), process, taste, self.now)
+        taken = self.queue.claim(Slot.of(worker, 0), process, taste)
         assert expected == (taken.job.id if taken is not None else None)
         if taken is not None:
             assert taken.job.id not in {
@@ -176,23 +177,23 @@ class AnyOrder(RuleBasedStateMachine):
         if end == "finish":
             if was_live:
                 self.disk[chosen.job.id] = JobState.DONE
-            assert (self.queue.finish(chosen, self.now) is not None) == was_live
+            assert (self.queue.finish(chosen) is not None) == was_live
         elif end == "fail":
             kind = data.draw(st.sampled_from(FailureKind))
-            assert (self.queue.fail(chosen, "e", self.now, kind) is not None) == was_live
+            assert (self.queue.fail(chosen, "e", kind) is not None) == was_live
         elif end == "give_back":
             assert self.queue.give_back(chosen) == was_live
         else:
-            assert self.queue.renew(chosen, self.now) == was_live
+            assert self.queue.renew(chosen) == was_live
             return
         self.held.remove(chosen)
 
     @rule(seconds=st.sampled_from([1, LEASE_SECONDS / 2, LEASE_SECONDS + 1]))
     def time_passes(self, seconds: float) -> None:
-        self.now += seconds
+        self.clock.now += seconds
         due = {claim.token for claim in self.running(self.orphans)}
-        due |= {claim.token for claim in self.live() if self.lease(claim) < self.now}
-        assert {lost.claim.token for lost in self.queue.reclaim(self.now)} == due
+        due |= {claim.token for claim in self.live() if self.lease(claim) < self.clock.now}
+        assert {lost.claim.token for lost in self.queue.reclaim()} == due
         self.orphans.clear()
 
     @rule()
@@ -233,12 +234,10 @@ TestAnyOrder.settings = settings(max_examples=25, stateful_step_count=25, deadli
 def contend(path: Path, name: str, out: multiprocessing.Queue[list[str]]) -> None:
     queue = Queue(path)
     done = []
-    while (
-        taken := queue.claim(Slot(0, int(name)), ProcessId.own(), Taste(), time.time())
-    ) is not None:
-        queue.workers.report(Slot(0, int(name)), time.time(), step=1)
+    while (taken := queue.claim(Slot.of(0, int(name)), ProcessId.own(), Taste())) is not None:
+        queue.workers.report(Slot.of(0, int(name)), step=1)
         done.append(taken.job.id)
-        queue.finish(taken, time.time())
+        queue.finish(taken)
     out.put(done)
 
 
@@ -266,12 +265,12 @@ def come_and_go(folder: Path, number: int) -> None:
     job that runs twice at a time is seen by whoever comes second.
     """
     luck = random.Random(number)
-    queue, slot, process = Queue(folder / "sweep.db"), Slot(number, 0), ProcessId.own()
-    queue.workers.register(slot, process, time.time())
+    queue, slot, process = Queue(folder / "sweep.db"), Slot.of(number, 0), ProcessId.own()
+    queue.workers.register(slot, process)
     group: str | None = None
     for _ in range(luck.randint(3, 40)):
-        queue.reclaim(time.time())
-        taken = queue.claim(slot, process, Taste(group, luck.choice([(), ("a",)])), time.time())
+        queue.reclaim()
+        taken = queue.claim(slot, process, Taste(group, luck.choice([(), ("a",)])))
         if taken is None:
             break
         group = taken.job.group
@@ -281,8 +280,8 @@ def come_and_go(folder: Path, number: int) -> None:
         except BlockingIOError:
             (folder / f"{taken.job.id}.twice").touch()
         if luck.random() < 0.3:
-            queue.workers.report(slot, time.time(), step=1)
-        assert queue.renew(taken, time.time())
+            queue.workers.report(slot, step=1)
+        assert queue.renew(taken)
         time.sleep(luck.random() / 200)
         choice = luck.random()
         if choice < 0.1:
@@ -292,12 +291,12 @@ def come_and_go(folder: Path, number: int) -> None:
         if choice < 0.2:
             assert queue.give_back(taken)
         elif choice < 0.3 and taken.attempt == 1:
-            verdict = queue.fail(taken, "broken", time.time())
+            verdict = queue.fail(taken, "broken")
             assert verdict is not None
             assert verdict.state is JobState.PENDING
         else:
             (folder / f"{taken.job.id}.{taken.token}.made").touch()
-            assert queue.finish(taken, time.time(), seconds=0.01) is JobState.DONE
+            assert queue.finish(taken, seconds=0.01) is JobState.DONE
 
 
 def test_real_workers_that_come_go_fail_and_are_killed_lose_nothing(tmp_path: Path) -> None:

@@ -12,20 +12,26 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from settable_clock import Clock
 from test_plan import a_job
 from test_queue import JOBS, OTHER_HOST, SLOT, claim, pending
 
 from runner.job import Job
-from runner.placement import Slot
 from runner.processes import ProcessId
 from runner.queue import LEASE_SECONDS, Queue
 from runner.queue.claim_order import Taste
 from runner.queue.claims import Claim
+from runner.slot_names import Slot
 
 
 @pytest.fixture
-def queue(tmp_path: Path) -> Queue:
-    made = Queue(tmp_path / "sweep.db", create=True)
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def queue(tmp_path: Path, clock: Clock) -> Queue:
+    made = Queue(tmp_path / "sweep.db", create=True, clock=clock)
     made.sync(JOBS, [], "m", pending)
     return made
 
@@ -36,7 +42,7 @@ def queue_of(folder: Path, groups: dict[str, int]) -> Queue:
     for group, number in groups.items():
         category, _, video = group.partition("/")
         jobs += [a_job(category, video, prompt, 1) for prompt in range(number)]
-    made = Queue(folder / "sweep.db", create=True)
+    made = Queue(folder / "sweep.db", create=True, clock=Clock())
     made.sync(jobs, [], "m", pending)
     return made
 
@@ -51,7 +57,7 @@ class Fleet:
 
     def claim(self, worker: int) -> Claim | None:
         taste = Taste(self.groups.get(worker), self.homes.get(worker, ()))
-        taken = self.queue.claim(Slot(worker, 0), ProcessId.own(), taste, 0)
+        taken = self.queue.claim(Slot.of(worker, 0), ProcessId.own(), taste)
         if taken is not None:
             self.groups[worker] = taken.job.group
         return taken
@@ -83,7 +89,7 @@ def test_static_claims_nothing_outside_home(queue: Queue) -> None:
     taste = Taste(home=("b",), static=True)
     taken = [claim(queue, taste).job.category for _ in range(8)]
     assert taken == ["b"] * 8
-    assert queue.claim(SLOT, ProcessId.own(), taste, 0) is None
+    assert queue.claim(SLOT, ProcessId.own(), taste) is None
 
 
 def test_all_of_one_seed_comes_before_the_next(queue: Queue) -> None:
@@ -107,12 +113,13 @@ def test_one_category_comes_before_the_next_wherever_a_worker_is_at_home(queue: 
     assert rest == ["b"] * 8 + ["a"] * 7
 
 
-def test_a_job_that_killed_its_worker_comes_after_all_others(queue: Queue) -> None:
+def test_a_job_that_killed_its_worker_comes_after_all_others(queue: Queue, clock: Clock) -> None:
     """One job that kills every worker cannot keep the rest from being made."""
-    poison = claim(queue, process=OTHER_HOST, now=0).job
-    queue.reclaim(LEASE_SECONDS + 1)
+    poison = claim(queue, process=OTHER_HOST).job
+    clock.now = LEASE_SECONDS + 1
+    queue.reclaim()
     taken = []
-    while (found := queue.claim(SLOT, ProcessId.own(), Taste(poison.group), 0)) is not None:
+    while (found := queue.claim(SLOT, ProcessId.own(), Taste(poison.group))) is not None:
         taken.append(found.job)
     assert taken[-1] == poison
     assert len(taken) == len(JOBS)
@@ -168,7 +175,7 @@ def test_a_worker_with_two_jobs_of_a_group_counts_once(tmp_path: Path) -> None:
 def test_static_shares_the_tail_only_at_home(tmp_path: Path) -> None:
     made = queue_of(tmp_path, {"a/v": 3, "b/v": 9})
     taste = Taste(home=("a",), static=True)
-    taken = [made.claim(Slot(n, 0), ProcessId.own(), taste, 0) for n in range(4)]
+    taken = [made.claim(Slot.of(n, 0), ProcessId.own(), taste) for n in range(4)]
     assert [one.job.group if one else None for one in taken] == ["a/v"] * 3 + [None]
 
 
@@ -217,7 +224,7 @@ def test_no_worker_waits_while_workers_come_and_go(data: st.DataObject) -> None:
                 pending_jobs -= 1
                 heapq.heappush(events, (now + data.draw(durations), worker, taken))
             if finished is not None:
-                assert queue.finish(finished, now)
+                assert queue.finish(finished)
                 at_work[finished.job.group] -= 1
                 made.append(finished.job)
         queue.close()
@@ -240,16 +247,16 @@ def steps_of_claims(folder: Path, groups: int, jobs: int) -> int:
 
     sa.event.listen(sa.Pool, "connect", count_steps)
     try:
-        fleet = Fleet(Queue(folder / "sweep.db"), {0: ("a",)})
+        fleet = Fleet(Queue(folder / "sweep.db", clock=Clock(1)), {0: ("a",)})
         for number in range(20):
             counts.append(0)
             taken = fleet.claim(number % 3)
             assert taken is not None
             if number % 4:
-                fleet.queue.finish(taken, 1)
+                fleet.queue.finish(taken)
             else:
-                fleet.queue.fail(taken, "broken", 1)
-            fleet.queue.reclaim(1)
+                fleet.queue.fail(taken, "broken")
+            fleet.queue.reclaim()
         return max(counts[1:])
     finally:
         sa.event.remove(sa.Pool, "connect", count_steps)

@@ -101,6 +101,8 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
     "a bad id": sql("UPDATE jobs SET id = '../../../precious' WHERE position = 1"),
     "a bad output": sql("UPDATE jobs SET output = '../../precious/x.mp4' WHERE position = 1"),
     "a bad state": sql("UPDATE jobs SET state = 'lost' WHERE position = 1"),
+    "a worker in no slot": sql("UPDATE workers SET name = name || '?'"),
+    "a worker of another place": sql("UPDATE workers SET place = 'n12'"),
     "a text for a number": sql("UPDATE jobs SET finished_at = 'soon' WHERE position = 1"),
     "a number without end": sql("UPDATE jobs SET seconds = 9e999 WHERE position = 1"),
     "bytes that are no text": sql(
@@ -191,23 +193,24 @@ def test_a_queue_at_work_is_sound(tmp_path: Path) -> None:
     queue = Queue(path := tmp_path / "sweep.db", create=True)
     queue.set_policy(POLICY)
     queue.sync(JOBS, [], "m", pending)
-    queue.workers.register(SLOT, ProcessId.own(), time.time())
+    queue.workers.register(SLOT, ProcessId.own())
     queue.prioritise("prompt", [1, 0])
     queue.stop_at(time.time() + 9)
     ends = (
-        lambda claim: queue.finish(claim, time.time(), seconds=1.0),
-        lambda claim: queue.fail(claim, "broken", time.time()),
+        lambda claim: queue.finish(claim, seconds=1.0),
+        lambda claim: queue.fail(claim, "broken"),
         queue.give_back,
     )
     for end in ends:
-        claim = queue.claim(SLOT, ProcessId.own(), Taste(), time.time())
+        claim = queue.claim(SLOT, ProcessId.own(), Taste())
         assert claim is not None
         assert find_damage(path, is_thorough=True) is None
         end(claim)
         assert find_damage(path, is_thorough=True) is None
     queue.hold_all_but({JOBS[0].id})
     queue.retry([JobState.FAILED])
-    queue.set_aside("gpu0", "hot")
+    queue.set_aside(SLOT.devices, "hot")
+    queue.drain(True, [SLOT.devices])
     assert find_damage(path, is_thorough=True) is None
 
 

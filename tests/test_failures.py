@@ -6,6 +6,7 @@ import errno
 from pathlib import Path
 
 import pytest
+from settable_clock import Clock
 from test_plan import a_job
 
 from runner.errors import UserError
@@ -21,12 +22,12 @@ from runner.failures import (
     may_be_disk_full,
 )
 from runner.job import JobState
-from runner.placement import Slot
 from runner.processes import ProcessId, oom_kills
 from runner.queue import Queue
 from runner.queue.claim_order import Taste
 from runner.queue.claims import Claim
 from runner.queue.worker_table import WorkerState
+from runner.slot_names import Slot
 
 JOBS = [a_job("a", f"v{v}", p, s) for v in range(4) for p in range(3) for s in (1, 2)]
 OWN = ProcessId.own()
@@ -111,15 +112,20 @@ def test_other_limits_of_failures_are_refused(value: float | str) -> None:
 
 
 @pytest.fixture
-def queue(tmp_path: Path) -> Queue:
-    made = Queue(tmp_path / "sweep.db", create=True)
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def queue(tmp_path: Path, clock: Clock) -> Queue:
+    made = Queue(tmp_path / "sweep.db", create=True, clock=clock)
     made.sync(JOBS, [], "m", lambda _: JobState.PENDING)
     made.set_policy(Policy(backoff_seconds=0))
     return made
 
 
-def take(queue: Queue, slot: Slot = Slot(0, 0), now: float = 0.0) -> Claim:  # noqa: B008
-    taken = queue.claim(slot, OWN, Taste(), now)
+def take(queue: Queue, slot: Slot = Slot.of(0, 0)) -> Claim:  # noqa: B008
+    taken = queue.claim(slot, OWN, Taste())
     assert taken is not None
     return taken
 
@@ -128,8 +134,8 @@ def state_of(queue: Queue, claim: Claim) -> JobState:
     return next(row.state for row in queue.rows() if row.job.id == claim.job.id)
 
 
-def fail(queue: Queue, claim: Claim, kind: FailureKind, now: float = 1.0) -> tuple[str, ...]:
-    verdict = queue.fail(claim, "what happened\nand its traceback", now, kind)
+def fail(queue: Queue, claim: Claim, kind: FailureKind) -> tuple[str, ...]:
+    verdict = queue.fail(claim, "what happened\nand its traceback", kind)
     assert verdict is not None
     return verdict.notes
 
@@ -140,86 +146,89 @@ def test_bad_input_is_never_tried_again(queue: Queue) -> None:
     assert state_of(queue, claim) is JobState.FAILED
 
 
-def test_another_attempt_waits_longer_each_time(queue: Queue) -> None:
+def test_another_attempt_waits_longer_each_time(queue: Queue, clock: Clock) -> None:
     """Meanwhile the worker has other jobs, and does not end for want of this one."""
     queue.set_policy(Policy(failures=3, backoff_seconds=10))
     queue.hold_all_but({JOBS[0].id})
-    now = 0.0
     for wait in (10.0, 20.0, 40.0):
-        fail(queue, take(queue, now=now), FailureKind.BACKEND_BUG, now)
+        fail(queue, take(queue), FailureKind.BACKEND_BUG)
         assert queue.open_jobs(Taste()) == (0, 1)
-        queue.reclaim(now + wait - 1)
-        assert queue.claim(Slot(0, 0), OWN, Taste(), now + wait - 1) is None
-        now += wait
-        queue.reclaim(now)
+        clock.now += wait - 1
+        queue.reclaim()
+        assert queue.claim(Slot.of(0, 0), OWN, Taste()) is None
+        clock.now += 1
+        queue.reclaim()
         assert queue.open_jobs(Taste()) == (1, 0)
-    last = take(queue, now=now)
-    fail(queue, last, FailureKind.BACKEND_BUG, now)
+    last = take(queue)
+    fail(queue, last, FailureKind.BACKEND_BUG)
     assert state_of(queue, last) is JobState.FAILED
 
 
 def test_a_gpu_with_errors_in_a_row_is_set_aside_and_the_others_go_on(queue: Queue) -> None:
     for number in range(3):
         assert queue.gate().aside == {}
-        notes = fail(queue, take(queue, Slot(1, 0)), FailureKind.GPU_ERROR)
+        notes = fail(queue, take(queue, Slot.of(1, 0)), FailureKind.GPU_ERROR)
         assert bool(notes) == (number == 2)
     assert "3 GPU errors in a row" in queue.gate().aside["gpu1"]
-    assert queue.claim(Slot(1, 1), OWN, Taste(), 0) is None
+    assert queue.claim(Slot.of(1, 1), OWN, Taste()) is None
     assert all(row.state is not JobState.FAILED for row in queue.rows())
-    take(queue, Slot(0, 0))
+    take(queue, Slot.of(0, 0))
     queue.reopen()
-    take(queue, Slot(1, 1))
+    take(queue, Slot.of(1, 1))
 
 
 def test_gpu_errors_between_finished_jobs_are_not_in_a_row(queue: Queue) -> None:
-    queue.workers.register(Slot(1, 0), OWN, 0)
+    queue.workers.register(Slot.of(1, 0), OWN)
     for _ in range(4):
-        fail(queue, take(queue, Slot(1, 0)), FailureKind.GPU_ERROR)
-        queue.finish(take(queue, Slot(1, 0)), 1, seconds=1)
+        fail(queue, take(queue, Slot.of(1, 0)), FailureKind.GPU_ERROR)
+        queue.finish(take(queue, Slot.of(1, 0)), seconds=1)
     assert queue.gate().aside == {}
 
 
-def test_a_gpu_that_runs_out_of_memory_twice_has_one_process_less(queue: Queue) -> None:
+def test_a_gpu_that_runs_out_of_memory_twice_has_one_process_less(
+    queue: Queue, clock: Clock
+) -> None:
     """No job is failed for its neighbour, and the last process stays."""
-    one, two = Slot(0, 0), Slot(0, 1)
-    for slot in (one, two, Slot(1, 0)):
-        queue.workers.register(slot, OWN, 0)
+    one, two = Slot.of(0, 0), Slot.of(0, 1)
+    for slot in (one, two, Slot.of(1, 0)):
+        queue.workers.register(slot, OWN)
     first = take(queue, one)
-    assert fail(queue, first, FailureKind.OUT_OF_GPU_MEMORY, 1) == ()
-    beside, second = take(queue, one, 2), take(queue, two, 2)
-    assert "goes on with 1 process" in fail(queue, second, FailureKind.OUT_OF_GPU_MEMORY, 3)[0]
+    assert fail(queue, first, FailureKind.OUT_OF_GPU_MEMORY) == ()
+    beside, second = take(queue, one), take(queue, two)
+    clock.now = 1
+    assert "goes on with 1 process" in fail(queue, second, FailureKind.OUT_OF_GPU_MEMORY)[0]
     assert list(queue.gate().aside) == [two.name]
     # It began beside the process that has left.
-    assert fail(queue, beside, FailureKind.OUT_OF_GPU_MEMORY, 4) == ()
+    assert fail(queue, beside, FailureKind.OUT_OF_GPU_MEMORY) == ()
     assert {state_of(queue, claim) for claim in (first, beside, second)} == {JobState.PENDING}
     assert all(row.failures == 0 for row in queue.rows())
 
 
 def test_a_neighbour_that_restarts_has_its_share_in_the_memory(queue: Queue) -> None:
     """Its slot starts another worker: a job that fails beside it is not alone on the GPU."""
-    one, two = Slot(0, 0), Slot(0, 1)
+    one, two = Slot.of(0, 0), Slot.of(0, 1)
     for slot in (one, two):
-        queue.workers.register(slot, OWN, 0)
-    queue.workers.report(two, 1, state=WorkerState.RESTARTING)
-    claim = take(queue, one, 2)
-    assert fail(queue, claim, FailureKind.OUT_OF_GPU_MEMORY, 3) == ()
-    assert fail(queue, take(queue, one, 4), FailureKind.OUT_OF_GPU_MEMORY, 5) != ()
+        queue.workers.register(slot, OWN)
+    queue.workers.report(two, state=WorkerState.RESTARTING)
+    assert fail(queue, take(queue, one), FailureKind.OUT_OF_GPU_MEMORY) == ()
+    assert fail(queue, take(queue, one), FailureKind.OUT_OF_GPU_MEMORY) != ()
     assert list(queue.gate().aside) == [one.name]
 
 
-def test_a_neighbour_that_does_not_come_back_has_no_share(queue: Queue) -> None:
-    for slot in (Slot(0, 0), Slot(0, 1)):
-        queue.workers.register(slot, OWN, 0)
-    queue.workers.report(Slot(0, 1), 1, state=WorkerState.RESTARTING)
-    claim = take(queue, Slot(0, 0), 100)
-    fail(queue, claim, FailureKind.OUT_OF_GPU_MEMORY, 101)
+def test_a_neighbour_that_does_not_come_back_has_no_share(queue: Queue, clock: Clock) -> None:
+    for slot in (Slot.of(0, 0), Slot.of(0, 1)):
+        queue.workers.register(slot, OWN)
+    queue.workers.report(Slot.of(0, 1), state=WorkerState.RESTARTING)
+    clock.now = 100
+    claim = take(queue, Slot.of(0, 0))
+    fail(queue, claim, FailureKind.OUT_OF_GPU_MEMORY)
     assert [row.failures for row in queue.rows() if row.job.id == claim.job.id] == [1]
 
 
 def test_a_job_that_does_not_fit_alone_fails_at_its_second_attempt(queue: Queue) -> None:
     queue.set_policy(Policy(failures=5, backoff_seconds=0))
     queue.hold_all_but({JOBS[0].id})
-    queue.workers.register(Slot(0, 0), OWN, 0)
+    queue.workers.register(Slot.of(0, 0), OWN)
     fail(queue, take(queue), FailureKind.OUT_OF_GPU_MEMORY)
     claim = take(queue)
     fail(queue, claim, FailureKind.OUT_OF_GPU_MEMORY)
@@ -227,13 +236,13 @@ def test_a_job_that_does_not_fit_alone_fails_at_its_second_attempt(queue: Queue)
 
 
 def test_a_host_that_runs_out_of_memory_twice_has_one_worker_less(queue: Queue) -> None:
-    for slot in (Slot(0, 0), Slot(1, 0)):
-        queue.workers.register(slot, OWN, 0)
-    assert fail(queue, take(queue, Slot(0, 0)), FailureKind.OUT_OF_HOST_MEMORY) == ()
-    assert fail(queue, take(queue, Slot(1, 0)), FailureKind.OUT_OF_HOST_MEMORY) != ()
+    for slot in (Slot.of(0, 0), Slot.of(1, 0)):
+        queue.workers.register(slot, OWN)
+    assert fail(queue, take(queue, Slot.of(0, 0)), FailureKind.OUT_OF_HOST_MEMORY) == ()
+    assert fail(queue, take(queue, Slot.of(1, 0)), FailureKind.OUT_OF_HOST_MEMORY) != ()
     assert list(queue.gate().aside) == ["gpu1_process0"]
-    fail(queue, take(queue, Slot(0, 0)), FailureKind.OUT_OF_HOST_MEMORY)
-    fail(queue, take(queue, Slot(0, 0)), FailureKind.OUT_OF_HOST_MEMORY)
+    fail(queue, take(queue, Slot.of(0, 0)), FailureKind.OUT_OF_HOST_MEMORY)
+    fail(queue, take(queue, Slot.of(0, 0)), FailureKind.OUT_OF_HOST_MEMORY)
     assert list(queue.gate().aside) == ["gpu1_process0"]
 
 
@@ -247,8 +256,8 @@ def test_the_hosts_memory_is_to_blame_only_where_the_kernel_has_killed(
     """Its count of kills has risen since the worker claimed."""
     gone = ProcessId(OWN.host, OWN.pid, OWN.started - 1)
     before = oom_kills() if kills_before is None else kills_before
-    assert queue.claim(Slot(0, 0), gone, Taste(), 0, oom_kills=before) is not None
-    (lost,) = queue.reclaim(1)
+    assert queue.claim(Slot.of(0, 0), gone, Taste(), oom_kills=before) is not None
+    (lost,) = queue.reclaim()
     assert lost.kind is kind
     assert [row.deaths for row in queue.rows() if row.job.id == lost.claim.job.id] == [1]
 
@@ -261,12 +270,12 @@ def test_where_everything_fails_the_sweep_stops_early(queue: Queue) -> None:
     halted = queue.gate().halted
     assert halted is not None
     assert "none succeeded, the last: what happened" in halted
-    assert queue.claim(Slot(0, 0), OWN, Taste(), 0) is None
+    assert queue.claim(Slot.of(0, 0), OWN, Taste()) is None
 
 
 def test_some_failures_among_successes_do_not_stop_it(queue: Queue) -> None:
-    queue.workers.register(Slot(0, 0), OWN, 0)
-    queue.finish(take(queue), 1, seconds=1)
+    queue.workers.register(Slot.of(0, 0), OWN)
+    queue.finish(take(queue), seconds=1)
     for _ in range(2 * ONLY_FAILURES):
         fail(queue, take(queue), FailureKind.BACKEND_BUG)
     assert queue.gate().halted is None
@@ -274,8 +283,8 @@ def test_some_failures_among_successes_do_not_stop_it(queue: Queue) -> None:
 
 @pytest.mark.parametrize("allowed", [3, 0.125])
 def test_so_many_failed_jobs_stop_the_sweep(queue: Queue, allowed: float) -> None:
-    queue.workers.register(Slot(0, 0), OWN, 0)
-    queue.finish(take(queue), 1, seconds=1)
+    queue.workers.register(Slot.of(0, 0), OWN)
+    queue.finish(take(queue), seconds=1)
     queue.set_policy(Policy(failures=0, max_failures=allowed))
     for _ in range(3):
         assert queue.gate().halted is None
@@ -285,8 +294,8 @@ def test_so_many_failed_jobs_stop_the_sweep(queue: Queue, allowed: float) -> Non
 
 def test_jobs_that_killed_all_their_workers_are_failed_jobs_too(queue: Queue) -> None:
     """`--max-failures` counts every job that is given up, for whatever reason."""
-    queue.workers.register(Slot(0, 0), OWN, 0)
-    queue.finish(take(queue), 1, seconds=1)
+    queue.workers.register(Slot.of(0, 0), OWN)
+    queue.finish(take(queue), seconds=1)
     queue.set_policy(Policy(deaths=1, backoff_seconds=0, max_failures=2))
     for _ in range(2):
         assert queue.gate().halted is None
@@ -306,9 +315,11 @@ def test_one_bad_clip_does_not_stop_what_has_not_begun(queue: Queue) -> None:
     assert "none succeeded" in str(queue.gate().halted)
 
 
-def test_nothing_is_claimed_that_would_not_end_in_time(queue: Queue) -> None:
+def test_nothing_is_claimed_that_would_not_end_in_time(queue: Queue, clock: Clock) -> None:
     queue.stop_at(1000)
-    slot = Slot(0, 0)
-    assert queue.claim(slot, OWN, Taste(), 900, lasting=99) is not None
-    assert queue.claim(slot, OWN, Taste(), 900, lasting=101) is None
-    assert "--stop-at" in str(queue.gate().refusal(slot, 900, 101))
+    slot = Slot.of(0, 0)
+    clock.now = 900
+    assert queue.claim(slot, OWN, Taste(), lasting=99) is not None
+    assert queue.claim(slot, OWN, Taste(), lasting=101) is None
+    assert queue.refusal(slot, 99) is None
+    assert "--stop-at" in str(queue.refusal(slot, 101))

@@ -30,6 +30,7 @@ def a_snapshot(category: str = "camera_motion", video: str = "a/b/seed_1.mp4") -
     workers = [
         Worker(
             name=f"gpu{gpu}_process0",
+            place="",
             gpu=gpu,
             process=0,
             pid=1,

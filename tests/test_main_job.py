@@ -24,7 +24,6 @@ from runner.attempts import read_attempts
 from runner.experiment import load_experiment
 from runner.launch import prioritise
 from runner.launchers import NAMES
-from runner.placement import Slot
 from runner.processes import ProcessId
 from runner.publish import read_sidecar
 from runner.queue import Queue
@@ -32,6 +31,7 @@ from runner.queue.claim_order import Taste
 from runner.run_folder import locked
 from runner.runs import live_slots
 from runner.slot_lock import supervisor
+from runner.slot_names import Slot
 
 ALL = 6
 
@@ -184,7 +184,7 @@ def test_kill_9_of_a_worker_in_the_middle_of_a_job(project: Project) -> None:
     # The job that was generated and, at most, the one that was being encoded.
     assert outcomes.count("died") in (1, 2)
     assert outcomes.count("done") in (ALL - 1, ALL)
-    log = project.run_folder.log(Slot(0, 0)).read_text(encoding="utf-8")
+    log = project.run_folder.log(Slot.of(0, 0)).read_text(encoding="utf-8")
     assert "killed by SIGKILL" in log
 
 
@@ -194,7 +194,7 @@ def test_kill_9_of_the_supervisor_takes_the_worker_with_it(project: Project) -> 
     assert project.sweep("launch", "experiments/x.yaml", "--on", "local").status == 0
     wait_for(lambda: project.progress()["running"] == 1)
     worker = ProcessId.of(project.progress()["workers"][0]["pid"])
-    process = supervisor(project.run_folder.lock(Slot(0, 0)))
+    process = supervisor(project.run_folder.lock(Slot.of(0, 0)))
     assert process is not None
     os.kill(process.pid, signal.SIGKILL)
     wait_for(lambda: not live_slots(project.run_folder))
@@ -425,7 +425,7 @@ def test_a_worker_that_is_about_to_go_is_waited_for(project: Project) -> None:
     words = ("launch", "experiments/x.yaml", "--on", "local", "--wait")
     assert project.sweep(*words, "--only", "prompt=0").status == 0
     leaving = ExitStack()
-    leaving.enter_context(locked(project.run_folder.lock(Slot(0, 0))))
+    leaving.enter_context(locked(project.run_folder.lock(Slot.of(0, 0))))
     threading.Timer(3, leaving.close).start()
     launched = project.sweep(*words)
     assert "1 worker started" in launched.err
@@ -439,10 +439,10 @@ def test_gpus_come_and_go_while_the_sweep_runs(project: Project) -> None:
     words = ("launch", "experiments/x.yaml", "--on", "local")
     assert project.sweep(*words).status == 0
     assert project.sweep("launch", "x", "--on", "local", "--gpus", "4,5").status == 0
-    assert live_slots(project.run_folder) == [Slot(0, 0), Slot(4, 0), Slot(5, 0)]
+    assert live_slots(project.run_folder) == [Slot.of(0, 0), Slot.of(4, 0), Slot.of(5, 0)]
     wait_for(lambda: project.progress()["running"] >= 3)
     assert project.call("stop", "x", "--gpus", "0", "--wait").status == 0
-    assert Slot(0, 0) not in live_slots(project.run_folder)
+    assert Slot.of(0, 0) not in live_slots(project.run_folder)
     assert project.sweep(*words, "--gpus", "5", "--wait").status == 0
     assert_finished(project)
 
@@ -464,7 +464,7 @@ def test_the_first_prompts_may_come_first(project: Project) -> None:
     queue = Queue(project.run_folder.queue)
     prioritise(load_experiment(project.run_folder.experiment), queue, "prompt")
     taste, claimed = Taste(), []
-    while (claim := queue.claim(Slot(0, 0), ProcessId.own(), taste, time.time())) is not None:
+    while (claim := queue.claim(Slot.of(0, 0), ProcessId.own(), taste)) is not None:
         claimed.append(claim.job.prompt)
     queue.close()
     assert claimed == sorted(claimed)
@@ -534,7 +534,7 @@ def test_logs_show_the_last_lines_of_a_worker(project: Project) -> None:
     lines = project.call("logs", "x", "gpu0_process0", "-n", "3").out.splitlines()
     assert len(lines) == 3
     assert "supervisor ended with status 0" in lines[-1]
-    text = project.run_folder.log(Slot(0, 0)).read_text(encoding="utf-8")
+    text = project.run_folder.log(Slot.of(0, 0)).read_text(encoding="utf-8")
     for words in ("model loaded in", "claimed", "step 1 of 5", "generate", "done ("):
         assert words in text
     assert "\r" not in text

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from pathlib import Path
 
 import pytest
@@ -16,10 +15,10 @@ from runner.errors import UserError
 from runner.experiment import load_experiment
 from runner.fingerprint import Recipe
 from runner.machine_file import read_machine
-from runner.placement import Slot
 from runner.processes import ProcessId
 from runner.queue import Queue
 from runner.queue.worker_table import WorkerState
+from runner.slot_names import Slot
 
 TINY = Path(__file__).resolve().parents[1] / "runner" / "backends" / "wan" / "tiny_checkpoint"
 
@@ -65,9 +64,9 @@ def test_a_copied_run_goes_on_where_data_and_gpus_are_others(project: Project) -
 def test_a_worker_before_a_reboot_or_of_another_machine_holds_no_slot(project: Project) -> None:
     """It said that it works, and nothing can have said since that it does no more."""
     assert project.call("plan", "experiments/x.yaml").status == 0
-    queue, slot = Queue(project.run_folder.queue), Slot(0, 0)
-    queue.workers.register(slot, ProcessId("another boot", 1, 0), time.time())
-    queue.workers.report(slot, time.time(), state=WorkerState.WORKING)
+    queue, slot = Queue(project.run_folder.queue), Slot.of(0, 0)
+    queue.workers.register(slot, ProcessId("another boot", 1, 0))
+    queue.workers.report(slot, state=WorkerState.WORKING)
     queue.close()
     resumed = project.sweep("resume", "x", *LOCAL)
     assert resumed.status == 0, resumed.err

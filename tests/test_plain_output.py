@@ -243,7 +243,7 @@ def unmade(hostile: Project, tmp_path: Path) -> Project:
 def test_a_slots_terminal_shows_text_alone(unmade: Project) -> None:
     """What a worker and its script print passes to it as it comes, cleaned; bars stay bars."""
     run = str(unmade.run_folder.path)
-    slot = [sys.executable, "-m", "runner.slot", run, "--gpu=0", "--process=0", "--device=cpu"]
+    slot = [sys.executable, "-m", "runner.slot", run, "gpu0_process0", "--device=cpu"]
     text = in_a_terminal(slot, unmade.root)
     assert "loaded \\x9b\\xff and more\rover it" in text
     assert f"good {printable(NAME)[:4]}" in text

@@ -8,25 +8,25 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import time
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from settable_clock import Clock
 from test_plan import a_job
 
 from runner.errors import UserError
 from runner.failures import Policy
 from runner.job import Job, JobState
-from runner.placement import Slot
 from runner.processes import ProcessId
 from runner.queue import LEASE_SECONDS, Queue
 from runner.queue.claim_order import Taste
 from runner.queue.claims import Claim
 from runner.queue.damaged import DamagedQueue
+from runner.slot_names import Slot
 
 JOBS = [a_job(c, f"v{v}", p, s) for c in "ab" for v in range(2) for p in range(2) for s in (1, 2)]
-SLOT = Slot(0, 0)
+SLOT = Slot.of(0, 0)
 OTHER_HOST = ProcessId("another host", 1, 0)
 POLICY = Policy(failures=1, deaths=10, backoff_seconds=0)
 
@@ -36,17 +36,20 @@ def pending(_job: Job) -> JobState:
 
 
 @pytest.fixture
-def queue(tmp_path: Path) -> Queue:
-    made = Queue(tmp_path / "sweep.db", create=True)
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def queue(tmp_path: Path, clock: Clock) -> Queue:
+    made = Queue(tmp_path / "sweep.db", create=True, clock=clock)
     made.sync(JOBS, [], "m", pending)
     made.set_policy(POLICY)
     return made
 
 
-def claim(
-    queue: Queue, taste: Taste | None = None, *, process: ProcessId | None = None, now: float = 0
-) -> Claim:
-    taken = queue.claim(SLOT, process or ProcessId.own(), taste or Taste(), now)
+def claim(queue: Queue, taste: Taste | None = None, *, process: ProcessId | None = None) -> Claim:
+    taken = queue.claim(SLOT, process or ProcessId.own(), taste or Taste())
     assert taken is not None
     return taken
 
@@ -63,17 +66,17 @@ def test_what_is_likely_next_is_what_is_claimed_next(queue: Queue) -> None:
         taken = claim(queue, Taste(group))
         assert taken.job == expected
         group = taken.job.group
-    assert queue.claim(SLOT, ProcessId.own(), Taste(group), 0) is None
+    assert queue.claim(SLOT, ProcessId.own(), Taste(group)) is None
 
 
 def test_a_worker_uses_up_each_group_and_ends(queue: Queue) -> None:
     """Each job is claimed once, group after group, and then there is nothing left."""
     group: str | None = None
     seen = []
-    while (taken := queue.claim(SLOT, ProcessId.own(), Taste(group), 0)) is not None:
+    while (taken := queue.claim(SLOT, ProcessId.own(), Taste(group))) is not None:
         group = taken.job.group
         seen.append(taken.job)
-        assert queue.finish(taken, 1) is JobState.DONE
+        assert queue.finish(taken) is JobState.DONE
     assert sorted(job.id for job in seen) == sorted(job.id for job in JOBS)
     groups = [job.group for job in seen]
     changes = sum(one != two for one, two in pairwise(groups))
@@ -85,34 +88,35 @@ def test_held_jobs_are_not_claimed(queue: Queue) -> None:
     queue.hold_all_but({chosen.id})
     assert queue.held() == len(JOBS) - 1
     assert claim(queue).job == chosen
-    assert queue.claim(SLOT, ProcessId.own(), Taste(), 0) is None
+    assert queue.claim(SLOT, ProcessId.own(), Taste()) is None
     queue.hold_all_but(None)
     assert claim(queue).job != chosen
 
 
 def test_draining_gives_out_nothing(queue: Queue) -> None:
     queue.drain(True)
-    assert queue.claim(SLOT, ProcessId.own(), Taste(), 0) is None
+    assert queue.claim(SLOT, ProcessId.own(), Taste()) is None
     queue.drain(False)
     claim(queue)
 
 
 def test_one_gpu_drains_while_the_others_go_on(queue: Queue) -> None:
     """Giving one GPU back leaves the rest; a later launch on some GPUs wakes only those."""
-    one, two = Slot(0, 1), Slot(3, 0)
+    one, two = Slot.of(0, 1), Slot.of(3, 0)
 
     def gives(slot: Slot) -> bool:
-        return queue.claim(slot, ProcessId.own(), Taste(), 0) is not None
+        return queue.claim(slot, ProcessId.own(), Taste()) is not None
 
-    queue.drain(True, [3])
+    queue.drain(True, [two.devices])
     assert (gives(one), gives(two)) == (True, False)
     gate = queue.gate()
-    assert (gate.is_draining(), gate.is_draining(0), gate.is_draining(3)) == (False, False, True)
-    queue.drain(False, [3])
+    assert not gate.is_draining()
+    assert [gate.is_draining(slot.devices) for slot in (one, two)] == [False, True]
+    queue.drain(False, [two.devices])
     assert gives(two)
     queue.drain(True)
     assert queue.gate().is_draining()
-    queue.drain(False, [3])
+    queue.drain(False, [two.devices])
     assert (gives(one), gives(two)) == (False, True)
     assert not queue.gate().is_draining()
     queue.drain(False)
@@ -164,37 +168,62 @@ def test_a_queue_of_another_version_is_refused(tmp_path: Path) -> None:
             Queue(path, create=create)
 
 
-def test_a_lost_claim_can_neither_finish_nor_fail_nor_renew(queue: Queue) -> None:
+def test_a_lost_claim_can_neither_finish_nor_fail_nor_renew(queue: Queue, clock: Clock) -> None:
     """Whoever lost a job to another worker changes nothing of it."""
     queue.hold_all_but({JOBS[0].id})
-    lost = claim(queue, process=OTHER_HOST, now=0)
-    assert [taken.claim.token for taken in queue.reclaim(LEASE_SECONDS + 1)] == [lost.token]
-    again = claim(queue, now=100)
+    lost = claim(queue, process=OTHER_HOST)
+    clock.now = LEASE_SECONDS + 1
+    assert [taken.claim.token for taken in queue.reclaim()] == [lost.token]
+    clock.now = 100
+    again = claim(queue)
     assert again.job == lost.job
     assert again.token != lost.token
-    assert not queue.renew(lost, 100)
-    assert queue.finish(lost, 100) is None
-    assert queue.fail(lost, "late", 100) is None
+    assert not queue.renew(lost)
+    assert queue.finish(lost) is None
+    assert queue.fail(lost, "late") is None
     assert not queue.give_back(lost)
-    assert queue.renew(again, 100)
+    assert queue.renew(again)
 
 
-def test_a_lease_of_another_host_ends_only_with_time(queue: Queue) -> None:
-    taken = claim(queue, process=OTHER_HOST, now=0)
-    assert queue.reclaim(LEASE_SECONDS - 1) == []
-    assert queue.renew(taken, 50)
-    assert queue.reclaim(LEASE_SECONDS + 1) == []
-    assert len(queue.reclaim(50 + LEASE_SECONDS + 1)) == 1
+def test_a_lease_of_another_host_ends_only_with_time(queue: Queue, clock: Clock) -> None:
+    taken = claim(queue, process=OTHER_HOST)
+    clock.now = LEASE_SECONDS - 1
+    assert queue.reclaim() == []
+    clock.now = 50
+    assert queue.renew(taken)
+    clock.now = LEASE_SECONDS + 1
+    assert queue.reclaim() == []
+    clock.now += 50
+    assert len(queue.reclaim()) == 1
+
+
+def test_what_is_recorded_is_by_the_queues_clock(queue: Queue, clock: Clock) -> None:
+    """Claims, ends and waits: nobody brings a time along."""
+    queue.workers.register(SLOT, ProcessId.own())
+    clock.now = 1000
+    taken = claim(queue)
+    assert (taken.claimed_at, queue.claim_times()) == (1000, [1000])
+    clock.now = 1010
+    assert queue.finish(taken, seconds=10) is JobState.DONE
+    (row,) = queue.workers.rows()
+    assert (row.first_claim_at, row.last_end_at) == (1000, 1010)
+    with sqlite3.connect(str(queue.path)) as connection:
+        ends = connection.execute("select finished_at from jobs where state = 'done'").fetchall()
+    assert ends == [(1010,)]
+    queue.set_policy(Policy(failures=1, backoff_seconds=60))
+    queue.fail(claim(queue), "broken")
+    assert queue.waiting() == (1, 1070)
+    clock.now = 1071
+    assert queue.waiting() == (0, None)
 
 
 def test_a_dead_process_of_this_host_gives_its_job_back_at_once(queue: Queue) -> None:
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    now = time.time()
-    claim(queue, process=ProcessId.of(process.pid), now=now)
-    assert queue.reclaim(now) == []
+    claim(queue, process=ProcessId.of(process.pid))
+    assert queue.reclaim() == []
     process.kill()
     process.wait()
-    assert len(queue.reclaim(now)) == 1
+    assert len(queue.reclaim()) == 1
 
 
 def test_a_pid_used_again_is_another_process() -> None:
@@ -216,7 +245,7 @@ def test_a_remake_asked_for_outlives_another_plan(tmp_path: Path) -> None:
     assert states(made)[JOBS[0].id] is JobState.PENDING
     made.set_policy(POLICY)
     for _ in range(1 + POLICY.failures):
-        made.fail(claim(made), "broken", 1)
+        made.fail(claim(made), "broken")
     made.sync(JOBS[:1], [], "m", stale)
     assert states(made)[JOBS[0].id] is JobState.FAILED
 
@@ -228,16 +257,17 @@ def test_a_damaged_queue_is_said_to_be(tmp_path: Path, content: bytes) -> None:
         Queue(tmp_path / "sweep.db")
 
 
-def test_failures_and_deaths_have_limits_of_their_own(queue: Queue) -> None:
+def test_failures_and_deaths_have_limits_of_their_own(queue: Queue, clock: Clock) -> None:
     queue.hold_all_but({JOBS[0].id})
     for _ in range(POLICY.deaths - 1):
-        claim(queue, process=OTHER_HOST, now=0)
-        queue.reclaim(LEASE_SECONDS + 1)
+        claim(queue, process=OTHER_HOST)
+        clock.now += LEASE_SECONDS + 1
+        queue.reclaim()
         assert states(queue)[JOBS[0].id] is JobState.PENDING
     for number in range(1 + POLICY.failures):
         assert states(queue)[JOBS[0].id] is JobState.PENDING
         assert claim(queue).attempt == POLICY.deaths + number
-        queue.fail(queue_claim(queue), "broken", 1)
+        queue.fail(queue_claim(queue), "broken")
     row = queue.rows(JobState.FAILED)[0]
     assert (row.job, row.error, row.deaths) == (JOBS[0], "broken", POLICY.deaths - 1)
     assert queue.retry([JobState.FAILED]) == 1
@@ -258,7 +288,7 @@ def test_a_job_replanned_while_it_runs_ends_as_stale(queue: Queue) -> None:
     changed[0] = Job.from_json({**JOBS[0].to_json(), "fingerprint": "e" * 64})
     queue.sync(changed, [], "n", pending)
     assert states(queue)[JOBS[0].id] is JobState.RUNNING
-    assert queue.finish(taken, 1) is JobState.STALE
+    assert queue.finish(taken) is JobState.STALE
 
 
 def test_the_disk_is_the_truth(tmp_path: Path) -> None:
@@ -295,16 +325,16 @@ def test_a_claim_survives_kill_9(tmp_path: Path) -> None:
     queue = Queue(path, create=True)
     queue.sync(JOBS[:1], [], "m", pending)
     code = (
-        "import os, signal, sys, time; from pathlib import Path\n"
+        "import os, signal, sys; from pathlib import Path\n"
         "from runner.queue import Queue; from runner.processes import ProcessId\n"
-        "from runner.queue.claim_order import Taste; from runner.placement import Slot\n"
-        "Queue(Path(sys.argv[1])).claim(Slot(0, 0), ProcessId.own(), Taste(), time.time())\n"
+        "from runner.queue.claim_order import Taste; from runner.slot_names import Slot\n"
+        "Queue(Path(sys.argv[1])).claim(Slot.of(0, 0), ProcessId.own(), Taste())\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     process = subprocess.run([sys.executable, "-c", code, str(path)], check=False)
     assert process.returncode == -signal.SIGKILL
-    assert queue.claim(SLOT, ProcessId.own(), Taste(), time.time()) is None
-    assert len(queue.reclaim(time.time())) == 1
+    assert queue.claim(SLOT, ProcessId.own(), Taste()) is None
+    assert len(queue.reclaim()) == 1
     assert claim(queue).job == JOBS[0]
 
 

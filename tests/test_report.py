@@ -35,6 +35,7 @@ from runner.report.server import byte_range
 from runner.report.table import write_csv
 from runner.run_folder import sha256_file
 from runner.runs import open_queue
+from runner.slot_names import Slot
 from runner.video import check_video, probe
 
 SMALL = Lettering(13)
@@ -119,7 +120,7 @@ def test_an_anonymous_zip_names_no_host_path_user_or_commit(shown: Project, tmp_
         record["video"] |= {"size": video.stat().st_size, "sha256": sha256_file(video)}
         sidecar.write_text(json.dumps(record, ensure_ascii=False), encoding="utf-8")
     queue = open_queue(project.run_folder)
-    queue.set_aside("gpu0_process1", error)
+    queue.set_aside(Slot.of(0, 1), error)
     queue.close()
     words = ("--anonymous", "--zip", "--json")
     plain = project.call("report", "x", "--zip", "--json")

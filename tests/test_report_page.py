@@ -38,10 +38,10 @@ from shown_sweep import CLOSING, FPS, FRAMES, HOSTILE, Served, copy_of
 from runner.attempts import Attempt, record_attempt
 from runner.failures import Policy
 from runner.job import JobState, Outcome
-from runner.placement import Slot
 from runner.processes import ProcessId
 from runner.queue.claim_order import Taste
 from runner.runs import open_queue
+from runner.slot_names import Slot
 from runner.video import write_video
 
 CHROMIUM = next(
@@ -397,10 +397,10 @@ def test_it_says_what_waits_and_who_is_set_aside(
     queue = open_queue(project.run_folder)
     queue.set_policy(Policy(failures=3, deaths=10, backoff_seconds=300))
     queue.retry([JobState.FAILED])
-    taken = queue.claim(Slot(0, 1), ProcessId.own(), Taste(), now)
+    taken = queue.claim(Slot.of(0, 1), ProcessId.own(), Taste())
     assert taken is not None
-    queue.fail(taken, "OSError: a <b>hiccup</b>", now)
-    queue.set_aside("gpu0_process1", "out of memory <i>twice</i>")
+    queue.fail(taken, "OSError: a <b>hiccup</b>")
+    queue.set_aside(Slot.of(0, 1), "out of memory <i>twice</i>")
     queue.close()
     died = Attempt(taken.job.id, "gpu0_process1", Outcome.DIED, now - 2, now, error="SIGKILL")
     record_attempt(project.run_folder.attempts, replace(died, started_at=now - 5, ended_at=now - 4))

@@ -16,8 +16,8 @@ import pytest
 from conftest import Project, needs_tmux, wait_for
 
 from runner.environment_file import launch_environment, write_environment
-from runner.placement import Slot
 from runner.runs import live_slots
+from runner.slot_names import Slot
 
 OF_TMUX = {b"TERM", b"TERM_PROGRAM", b"TERM_PROGRAM_VERSION", b"TMUX", b"TMUX_PANE"}
 
@@ -242,7 +242,7 @@ def test_a_launch_that_fails_names_its_reason(
     words = ("launch", "experiments/x.yaml", "--on", launcher)
     refused = project.sweep(*words)
     assert refused.status == 1
-    log = project.run_folder.log(Slot(0, 0))
+    log = project.run_folder.log(Slot.of(0, 0))
     told = "did not come up: ImportError: libcudart.so.12: cannot open shared object file"
     assert f"x_gpu0_proc0 {told}; see {log}" in refused.err
     if launcher == "tmux":

@@ -18,7 +18,7 @@ from test_script_backend import interpreters, is_running
 
 from runner.attempts import read_attempts
 from runner.job import Outcome
-from runner.placement import Slot
+from runner.slot_names import Slot
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "mirror.py"
 LAUNCH = ("launch", "experiments/x.yaml", "--on", "local", "--wait")
@@ -99,7 +99,7 @@ def pids(project: Project) -> list[int]:
 
 
 def log(project: Project) -> str:
-    return project.run_folder.log(Slot(0, 0)).read_text(encoding="utf-8")
+    return project.run_folder.log(Slot.of(0, 0)).read_text(encoding="utf-8")
 
 
 def test_a_sweep_of_ones_own_method_is_a_sweep_as_any_other(project: Project) -> None:

@@ -30,6 +30,7 @@ LAYERS = [
         "remarks",
         "gpus",
         "placement",
+        "slot_names",
         "suspension",
         "lock_holders",
         "waiting",

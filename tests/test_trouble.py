@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from conftest import FPS, FRAMES, HEIGHT, WIDTH, Project, wait_for
+from settable_clock import Clock
 from test_worker import SLOT, supervise
 
 from runner.attempts import read_attempts
@@ -220,15 +221,17 @@ def test_a_wait_that_no_clock_can_mean_is_over(tmp_path: Path) -> None:
     """The clock was wrong when an attempt failed: nobody waits for a year that will not come."""
     from test_queue import JOBS, claim, pending
 
-    with closing(Queue(tmp_path / "sweep.db", create=True)) as queue:
+    clock = Clock()
+    with closing(Queue(tmp_path / "sweep.db", create=True, clock=clock)) as queue:
         queue.sync(JOBS[:1], [], "m", pending)
         for far in (1e11, 1e15):
-            taken = claim(queue, now=far)
-            assert taken is not None
-            queue.fail(taken, "broken", far, FailureKind.GPU_ERROR)
-            assert queue.claim(SLOT, ProcessId.own(), Taste(), time.time()) is None
-            queue.reclaim(time.time())
-            retaken = queue.claim(SLOT, ProcessId.own(), Taste(), time.time())
+            clock.now = far
+            taken = claim(queue)
+            queue.fail(taken, "broken", FailureKind.GPU_ERROR)
+            clock.now = time.time()
+            assert queue.claim(SLOT, ProcessId.own(), Taste()) is None
+            queue.reclaim()
+            retaken = queue.claim(SLOT, ProcessId.own(), Taste())
             assert retaken is not None
             queue.give_back(retaken)
 
@@ -309,8 +312,8 @@ def test_work_that_is_deleted_lets_no_second_set_of_workers_in(project: Project)
 
 
 def test_a_slot_without_a_run_starts_nothing(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "runner.slot", str(tmp_path / "gone"), "--gpu=0"]
-    done = subprocess.run([*command, "--process=0"], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "runner.slot", str(tmp_path / "gone")]
+    done = subprocess.run([*command, "gpu0_process0"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "no run.id" in done.stderr
     assert not (tmp_path / "gone").exists()

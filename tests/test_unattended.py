@@ -20,11 +20,11 @@ from runner.at_end import EndCommands, run_end_commands
 from runner.attempts import read_attempts
 from runner.cli.options import moment
 from runner.job import JobState, Outcome
-from runner.placement import Slot
 from runner.processes import ProcessId
 from runner.queue import Queue
 from runner.run_folder import RunFolder, sha256_file
 from runner.runs import live_slots
+from runner.slot_names import Devices, Slot
 
 LAUNCH = ("launch", "experiments/x.yaml", "--on", "local", "--wait")
 
@@ -38,7 +38,7 @@ def attempts(run: RunFolder, outcome: Outcome) -> list[dict[str, Any]]:
     return [one for one in read_attempts(run.attempts) if one["outcome"] == outcome.value]
 
 
-def log(project: Project, slot: Slot = Slot(0, 0)) -> str:  # noqa: B008
+def log(project: Project, slot: Slot = Slot.of(0, 0)) -> str:  # noqa: B008
     return project.run_folder.log(slot).read_text(encoding="utf-8")
 
 
@@ -203,7 +203,7 @@ def test_a_full_disk_ends_no_slot_and_stops_no_command(project: Project) -> None
             while time.monotonic() < ends:
                 looked = project.call("progress", "x", "--json")
                 assert looked.status == 0, looked.err
-                assert live_slots(project.run_folder) == [Slot(0, 0)]
+                assert live_slots(project.run_folder) == [Slot.of(0, 0)]
                 time.sleep(0.5)
             ballast.unlink()
             before = project.progress()["done"]
@@ -236,7 +236,7 @@ def test_a_quota_pauses_workers_as_a_full_disk_does(project: Project) -> None:
     done = project.progress()["done"]
     time.sleep(3)
     assert project.progress()["done"] == done
-    assert live_slots(project.run_folder) == [Slot(0, 0)]
+    assert live_slots(project.run_folder) == [Slot.of(0, 0)]
     flag.unlink()
     wait_for(lambda: project.progress()["done"] == 30, 90)
     assert not attempts(project.run_folder, Outcome.FAILED)
@@ -303,20 +303,20 @@ def test_gpus_given_back_are_no_end_unless_others_went_on(tmp_path: Path) -> Non
     queue = Queue(run.queue, create=True)
     run.manifest.touch()
     queue.sync([], [], sha256_file(run.manifest), lambda _: JobState.PENDING)
-    for slot in (Slot(0, 0), Slot(1, 0)):
-        queue.workers.register(slot, ProcessId.own(), time.time())
+    for slot in (Slot.of(0, 0), Slot.of(1, 0)):
+        queue.workers.register(slot, ProcessId.own())
     told: list[str] = []
     commands = EndCommands((sys.executable, "-c", "print('told')"))
     commands.keep(run)
-    run_end_commands(run, told.append, stopped=Slot(1, 0))
+    run_end_commands(run, told.append, stopped=Slot.of(1, 0))
     assert told == [], "its session was killed"
-    queue.drain(True, [1])
-    run_end_commands(run, told.append, stopped=Slot(1, 0))
+    queue.drain(True, [Devices.of(1)])
+    run_end_commands(run, told.append, stopped=Slot.of(1, 0))
     run_end_commands(run, told.append)
     assert len(told) == 1
     assert told[0].endswith("status 0: told")
     commands.keep(run)
-    queue.drain(True, [0])
+    queue.drain(True, [Devices.of(0)])
     run_end_commands(run, told.append)
     assert len(told) == 1, "every GPU was given back"
 

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -208,7 +207,7 @@ def test_a_worker_goes_on_where_another_was_ended(project: Project) -> None:
     queue = Queue(run.queue)
 
     def worker_at(step: int, other_than: int = 0) -> WorkerRow | None:
-        rows = [row for row in queue.workers.rows(time.time()) if row.process.pid != other_than]
+        rows = [row for row in queue.workers.rows() if row.process.pid != other_than]
         return next((row for row in rows if row.step >= step), None)
 
     wait_for(lambda: worker_at(8) is not None, seconds=120)

@@ -23,7 +23,6 @@ from runner.experiment import load_experiment
 from runner.fingerprint import Recipe
 from runner.gpus import Gpu, Health
 from runner.job import JobState
-from runner.placement import Slot
 from runner.processes import ProcessId, Stop
 from runner.queue import Queue
 from runner.queue.claim_order import Taste
@@ -32,6 +31,7 @@ from runner.runs import take_back
 from runner.slot import DEATHS_LIMIT, NO_ROOM, RESTART, Supervisor
 from runner.slot_lock import SlotLock
 from runner.slot_log import Log
+from runner.slot_names import Slot
 from runner.sweep import plan_sweep
 from runner.worker import Worker
 from runner.worker.disk_room import DiskRoom, folder_bytes
@@ -39,7 +39,7 @@ from runner.worker.gpu_watch import GpuWatch
 from runner.worker.making import Patience
 from runner.worker.surroundings import Recycling, Surroundings
 
-SLOT = Slot(0, 0)
+SLOT = Slot.of(0, 0)
 
 
 def gpu(used_gib: float) -> Gpu:
@@ -78,7 +78,7 @@ def make_worker(
         slot=SLOT,
         stop=stop,
         room=DiskRoom(run.path, 1000, None),
-        watch=GpuWatch(0, find, health),
+        watch=GpuWatch(SLOT.devices, find, health),
         recycling=Recycling(),
     )
     worker = Worker(
@@ -106,8 +106,8 @@ def test_memory_that_someone_else_holds_is_waited_for(project: Project) -> None:
     worker, queue = make_worker(project, find=lambda: [gpu(used[0])])
     thread = threading.Thread(target=worker.run)
     thread.start()
-    wait_for(lambda: any(row.note for row in queue.workers.rows(time.time())))
-    assert "someone else uses 29.3 GiB of GPU 0" in str(queue.workers.rows(time.time())[0].note)
+    wait_for(lambda: any(row.note for row in queue.workers.rows()))
+    assert "someone else uses 29.3 GiB of GPU 0" in str(queue.workers.rows()[0].note)
     used[0] = 1.0
     thread.join(timeout=60)
     assert not thread.is_alive()
@@ -133,7 +133,7 @@ def test_what_a_process_holds_of_its_gpu_is_told_within_a_video(
     thread.start()
     wait_for(lambda: bool(queue.rows(JobState.RUNNING)))
     held = 30.0
-    wait_for(lambda: queue.workers.rows(time.time())[0].gpu_gib == held)
+    wait_for(lambda: queue.workers.rows()[0].gpu_gib == held)
     worker.stop.ask()
     thread.join(timeout=60)
     assert not thread.is_alive()
@@ -166,13 +166,13 @@ def test_a_job_goes_on_from_what_an_attempt_left_unless_it_may_be_to_blame(
 def test_what_workers_hold_themselves_is_nobody_elses(project: Project) -> None:
     project.write()
     _, queue = make_worker(project)
-    watch = GpuWatch(0, lambda: [gpu(50)], healthy)
+    watch = GpuWatch(SLOT.devices, lambda: [gpu(50)], healthy)
     for number in range(2):
-        slot = Slot(0, number)
-        queue.workers.register(slot, ProcessId.own(), time.time())
-        queue.workers.report(slot, time.time(), gpu_gib=24.0)
-    assert watch.foreign_gib(queue.workers.rows(time.time())) == 0
-    assert GpuWatch(0, list, healthy).foreign_gib(queue.workers.rows(time.time())) == 0
+        slot = Slot.of(0, number)
+        queue.workers.register(slot, ProcessId.own())
+        queue.workers.report(slot, gpu_gib=24.0)
+    assert watch.foreign_gib(queue.workers.rows()) == 0
+    assert GpuWatch(SLOT.devices, list, healthy).foreign_gib(queue.workers.rows()) == 0
 
 
 def test_a_gpu_that_nvml_calls_sick_takes_no_job(project: Project) -> None:
@@ -187,7 +187,7 @@ def test_a_gpu_that_nvml_calls_sick_takes_no_job(project: Project) -> None:
 def test_memory_errors_count_from_when_a_worker_began() -> None:
     """Those of a machine's former user cost nobody the GPU."""
     told = [Health(memory_errors=2)]
-    watch = GpuWatch(0, list, lambda _: told[-1])
+    watch = GpuWatch(SLOT.devices, list, lambda _: told[-1])
     assert watch.problem() is None
     told.append(Health(memory_errors=3))
     assert watch.problem() == "NVML: uncorrected memory errors since its worker began: 1"
@@ -197,9 +197,9 @@ def test_a_worker_begins_no_job_that_lasts_beyond_the_deadline(project: Project)
     """Nor does one that has just taken another's place and made none yet: it goes by the others."""
     project.write()
     worker, queue = make_worker(project)
-    claim = queue.claim(Slot(1, 0), ProcessId.own(), Taste(), time.time())
+    claim = queue.claim(Slot.of(1, 0), ProcessId.own(), Taste())
     assert claim is not None
-    queue.finish(claim, time.time(), seconds=100.0)
+    queue.finish(claim, seconds=100.0)
     queue.stop_at(time.time() + 60)
     worker.run()
     assert not read_attempts(project.run_folder.attempts)
@@ -215,7 +215,7 @@ def test_a_worker_that_waits_for_room_leaves_at_the_deadline(project: Project) -
     worker.surroundings.room = Full(project.run_folder.path, 1000, None)
     queue.stop_at(time.time() + 2)
     worker.run()
-    assert queue.workers.rows(time.time())[0].state is WorkerState.STOPPED
+    assert queue.workers.rows()[0].state is WorkerState.STOPPED
     assert not read_attempts(project.run_folder.attempts)
 
 
@@ -230,7 +230,7 @@ def claimed_by_the_dead(project: Project) -> Queue:
     _, queue = make_worker(project)
     own = ProcessId.own()
     gone = ProcessId(own.host, own.pid, own.started - 1)
-    assert queue.claim(SLOT, gone, Taste(), time.time()) is not None
+    assert queue.claim(SLOT, gone, Taste()) is not None
     return queue
 
 
@@ -243,7 +243,7 @@ def test_a_death_is_recorded_or_has_not_happened(project: Project) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with pytest.raises(OSError, match="No space"):
-        queue.reclaim(time.time(), refuse)
+        queue.reclaim(refuse)
     assert len(queue.rows(JobState.RUNNING)) == 1
     assert len(take_back(project.run_folder, queue)) == 1
     assert [one["outcome"] for one in read_attempts(project.run_folder.attempts)] == ["died"]
@@ -272,7 +272,7 @@ def reasons_while_growing(project: Project) -> list[str | None]:
         slot=SLOT,
         stop=Stop(),
         room=DiskRoom(project.run_folder.path, 1000, None),
-        watch=GpuWatch(0, list, healthy),
+        watch=GpuWatch(SLOT.devices, list, healthy),
         recycling=Recycling(growth_gib=0.05),
     )
     reasons = [surroundings.recycle(0), surroundings.recycle(1)]

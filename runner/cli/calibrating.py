@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import UserError
+from ..slot_names import MOST_NUMBER, MOST_PROCESSES
 from ..terminal import print_json, say
 from .options import json_option, numbers
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 @click.command(short_help="Measure seconds a video on this machine, for plans to go by.")
 @click.argument("experiment", type=click.Path(path_type=Path))
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--gpu", type=click.IntRange(min=0), help="On this GPU; default: the first.")
+@click.option("--gpu", type=click.IntRange(0, MOST_NUMBER), help="On this GPU; default: the first.")
 @click.option(
     "--steps",
     type=click.IntRange(min=2),
@@ -58,7 +59,6 @@ def calibrate(
     """
     from ..calibrate import Trial, best_of, check, measure_variant
     from ..calibration_view import line, report, to_json
-    from ..placement import MOST_PROCESSES
 
     wanted = None if processes is None else numbers("--processes", processes)
     if wanted is not None and not all(1 <= number <= MOST_PROCESSES for number in wanted):

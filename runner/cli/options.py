@@ -16,6 +16,7 @@ import click
 
 from ..errors import UserError
 from ..job import AXES
+from ..slot_names import MOST_NUMBER, is_number
 from ..terminal import say
 from .completing import complete_part
 
@@ -163,8 +164,8 @@ def narrow(gpus: str | None, exclude: str | None, min_free_gb: float) -> Narrowi
     from ..launch import Narrowing
 
     return Narrowing(
-        None if gpus is None else numbers("--gpus", gpus),
-        frozenset(numbers("--exclude-gpus", exclude or "")),
+        None if gpus is None else gpu_numbers("--gpus", gpus),
+        frozenset(gpu_numbers("--exclude-gpus", exclude or "")),
         min_free_gb,
     )
 
@@ -227,3 +228,12 @@ def numbers(option: str, text: str) -> tuple[int, ...]:
     if not all(word.isdecimal() for word in words):
         raise UserError(f"{option} {text!r}: must be whole numbers such as 1,2")
     return tuple(dict.fromkeys(int(word) for word in words))
+
+
+def gpu_numbers(option: str, text: str) -> tuple[int, ...]:
+    """As `numbers`, of GPUs."""
+    found = numbers(option, text)
+    for number in found:
+        if not is_number(number):
+            raise UserError(f"{option} {text!r}: GPU numbers end at {MOST_NUMBER}")
+    return found

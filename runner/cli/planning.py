@@ -51,7 +51,7 @@ def plan(
         )
     )
     placement = planned.experiment.placement
-    own = frozenset(slot.gpu for slot in live_slots(planned.run))
+    own = frozenset(slot.devices.gpu for slot in live_slots(planned.run))
     choice = likely_gpus(Wish(placement.gpus, f"{experiment}: placement.gpus", own=own), gpus)
     backend = planned.experiment.make_backend()
     kinds = kinds_of(

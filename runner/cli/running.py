@@ -14,9 +14,9 @@ from ..terminal import exit_at_end, plural, print_json, print_lines, say, show_u
 from .completing import complete_run
 from .options import (
     How,
+    gpu_numbers,
     here_option,
     json_option,
-    numbers,
     only_option,
     settle_here,
     skip_option,
@@ -136,7 +136,7 @@ def stop(run: str, now: bool, gpus: str | None, waits: bool, as_json: bool) -> N
     from ..stop import stop_workers, wait_until_ended
 
     folder = find_run(run)
-    chosen = None if gpus is None else numbers("--gpus", gpus)
+    chosen = None if gpus is None else gpu_numbers("--gpus", gpus)
     asked = stop_workers(folder, now=now, gpus=chosen)
     ended = wait_until_ended(folder, asked) if now or waits else False
     if as_json:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UserError
-from ..placement import Slot
 from ..run_folder import RunFolder
+from ..slot_names import Slot
 
 NAMES = ("tmux", "local")
 
@@ -81,9 +81,9 @@ def slot_command(
 ) -> SlotCommand:
     """The command that supervises one slot of a run."""
     argv = [sys.executable, "-m", "runner.slot", str(run.path)]
-    argv += [f"--gpu={slot.gpu}", f"--process={slot.process}", f"--device={device}"]
-    argv += [f"--threads={threads}", *(f"--home={category}" for category in home)]
-    session = f"{session_prefix(run)}_gpu{slot.gpu}_proc{slot.process}"
+    argv += [slot.name, f"--device={device}", f"--threads={threads}"]
+    argv += [f"--home={category}" for category in home]
+    session = f"{session_prefix(run)}_{slot.session}"
     return SlotCommand(run.path, session, tuple(argv), run.log(slot), run.lock(slot))
 
 

@@ -2,7 +2,7 @@
 
 A claim is a lease: it is durable when `claim` returns, belongs to one worker, and ends when
 the worker is gone from this host or has not sent a heartbeat for `LEASE_SECONDS`. Every
-method is one transaction. Times are Unix seconds and are passed in.
+method is one transaction. Times are Unix seconds, by the clock that the queue is opened with.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import time
 import uuid
 import weakref
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -22,8 +23,8 @@ import sqlalchemy as sa
 from ..errors import UserError
 from ..failures import FailureKind, Policy
 from ..job import AXES, Job, JobState, canonical_json
-from ..placement import Slot
 from ..processes import ProcessId
+from ..slot_names import Devices, Slot
 from ..waiting import PATIENT, Busy, Waiting
 from .claim_counts import count, recount
 from .claim_order import Taste, choose
@@ -76,9 +77,19 @@ class Queue(Questions):
 
     Whatever writes raises `Busy` where another process holds the database for longer than
     this one waits.
+
+    Args:
+        clock: tells the Unix time by which claims are given, judged and recorded.
     """
 
-    def __init__(self, path: Path, *, create: bool = False, waiting: Waiting = PATIENT) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        create: bool = False,
+        waiting: Waiting = PATIENT,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         if not create and not os.path.lexists(path):
             raise UserError(f"{path}: there is no queue; `sweep resume` makes it anew")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -86,11 +97,11 @@ class Queue(Questions):
             raise DamagedQueue(path, foreign)
         self.path = path
         note_opened(path)
-        super().__init__(open_database(path, waiting))
+        super().__init__(open_database(path, waiting), clock)
         # An engine is a circle of objects: what nobody closed would stay open until Python looks
         # for such.
         weakref.finalize(self, self._engine.dispose).atexit = False
-        self.workers = WorkerTable(self._engine)
+        self.workers = WorkerTable(self._engine, clock)
         try:
             check_tables(self._engine, create=create)
         except (sa.exc.OperationalError, sqlite3.OperationalError) as error:
@@ -235,7 +246,6 @@ class Queue(Questions):
         slot: Slot,
         process: ProcessId,
         taste: Taste,
-        now: float,
         *,
         lasting: float = 0.0,
         oom_kills: int = 0,
@@ -254,6 +264,7 @@ class Queue(Questions):
         with read(self._engine) as connection:
             row = choose(connection, taste)
         with write(self._engine) as connection:
+            now = self.clock()
             if _gate(connection).refusal(slot, now, lasting) is not None:
                 return None
             values: dict[str, Any] = {"state": JobState.RUNNING.value, "token": token}
@@ -267,22 +278,24 @@ class Queue(Questions):
                     return None
                 CLAIM.change(connection, {**values, **as_read(row)})
             count(connection, row, added=False)
-            self.workers.note_claim(connection, slot.name, now, row.id)
+            self.workers.note_claim(connection, slot.name, row.id, now)
             return Claim(job_of(row), token, slot.name, row.tries + 1, now)
 
-    def renew(self, claim: Claim, now: float) -> bool:
+    def renew(self, claim: Claim) -> bool:
         """Extend a lease; False where the claim is no longer the worker's own.
 
         One that was extended less than `RENEWED_SECONDS` ago stays as it is.
         """
         with read(self._engine) as connection:
             row = GLANCE.first(connection, {"of": claim.job.id, "by": claim.token})
-            if row is None or row.lease_until > now + LEASE_SECONDS - RENEWED_SECONDS:
+            fresh = self.clock() + LEASE_SECONDS - RENEWED_SECONDS
+            if row is None or row.lease_until > fresh:
                 return row is not None
         # Not durable: a power cut ends the worker too.
         try:
             with write(self._engine, durable=False, waiting=RENEWAL) as connection:
-                return update_claimed(connection, claim, {"lease_until": now + LEASE_SECONDS})
+                lease_until = self.clock() + LEASE_SECONDS
+                return update_claimed(connection, claim, {"lease_until": lease_until})
         except Busy:
             # Nobody else can have taken it meanwhile.
             return True
@@ -290,7 +303,6 @@ class Queue(Questions):
     def finish(
         self,
         claim: Claim,
-        now: float,
         *,
         seconds: float | None = None,
         busy_seconds: float = 0.0,
@@ -317,6 +329,7 @@ class Queue(Questions):
                 return None
             current = row.fingerprint == claim.job.fingerprint
             state = JobState.DONE if current else JobState.STALE
+            now = self.clock()
             values: dict[str, Any] = {"state": state.value, "finished_at": now, "files": files}
             FINISH.change(connection, {**of, **values, "seconds": seconds})
             if seconds is not None:
@@ -326,12 +339,12 @@ class Queue(Questions):
             return state
 
     def fail(
-        self, claim: Claim, error: str, now: float, kind: FailureKind = FailureKind.BACKEND_BUG
+        self, claim: Claim, error: str, kind: FailureKind = FailureKind.BACKEND_BUG
     ) -> Verdict | None:
         """Count a failed attempt as its kind has it; None where the claim was lost."""
         with write(self._engine) as connection:
             row = claimed(connection, claim)
-            return None if row is None else end_attempt(connection, row, kind, error, now)
+            return None if row is None else end_attempt(connection, row, kind, error, self.clock())
 
     def give_back(self, claim: Claim) -> bool:
         """Return a job unharmed; False where the claim was lost."""
@@ -345,7 +358,6 @@ class Queue(Questions):
 
     def reclaim(
         self,
-        now: float,
         record: Callable[[Lost], object] = lambda _: None,
         waiting: Waiting | None = None,
     ) -> list[Lost]:
@@ -360,6 +372,7 @@ class Queue(Questions):
                 was, to be taken back later.
             waiting: for other writers.
         """
+        now = self.clock()
         with read(self._engine) as connection:
             due = [row.id for row in DUE.all(connection, {"now": now})]
             is_any_lost = any(is_lost(row, now) for row in LEASES.all(connection, {}))
@@ -383,21 +396,24 @@ class Queue(Questions):
     # Who may claim.
 
     def drain(
-        self, wanted: bool, gpus: Sequence[int] | None = None, waiting: Waiting | None = None
+        self,
+        wanted: bool,
+        which: Collection[Devices] | None = None,
+        waiting: Waiting | None = None,
     ) -> None:
         """Have workers end after their job (True), or claim on (False).
 
         Args:
-            gpus: those whose workers are meant; None means all, also of later launches.
+            which: those whose workers are meant; None means all, also of later launches.
             waiting: for other writers.
         """
-        self._change_gate(lambda gate: gate.drain(wanted, gpus), waiting)
+        self._change_gate(lambda gate: gate.drain(wanted, which), waiting)
 
-    def reopen(self, gpus: Sequence[int] | None = None) -> None:
-        """Begin anew after what was set aside or stopped: these GPUs' slots (None: all) may
+    def reopen(self, which: Collection[Devices] | None = None) -> None:
+        """Begin anew after what was set aside or stopped: these devices' slots (None: all) may
         claim on."""
         with write(self._engine) as connection:
-            gate = _gate(connection).drain(False, gpus).reopen(gpus)
+            gate = _gate(connection).drain(False, which).reopen(which)
             set_meta(connection, "gate", gate.to_json())
             Trouble().save(connection)
 
@@ -405,14 +421,18 @@ class Queue(Questions):
         """Have no job claimed that would not end by then, in Unix seconds."""
         self._change_gate(lambda gate: replace(gate, stop_at=moment))
 
-    def set_aside(self, name: str, reason: str) -> None:
-        """Have a slot ("gpu0_process1") or a GPU ("gpu0") claim nothing more."""
-        self._change_gate(lambda gate: gate.set_aside(name, reason))
+    def set_aside(self, which: Slot | Devices, reason: str) -> None:
+        """Have a slot, or all slots of devices, claim nothing more."""
+        self._change_gate(lambda gate: gate.set_aside(which, reason))
 
     def gate(self) -> Gate:
         """Who may claim now."""
         with read(self._engine) as connection:
             return _gate(connection)
+
+    def refusal(self, slot: Slot, lasting: float = 0.0) -> str | None:
+        """Why a slot may not claim now a job that lasts so many seconds, or None."""
+        return self.gate().refusal(slot, self.clock(), lasting)
 
     def set_policy(self, policy: Policy) -> None:
         """The experiment's limits, by which failures are judged from now on."""

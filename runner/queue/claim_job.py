@@ -17,7 +17,7 @@ from .tables import job_of, jobs, whole_jobs, write
 OPEN = (JobState.PENDING.value, JobState.FAILED.value)
 
 
-def claim_job(queue: Queue, job_id: str, holder: str, now: float) -> Claim | None:
+def claim_job(queue: Queue, job_id: str, holder: str) -> Claim | None:
     """Claim a pending or failed job, held or not; None where it is in another state.
 
     It is a lease like a worker's: no worker can have the job meanwhile, and it goes back when
@@ -33,6 +33,7 @@ def claim_job(queue: Queue, job_id: str, holder: str, now: float) -> Claim | Non
         row = connection.execute(query).one_or_none()
         if row is None:
             return None
+        now = queue.clock()
         values: dict[str, Any] = {"state": JobState.RUNNING.value, "token": token, "worker": holder}
         values |= {"host": process.host, "pid": process.pid, "pid_started": process.started}
         values |= {"claimed_at": now, "lease_until": now + LEASE_SECONDS, "retry_at": None}

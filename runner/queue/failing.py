@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from ..failures import ANSWERS, ONLY_FAILURES, Counted, FailureKind, Policy
 from ..forms import checked, is_count, is_number, is_text, list_of, mapping_of
 from ..job import JobState
-from ..placement import Slot
 from ..processes import ProcessId, oom_kills
+from ..slot_names import Slot
 from .claim_counts import count
 from .gate import Gate
 from .tables import NO_CLAIM, get_meta, jobs, set_meta, workers
@@ -51,9 +51,9 @@ class Trouble:
         failures: failed attempts; those of one clip's bad input count once.
         failed_jobs: jobs that are not tried again.
         bad_groups: groups of which an input was bad, the first few.
-        gpu_errors: by GPU, errors in a row and how many jobs the GPU had done before them.
-        out_of_memory: how often each GPU ("gpu0") or the host's memory ("host") ran out.
-        aside_at: when a slot of a GPU was last set aside for its memory.
+        gpu_errors: by devices ("gpu0"), errors in a row and how many jobs they had done before.
+        out_of_memory: how often the memory of devices ("gpu0") or of a host ("host") ran out.
+        aside_at: when a slot of these devices was last set aside for their memory.
     """
 
     failures: int = 0
@@ -166,36 +166,36 @@ def _gpu_memory(
     now: float,
 ) -> tuple[Gate, Counted, str | None]:
     """The first time on a GPU the job just goes back; then one process of several leaves."""
-    gpu = f"gpu{slot.gpu}"
-    if trouble.aside_at.get(gpu, 0.0) > row.claimed_at:
+    key = slot.devices.name
+    if trouble.aside_at.get(key, 0.0) > row.claimed_at:
         # The process that left meanwhile had a share in this.
         return gate, Counted.NOT, None
-    neighbours = _others(connection, gate, slot, now, own_gpu=True)
+    neighbours = _others(connection, gate, slot, now, workers.c.devices == key)
     if not neighbours:
         return gate, Counted.FAILURE, None
-    trouble.out_of_memory[gpu] = trouble.out_of_memory.get(gpu, 0) + 1
-    if trouble.out_of_memory[gpu] < 2:
+    trouble.out_of_memory[key] = trouble.out_of_memory.get(key, 0) + 1
+    if trouble.out_of_memory[key] < 2:
         return gate, Counted.NOT, None
-    trouble.out_of_memory[gpu] = 0
-    trouble.aside_at[gpu] = now
-    reason = f"GPU {slot.gpu} ran out of memory twice; it goes on with {neighbours} process"
+    trouble.out_of_memory[key] = 0
+    trouble.aside_at[key] = now
+    reason = f"GPU {slot.devices.gpu} ran out of memory twice; it goes on with {neighbours} process"
     reason += "es" if neighbours > 1 else ""
-    return gate.set_aside(slot.name, reason), Counted.NOT, f"{slot.name} is set aside: {reason}"
+    return gate.set_aside(slot, reason), Counted.NOT, f"{slot.name} is set aside: {reason}"
 
 
 def _host_memory(
     connection: sa.Connection, gate: Gate, trouble: Trouble, slot: Slot, now: float
 ) -> tuple[Gate, str | None]:
     """The second time that the host's memory runs out, one worker of several leaves."""
-    times = trouble.out_of_memory.get("host", 0) + 1
-    others = _others(connection, gate, slot, now, own_gpu=False)
+    times = trouble.out_of_memory.get(slot.host, 0) + 1
+    others = _others(connection, gate, slot, now, workers.c.place == slot.place)
     if times < 2 or not others:
-        trouble.out_of_memory["host"] = times
+        trouble.out_of_memory[slot.host] = times
         return gate, None
-    trouble.out_of_memory["host"] = 0
+    trouble.out_of_memory[slot.host] = 0
     reason = f"the host ran out of memory twice; {others} other worker"
     reason += "s go on" if others > 1 else " goes on"
-    return gate.set_aside(slot.name, reason), f"{slot.name} is set aside: {reason}"
+    return gate.set_aside(slot, reason), f"{slot.name} is set aside: {reason}"
 
 
 def _gpu_error(
@@ -207,36 +207,34 @@ def _gpu_error(
     error: str,
 ) -> tuple[Gate, str | None]:
     """Errors in a row, without a job done on that GPU between them, set the GPU aside."""
+    key = slot.devices.name
     done = connection.execute(
         sa.select(sa.func.coalesce(sa.func.sum(workers.c.jobs_done), 0)).where(
-            workers.c.gpu == slot.gpu
+            workers.c.devices == key
         )
     ).scalar_one()
-    number, done_before = trouble.gpu_errors.get(str(slot.gpu), (0, done))
+    number, done_before = trouble.gpu_errors.get(key, (0, done))
     number = number + 1 if done_before == done else 1
-    trouble.gpu_errors[str(slot.gpu)] = (number, done)
-    if number < policy.gpu_errors or f"gpu{slot.gpu}" in gate.aside:
+    trouble.gpu_errors[key] = (number, done)
+    if number < policy.gpu_errors or key in gate.aside:
         return gate, None
     reason = f"{number} GPU errors in a row, the last: {error.splitlines()[0][:200]}"
-    return gate.set_aside(f"gpu{slot.gpu}", reason), f"gpu{slot.gpu} is set aside: {reason}"
+    return gate.set_aside(slot.devices, reason), f"{key} is set aside: {reason}"
 
 
-def _others(connection: sa.Connection, gate: Gate, slot: Slot, now: float, *, own_gpu: bool) -> int:
-    """How many other slots (of the same GPU) are at work and not set aside."""
+def _others(
+    connection: sa.Connection, gate: Gate, slot: Slot, now: float, among: sa.ColumnElement[bool]
+) -> int:
+    """How many other slots among these are at work and not set aside."""
     state = workers.c.state
     ended = state.in_([WorkerState.STOPPED.value, WorkerState.GONE.value])
     gave_up = (state == WorkerState.RESTARTING.value) & (workers.c.beat_at < now - RESTART_SECONDS)
     rows = connection.execute(
-        sa.select(workers.c.name, workers.c.gpu).where(
-            workers.c.name != slot.name, sa.not_(ended | gave_up)
+        sa.select(workers.c.name, workers.c.devices).where(
+            among, workers.c.name != slot.name, sa.not_(ended | gave_up)
         )
     ).all()
-    return sum(
-        row.name not in gate.aside
-        and f"gpu{row.gpu}" not in gate.aside
-        and (row.gpu == slot.gpu or not own_gpu)
-        for row in rows
-    )
+    return sum(row.name not in gate.aside and row.devices not in gate.aside for row in rows)
 
 
 def _tells_of_the_sweep(trouble: Trouble, kind: FailureKind, row: Any) -> bool:

@@ -46,10 +46,15 @@ class PointRow:
 
 
 class Questions:
-    """The questions; every one is a transaction of its own that locks nothing."""
+    """The questions; every one is a transaction of its own that locks nothing.
 
-    def __init__(self, engine: sa.Engine) -> None:
+    Attributes:
+        clock: tells the queue's time, in Unix seconds.
+    """
+
+    def __init__(self, engine: sa.Engine, clock: Callable[[], float]) -> None:
         self._engine = engine
+        self.clock = clock
 
     def counts(self) -> dict[str, dict[JobState, int]]:
         """Number of jobs per category and state, categories in the manifest's order."""
@@ -75,12 +80,12 @@ class Questions:
                 ).scalar_one()
             )
 
-    def waiting(self, now: float) -> tuple[int, float | None]:
-        """How many jobs wait for their next attempt at the Unix time `now`, and until when the
-        first of them does."""
+    def waiting(self) -> tuple[int, float | None]:
+        """How many jobs wait now for their next attempt, and until when the first of them
+        does."""
         query = sa.select(sa.func.count(), sa.func.min(jobs.c.retry_at))
         with read(self._engine) as connection:
-            row = connection.execute(query.where(jobs.c.retry_at > now)).one()
+            row = connection.execute(query.where(jobs.c.retry_at > self.clock())).one()
         return int(row[0]), row[1]
 
     def likely_next(self, taste: Taste) -> Job | None:

@@ -35,7 +35,7 @@ from .tables import (
     workers,
     write,
 )
-from .worker_table import WorkerState
+from .worker_table import WorkerState, slot_of
 
 LARGE_BYTES = 32 << 20
 """The pages and indexes of a larger database are read only where there is a reason to: that takes
@@ -44,7 +44,6 @@ about as long as planning its sweep."""
 MOST = 2**53
 MOST_SECONDS = 1e12
 MOST_PID = 2**31
-MOST_SLOTS = 100_000
 BUSY_SECONDS = 20.0
 
 EMPTY = "is damaged: it has no jobs"
@@ -128,7 +127,10 @@ def _damage_in(connection: sqlite3.Connection, *, is_thorough: bool) -> str | No
         if found != "ok":
             return f"is damaged: {str(found).splitlines()[-1]}"
         _read_all(connection)
-    problems = (*_values(connection), *_texts(connection), *_counts(connection))
+    problems = (
+        *(*_values(connection), *_slots(connection)),
+        *(*_texts(connection), *_counts(connection)),
+    )
     return next((f"is damaged: {problem}" for problem in problems), None)
 
 
@@ -228,7 +230,6 @@ def _own_rules(table: sa.Table) -> dict[str, str]:
     if table is workers:
         return {
             "state of a worker": f"state NOT IN ({_listed(WorkerState)})",
-            "slot": f"gpu NOT BETWEEN 0 AND {MOST_SLOTS} OR process NOT BETWEEN 0 AND {MOST_SLOTS}",
             "process id": f"pid NOT BETWEEN 1 AND {MOST_PID}",
             "number": "step < 0 OR steps < 0 OR jobs_done < 0",
         }
@@ -237,6 +238,17 @@ def _own_rules(table: sa.Table) -> dict[str, str]:
 
 def _listed(states: type[JobState] | type[FailureKind] | type[WorkerState]) -> str:
     return ", ".join(f"'{state.value}'" for state in states)
+
+
+def _slots(connection: sqlite3.Connection) -> Iterator[str]:
+    """What is wrong with the names of workers, and with what is counted by."""
+    for name, place, devices in connection.execute("SELECT name, place, devices FROM workers"):
+        try:
+            slot = slot_of(str(name))
+        except ValueError:
+            slot = None
+        if slot is None or (slot.place, slot.devices.name) != (place, devices):
+            yield "a row of workers has no good slot"
 
 
 def _texts(connection: sqlite3.Connection) -> Iterator[str]:

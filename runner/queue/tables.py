@@ -103,9 +103,10 @@ claimable_categories = sa.Table(
 workers = sa.Table(
     "workers",
     metadata,
+    # The slot's; of its place and devices, what to count by. See `slot_names`.
     sa.Column("name", sa.String, primary_key=True),
-    sa.Column("gpu", sa.Integer, nullable=False),
-    sa.Column("process", sa.Integer, nullable=False),
+    sa.Column("place", sa.String, nullable=False),
+    sa.Column("devices", sa.String, nullable=False),
     sa.Column("host", sa.String, nullable=False),
     sa.Column("pid", sa.Integer, nullable=False),
     sa.Column("pid_started", sa.Integer, nullable=False),

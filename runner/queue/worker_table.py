@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
 import sqlalchemy as sa
 
-from ..placement import Slot
+from ..errors import UserError
 from ..processes import ProcessId
+from ..slot_names import Slot
 from ..waiting import Waiting
 from .prepared import Prepared
 from .tables import read, workers, write
@@ -70,25 +72,31 @@ _DONE = Prepared(
         job_seconds=workers.c.job_seconds + sa.bindparam("took", type_=sa.Float),
         busy_seconds=workers.c.busy_seconds + sa.bindparam("busy", type_=sa.Float),
         first_claim_at=sa.func.coalesce(workers.c.first_claim_at, sa.bindparam("claimed_at")),
-        last_end_at=sa.bindparam("now"),
+        last_end_at=sa.bindparam("ended_at"),
     )
 )
 
 
 class WorkerTable:
-    """Reports of workers; every method is one transaction."""
+    """Reports of workers; every method is one transaction.
 
-    def __init__(self, engine: sa.Engine) -> None:
+    Args:
+        clock: the queue's.
+    """
+
+    def __init__(self, engine: sa.Engine, clock: Callable[[], float]) -> None:
         self._engine = engine
+        self._clock = clock
 
-    def register(self, slot: Slot, process: ProcessId, now: float) -> None:
+    def register(self, slot: Slot, process: ProcessId) -> None:
         """Enter a new worker of a slot; what the slot's former workers of this launch have
         done is carried on."""
         same_slot = workers.c.name == slot.name
+        now = self._clock()
         values: dict[str, object] = {
             "name": slot.name,
-            "gpu": slot.gpu,
-            "process": slot.process,
+            "place": slot.place,
+            "devices": slot.devices.name,
             "host": process.host,
             "pid": process.pid,
             "pid_started": process.started,
@@ -109,9 +117,7 @@ class WorkerTable:
             connection.execute(sa.delete(workers).where(same_slot))
             connection.execute(sa.insert(workers).values(values))
 
-    def report(
-        self, slot: Slot, now: float, waiting: Waiting | None = None, **values: object
-    ) -> None:
+    def report(self, slot: Slot, waiting: Waiting | None = None, **values: object) -> None:
         """Note what a worker does: `state`, `job`, `step`, `steps`, ...
 
         Args:
@@ -120,31 +126,31 @@ class WorkerTable:
         # Not durable: a power cut ends the worker too.
         plain = {key: v.value if isinstance(v, Enum) else v for key, v in values.items()}
         with write(self._engine, durable=False, waiting=waiting) as connection:
-            connection.execute(_REPORT, {"of": slot.name, "beat_at": now, **plain})
+            connection.execute(_REPORT, {"of": slot.name, "beat_at": self._clock(), **plain})
 
-    def note_claim(self, connection: sa.Connection, name: str, now: float, job: str) -> None:
+    def note_claim(self, connection: sa.Connection, name: str, job: str, claimed_at: float) -> None:
         """Note that a worker now works on a job, within a transaction that is there already."""
-        _CLAIM.change(connection, {"of": name, "beat_at": now, "job": job})
+        _CLAIM.change(connection, {"of": name, "beat_at": claimed_at, "job": job})
 
     def note_done(
         self,
         connection: sa.Connection,
         name: str,
         claimed_at: float,
-        now: float,
+        ended_at: float,
         seconds: float,
         busy_seconds: float,
     ) -> None:
         """Add a job done to a slot's sums, within a transaction that is there already."""
-        values = {"took": seconds, "busy": busy_seconds, "claimed_at": claimed_at, "now": now}
+        values = {"took": seconds, "busy": busy_seconds}
+        values |= {"claimed_at": claimed_at, "ended_at": ended_at}
         _DONE.change(connection, {"of": name, **values})
 
-    def rows(self, now: float) -> list[WorkerRow]:
+    def rows(self) -> list[WorkerRow]:
         """Every worker since the last launch, by slot."""
         with read(self._engine) as connection:
-            rows = connection.execute(
-                sa.select(workers).order_by(workers.c.gpu, workers.c.process)
-            ).all()
+            rows = connection.execute(sa.select(workers)).all()
+        now = self._clock()
         result = []
         for row in rows:
             process = ProcessId(row.host, row.pid, row.pid_started)
@@ -155,7 +161,7 @@ class WorkerTable:
             result.append(
                 WorkerRow(
                     name=row.name,
-                    slot=Slot(row.gpu, row.process),
+                    slot=slot_of(row.name),
                     process=process,
                     state=state,
                     note=None if state.has_ended else row.note,
@@ -171,10 +177,22 @@ class WorkerTable:
                     gpu_gib=row.gpu_gib,
                 )
             )
-        return result
+        return sorted(result, key=lambda worker: worker.slot)
 
-    def forget_ended(self, now: float) -> None:
+    def forget_ended(self) -> None:
         """Drop the rows of workers that have stopped or are gone."""
-        ended = [worker.name for worker in self.rows(now) if worker.state.has_ended]
+        ended = [worker.name for worker in self.rows() if worker.state.has_ended]
         with write(self._engine) as connection:
             connection.execute(sa.delete(workers).where(workers.c.name.in_(ended)))
+
+
+def slot_of(name: str) -> Slot:
+    """The slot of a row.
+
+    Raises:
+        ValueError: it is none that this version works with.
+    """
+    try:
+        return Slot.read(name)
+    except UserError as error:
+        raise ValueError(str(error)) from None

@@ -29,7 +29,6 @@ from ..failures import (
 )
 from ..fingerprint import Recipe
 from ..job import Job, JobState, canonical_json
-from ..placement import Slot
 from ..processes import ProcessId, Stop, oom_kills
 from ..publish import state_on_disk
 from ..queue import Queue
@@ -41,6 +40,7 @@ from ..run_folder import RunFolder, sha256_file
 from ..run_id import is_still, run_id
 from ..runs import take_back
 from ..slot import RESTART, WRONG
+from ..slot_names import Slot
 from ..video import BrokenVideo
 from ..waiting import Busy
 from .endings import Endings
@@ -108,7 +108,7 @@ class Worker:
             pulse=run.lock(slot),
             patience=patience,
             held=lambda: list(self._held),
-            renew=lambda making: queue.renew(making.claim, time.time()),
+            renew=lambda making: queue.renew(making.claim),
             report=lambda: self._report(**self._memory()),
             give_up=self._give_up,
         )
@@ -149,7 +149,7 @@ class Worker:
         if self._has_ended():
             # Before a large model is loaded in vain.
             return
-        self.queue.workers.register(self.slot, self.process, time.time())
+        self.queue.workers.register(self.slot, self.process)
         state = WorkerState.STOPPED
         note: str | None = None
         try:
@@ -191,15 +191,15 @@ class Worker:
         """The GPU's memory did not suffice: wait for others to leave it, or leave it to them."""
         if self.surroundings.wait_for_gpu():
             raise Restart("the GPU's memory is free again") from error
-        rows = self.queue.workers.rows(time.time())
-        rows = [row for row in rows if row.slot.gpu == self.slot.gpu]
+        rows = self.queue.workers.rows()
+        rows = [row for row in rows if row.slot.devices == self.slot.devices]
         if not any(not row.state.has_ended and row.slot != self.slot for row in rows):
             raise UserError(
-                f"GPU {self.slot.gpu}: the model does not fit its memory ({error}); see "
+                f"GPU {self.slot.devices.gpu}: the model does not fit its memory ({error}); see "
                 "`sweep plan` for what it needs"
             ) from error
-        reason = f"the model does not fit GPU {self.slot.gpu} beside the other processes"
-        self.queue.set_aside(self.slot.name, reason)
+        reason = f"the model does not fit GPU {self.slot.devices.gpu} beside the other processes"
+        self.queue.set_aside(self.slot, reason)
         log.warning("%s is set aside: %s", self.slot.name, reason)
         return False
 
@@ -232,7 +232,6 @@ class Worker:
             self.slot,
             self.process,
             taste,
-            time.time(),
             lasting=self._lasting,
             oom_kills=oom_kills(),
         )
@@ -290,7 +289,7 @@ class Worker:
 
     def _has_ended(self) -> bool:
         """Whether this worker has nothing more to do, now or later; says why."""
-        refusal = self.queue.gate().refusal(self.slot, time.time(), self._lasting)
+        refusal = self.queue.refusal(self.slot, self._lasting)
         if refusal is not None:
             log.info("no further job is claimed: %s", refusal)
             return True
@@ -395,7 +394,7 @@ class Worker:
             # While the claim is still held: whoever has the job next has this folder too.
             self.run_folder.drop(self.run_folder.scratch(making.job))
         if error is None:
-            now = time.time()
+            now = self.queue.clock()
             seconds = now - max(claim.claimed_at, self._last_done_at)
             self._last_done_at = now
             if not making.from_step:

@@ -29,7 +29,6 @@ from ..fingerprint import Recipe
 from ..job import Job
 from ..log_lines import LineFormatter
 from ..manifest import read_manifest
-from ..placement import Slot
 from ..plain_text import printable, tail
 from ..plan import largest_video
 from ..processes import Stop
@@ -40,6 +39,7 @@ from ..queue.claims import Claim
 from ..queue.damaged import damage_behind_opened
 from ..run_folder import RunFolder, locked
 from ..slot import LOAD_FAILED, NO_ROOM, RESTART, WRONG
+from ..slot_names import Slot
 from ..utf8_mode import ensure_utf8
 from ..waiting import Waiting
 from . import Worker
@@ -102,7 +102,7 @@ def work(arguments: argparse.Namespace) -> None:
     with locked(run.plan_lock):
         as_read = run.experiment.read_bytes()
         experiment = load_experiment(run.experiment)
-    slot = Slot(arguments.gpu, arguments.process)
+    slot = Slot.read(arguments.slot)
     stop = Stop()
     stop.on_signals()
     suspension.install()
@@ -117,14 +117,16 @@ def work(arguments: argparse.Namespace) -> None:
         slot=slot,
         stop=stop,
         room=DiskRoom(run.path, largest_video(experiment), limits.max_disk_gb),
-        watch=GpuWatch(slot.gpu),
+        watch=GpuWatch(slot.devices),
         recycling=Recycling(limits.recycle_after_jobs, limits.recycle_growth_gb),
     )
     worker = Worker(
         run=run,
         queue=queue,
         backend=backend,
-        machine=Machine(arguments.device, run.cache, slot.gpu, jobs=partial(planned_jobs, run)),
+        machine=Machine(
+            arguments.device, run.cache, slot.devices.gpu, jobs=partial(planned_jobs, run)
+        ),
         recipe=recipe,
         data=experiment.data,
         slot=slot,
@@ -159,8 +161,7 @@ def main() -> int:
     ensure_utf8()
     parser = argparse.ArgumentParser(prog="python -m runner.worker")
     parser.add_argument("run")
-    parser.add_argument("--gpu", type=int, required=True)
-    parser.add_argument("--process", type=int, required=True)
+    parser.add_argument("slot")
     parser.add_argument("--device", choices=("cuda", "cpu"), required=True)
     parser.add_argument("--home", action="append", default=[])
     parser.add_argument("--mark", default="", help="put before every line of the log")

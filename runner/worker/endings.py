@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable
 from typing import TypeVar
 
 from ..attempts import Attempt, record_attempt
 from ..failures import FailureKind
 from ..job import Outcome
-from ..placement import Slot
 from ..processes import Stop
 from ..publish import files_of
 from ..queue import Queue
 from ..queue.claims import Claim
 from ..run_folder import RunFolder
+from ..slot_names import Slot
 from ..waiting import Busy
 from .making import Making
 
@@ -49,12 +48,12 @@ class Endings:
 
     def done(self, making: Making, seconds: float) -> None:
         """A video was published; it cost its worker so many seconds."""
-        job, now = making.job, time.time()
+        job = making.job
         busy = sum(making.stages.seconds.get(stage, 0.0) for stage in ("prepare", "generate"))
         files = files_of(str(self._run.video(job)))
         state = self._insist(
             lambda: self._queue.finish(
-                making.claim, now, seconds=seconds, busy_seconds=busy, files=files
+                making.claim, seconds=seconds, busy_seconds=busy, files=files
             )
         )
         self._record(making, Outcome.DONE)
@@ -63,12 +62,11 @@ class Endings:
     def found(self, claim: Claim) -> None:
         """The job's video is there already: its worker was killed before it could say so."""
         files = files_of(str(self._run.video(claim.job)))
-        self._insist(lambda: self._queue.finish(claim, time.time(), files=files))
+        self._insist(lambda: self._queue.finish(claim, files=files))
         log.info("%s: is on disk already", claim.job.id)
 
     def failed(self, making: Making, kind: FailureKind, error: str) -> None:
-        now = time.time()
-        verdict = self._insist(lambda: self._queue.fail(making.claim, error, now, kind))
+        verdict = self._insist(lambda: self._queue.fail(making.claim, error, kind))
         self._record(making, Outcome.FAILED, error, kind)
         state = verdict.state.value if verdict else "not ours"
         log.error("%s: %s, now %s", making.job.id, kind.value, state)
@@ -97,7 +95,7 @@ class Endings:
             worker=self._slot.name,
             outcome=outcome,
             started_at=making.claim.claimed_at,
-            ended_at=time.time(),
+            ended_at=self._queue.clock(),
             attempt=making.claim.attempt,
             kind=kind,
             error=error,
@@ -109,7 +107,7 @@ class Endings:
     def _is_to_end(self) -> bool:
         if self._stop.is_asked:
             return True
-        return self._queue.gate().refusal(self._slot, time.time()) is not None
+        return self._queue.refusal(self._slot) is not None
 
     def _insist(self, call: Callable[[], T]) -> T | None:
         while True:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict
@@ -121,7 +120,7 @@ class Finisher:
             with making.stage("check"):
                 found = self._encoder.submit(check_video, temporary, **expected).result()
             self._surroundings.room.saw_video(temporary.stat().st_size)
-            if making.is_lost or not self._queue.renew(making.claim, time.time()):
+            if making.is_lost or not self._queue.renew(making.claim):
                 raise LostClaim  # noqa: TRY301
             sidecar = self._sidecar(making, asdict(found))
             self._leave_if_astray()
@@ -153,7 +152,7 @@ class Finisher:
             "from_step": making.from_step,
             "kernels": making.kernels,
             "claimed_at": claim.claimed_at,
-            "finished_at": time.time(),
+            "finished_at": self._queue.clock(),
             "seconds": making.stages.seconds,
             "seconds_per_step": None if a_step is None else round(a_step, 5),
             "peak_gpu_memory_gib": None if peak is None else round(peak, 2),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from ..gpus import BUSY_GIB, Gpu, Health, find_gpus, gpu_health
 from ..queue.worker_table import WorkerRow
+from ..slot_names import Devices
 
 CONTEXT_GIB = 0.7
 """What CUDA itself takes for each process, beyond what the process asks for."""
@@ -15,21 +16,22 @@ class GpuWatch:
     """Watches one GPU. On a machine without GPUs it has nothing to say.
 
     Args:
-        number: the GPU, as in its slots.
+        devices: the GPU, as its slots have it.
         find: the GPUs as NVML shows them.
         health: what NVML says of a GPU's health.
     """
 
     def __init__(
         self,
-        number: int,
+        devices: Devices,
         find: Callable[[], Sequence[Gpu]] = find_gpus,
         health: Callable[[int], Health] = gpu_health,
     ) -> None:
-        self._number = number
+        self._devices = devices
+        self._number = devices.gpu
         self._find = find
         self._health = health
-        self._errors_before = health(number).memory_errors
+        self._errors_before = health(self._number).memory_errors
 
     def problem(self) -> str | None:
         """What is wrong with the GPU, or None.
@@ -54,7 +56,7 @@ class GpuWatch:
         own = sum(
             (row.gpu_gib or 0.0) + CONTEXT_GIB
             for row in workers
-            if row.slot.gpu == self._number and not row.state.has_ended
+            if row.slot.devices == self._devices and not row.state.has_ended
         )
         foreign = gpu.used_gib - own
         return foreign if foreign > BUSY_GIB else 0.0

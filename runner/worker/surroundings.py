@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from ..backends import Interrupted
 from ..failures import is_disk_full, may_be_disk_full
-from ..placement import Slot
 from ..processes import Stop, resident_gib
 from ..queue import Queue
 from ..queue.worker_table import WorkerState
+from ..slot_names import Slot
 from ..waiting import Busy, Waiting
 from .disk_room import DiskRoom
 from .gpu_watch import GpuWatch
@@ -32,7 +32,7 @@ def report(queue: Queue, slot: Slot, seconds: float, **values: object) -> None:
         seconds: to wait at most for others that write.
     """
     try:
-        queue.workers.report(slot, time.time(), Waiting.at_most(seconds), **values)
+        queue.workers.report(slot, Waiting.at_most(seconds), **values)
     except Busy:
         return
     except Exception as error:
@@ -84,7 +84,7 @@ class Surroundings:
         if self._is_refused:
             return "the disk, or a quota, takes no more"
         rows = self._queue.workers.rows
-        return self.room.shortage(lambda: sum(row.jobs_done for row in rows(time.time())))
+        return self.room.shortage(lambda: sum(row.jobs_done for row in rows()))
 
     def is_full(self) -> bool:
         """Whether there is no room, by a trial if need be."""
@@ -110,7 +110,7 @@ class Surroundings:
         try:
             while self.shortage() is not None:
                 self._stop.wait(WAIT_SECONDS)
-                refusal = self._queue.gate().refusal(self._slot, time.time())
+                refusal = self._queue.refusal(self._slot)
                 if self._stop.is_asked or refusal is not None:
                     log.info("no longer waiting for room: %s", refusal or "asked to stop")
                     raise Interrupted
@@ -123,7 +123,7 @@ class Surroundings:
 
     def foreign_gib(self) -> float:
         """GPU memory that someone else holds, in GiB; 0 where it is too little to tell."""
-        return self._watch.foreign_gib(self._queue.workers.rows(time.time()))
+        return self._watch.foreign_gib(self._queue.workers.rows())
 
     def wait_for_gpu(self) -> bool:
         """Wait while someone else holds as much memory on this GPU as now; False where nobody
@@ -131,11 +131,11 @@ class Surroundings:
         first = foreign = self.foreign_gib()
         if not first:
             return False
-        why = f"someone else uses {first:.1f} GiB of GPU {self._slot.gpu}"
+        why = f"someone else uses {first:.1f} GiB of GPU {self._slot.devices.gpu}"
         log.warning("%s; waiting", why)
         self._report(state=WorkerState.WAITING, job=None, note=f"waits: {why}")
         while foreign >= first and not self._stop.is_asked:
-            if self._queue.gate().refusal(self._slot, time.time()) is not None:
+            if self._queue.refusal(self._slot) is not None:
                 break
             self._stop.wait(WAIT_SECONDS)
             foreign = self.foreign_gib()
@@ -149,8 +149,9 @@ class Surroundings:
             self._next_health = now + HEALTH_SECONDS
             problem = self._watch.problem()
             if problem is not None:
-                self._queue.set_aside(f"gpu{self._slot.gpu}", problem)
-                log.error("gpu%d is set aside: %s", self._slot.gpu, problem)
+                devices = self._slot.devices
+                self._queue.set_aside(devices, problem)
+                log.error("%s is set aside: %s", devices.name, problem)
 
     def _report(self, **values: object) -> None:
         report(self._queue, self._slot, REPORT_SECONDS, **values)
