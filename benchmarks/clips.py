@@ -20,6 +20,7 @@ import yaml
 from clip_kinds import KINDS, REFUSED, Compared, Kitchen, Shown, compare, make, number_of, shown
 from measuring import table, write_section
 
+from runner.shape import Shape
 from runner.video import BrokenVideo, probe, read_video
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -123,7 +124,7 @@ def make_videos(root: Path, kinds: list[str]) -> dict[str, list[int]]:
     told = {}
     for kind in kinds:
         video = root / "results" / "kinds" / "kinds" / kind / "seed_1_prompt_0.mp4"
-        frames = read_video(video, width=WIDTH, height=HEIGHT, num_frames=FRAMES, fps=FPS)
+        frames = read_video(video, Shape(width=WIDTH, height=HEIGHT, num_frames=FRAMES, fps=FPS))
         told[kind] = [number_of(frame) for frame in frames]
     return told
 

@@ -17,17 +17,19 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
+from hand_made import a_job
 from measuring import table, write_section
 
-from runner.backends import Group, Machine
+from runner.backends import Machine
 from runner.backends.wan import WanBackend
 from runner.backends.wan.offline import import_torch
 from runner.backends.wan.settings import WanSettings
-from runner.job import Job, Reference
+from runner.job import FileInput
 from runner.scenes.caption import english
 from runner.scenes.chance import random_scene
 from runner.scenes.render import render
 from runner.scenes.scene import Scene
+from runner.shape import Shape
 from runner.video import check_video, write_video
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -52,20 +54,16 @@ def make_videos(folder: Path, videos: int) -> list[list[float]]:
     backend.load(Machine("cpu", folder))
     rows = []
     for seed in range(videos + 1):
-        job = Job(
-            id="0" * 16,
-            category="single_object",
-            video="clip",
-            prompt=0,
+        job = a_job(
+            "single_object",
+            "clip",
             seed=seed,
             prompt_text=english(scene, motion=False),
-            reference=Reference(str(clip), ""),
+            reference=FileInput(str(clip), ""),
             parameters=GENERATION,
-            fingerprint="",
-            output="single_object/clip/video.mp4",
         )
         marks, spent = [time.perf_counter()], time.process_time()
-        backend.prepare(Group("single_object/clip", clip, GENERATION))
+        backend.prepare(job.series)
         marks.append(time.perf_counter())
         pending = backend.generate(job, folder, lambda _done, _total: None)
         marks.append(time.perf_counter())
@@ -73,7 +71,7 @@ def make_videos(folder: Path, videos: int) -> list[list[float]]:
         backend.finish(pending, path, 5)
         marks.append(time.perf_counter())
         spent = time.process_time() - spent
-        check_video(path, width=128, height=80, num_frames=17, fps=8)
+        check_video(path, Shape(width=128, height=80, num_frames=17, fps=8))
         parts = [after - before for before, after in pairwise(marks)]
         rows.append([*parts, spent])
     backend.close()

@@ -28,12 +28,14 @@ from shapes import CATEGORIES, SHAPES, parser_of_sizes, sizes_of
 
 from runner.attempts import Attempt, record_attempt
 from runner.fingerprint import Recipe
-from runner.job import Job, JobState, Outcome, Reference, job_ids
+from runner.job import FileInput, Job, JobState, Outcome, Series, TextInput
+from runner.naming import job_ids, path_around_seed
 from runner.processes import ProcessId
 from runner.publish import files_of, publish, state_on_disk
 from runner.queue import Queue
 from runner.queue.claim_order import Taste
 from runner.run_folder import RunFolder
+from runner.shape import Shape
 from runner.slot_names import Slot
 
 TITLE = "Overhead a job"
@@ -54,18 +56,27 @@ class Share:
 def make_jobs(count: int) -> list[Job]:
     shape = SHAPES[count]
     parameters = {"width": 832, "height": 480, "num_frames": 81, "fps": 15.0}
+    made = Shape(832, 480, 81, 15.0)
     recipe, seeds = Recipe("fake", 1, {}, 5.0), range(shape.seeds)
     jobs = []
     for category, video in shape.clips():
-        reference = Reference(f"videos/{category}/{video}.mp4", "0" * 64)
+        reference = FileInput(f"videos/{category}/{video}.mp4", "0" * 64)
         for prompt, text in enumerate(shape.texts()):
-            ids = job_ids(category, video, prompt, seeds)
-            prints = recipe.fingerprints(text, reference.sha256, seeds, parameters)
-            for seed, job_id, fingerprint in zip(seeds, ids, prints, strict=True):
-                output = f"{category}/{video}/seed_{seed}_prompt_{prompt}.mp4"
-                shared = (text, reference, parameters)
-                point = (job_id, category, video, prompt, seed)
-                jobs.append(Job(*point, *shared, fingerprint, output))
+            point: dict[str, str | int] = {"category": category, "video": video, "prompt": prompt}
+            series = Series(
+                point=point,
+                group=f"{category}/{video}",
+                inputs={"reference": reference, "prompt": TextInput(text)},
+                parameters=parameters,
+                shape=made,
+            )
+            ids = job_ids(point, seeds)
+            prints = recipe.fingerprints(series.inputs, seeds, parameters)
+            start, end = path_around_seed(point, "video")
+            jobs += [
+                Job(job_id, series, seed, fingerprint, f"{start}{seed}{end}.mp4")
+                for seed, job_id, fingerprint in zip(seeds, ids, prints, strict=True)
+            ]
     return jobs
 
 
@@ -99,7 +110,11 @@ def work(
         temporary = run.temporary(job)
         temporary.write_bytes(FILE)
         queue.renew(claim)
-        record = {"seed": job.seed, "parameters": job.parameters, "prompt": job.prompt_text}
+        record = {
+            "seed": job.seed,
+            "parameters": job.parameters,
+            "prompt": job.series.text("prompt"),
+        }
         publish(run, job, temporary, record)
         queue.finish(claim, files=files_of(str(run.video(job))))
         now = time.time()

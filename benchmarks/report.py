@@ -26,11 +26,11 @@ import yaml
 from measuring import table, write_section
 from playwright.sync_api import Browser, sync_playwright
 
-from runner.backends import Generation
 from runner.backends.fake import draw
 from runner.manifest import read_manifest
 from runner.publish import SCHEMA, inputs_of
 from runner.run_folder import RunFolder
+from runner.shape import Shape
 from runner.video import write_video
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,6 +39,7 @@ SHAPES = {680: (68, 5, 2), 10_000: (100, 10, 10)}
 """Videos, prompts and seeds."""
 DISTINCT = 8
 SIZE = {"width": 832, "height": 480, "num_frames": 81, "fps": 15}
+SHAPE = Shape(832, 480, 81, 15.0)
 CATEGORIES = ("camera_motion", "single_object", "multiple_objects", "complex_human_motion")
 
 
@@ -60,7 +61,7 @@ def make_sweep(folder: Path, cells: int) -> RunFolder:
         path.parent.mkdir(parents=True, exist_ok=True)
         real = folder / f"clip_{number % 4}.mp4"
         if not real.exists():
-            write_video(real, draw(number / 4, Generation(**SIZE)), fps=15, quality=5)
+            write_video(real, draw(number / 4, SHAPE), fps=15, quality=5)
         path.write_bytes(distinct(real.read_bytes(), number))
     (folder / "prompts.json").write_text(json.dumps(texts, ensure_ascii=False), encoding="utf-8")
     experiment = {
@@ -89,7 +90,7 @@ def put_on_disk(run: RunFolder, folder: Path) -> None:
     real = []
     for number in range(DISTINCT):
         path = folder / f"output_{number}.mp4"
-        write_video(path, draw(number / DISTINCT, Generation(**SIZE)), fps=15, quality=5)
+        write_video(path, draw(number / DISTINCT, SHAPE), fps=15, quality=5)
         real.append(path.read_bytes())
     now = time.time()
     for number, job in enumerate(read_manifest(run.manifest).jobs):

@@ -119,17 +119,12 @@ def backend_on(pipe: Any, settings: dict[str, Any], cache: Path, part: dict[str,
 
 
 def job_of(part: dict[str, Any]) -> Any:
-    from runner.job import Job, Reference
+    from hand_made import a_job
 
     width, height, frames = part["size"]
-    return Job(
-        id="0" * 16,
-        category="c",
-        video="v",
-        prompt=0,
+    return a_job(
         seed=42,
         prompt_text="a red ball",
-        reference=Reference("v.mp4", "0" * 64),
         parameters={
             "width": width,
             "height": height,
@@ -139,7 +134,6 @@ def job_of(part: dict[str, Any]) -> Any:
             "negative_prompt": "blurry",
         },
         fingerprint="f" * 64,
-        output="c/v/seed_42_prompt_0.mp4",
     )
 
 
@@ -169,7 +163,6 @@ def of_setting(pipe: Any, name: str, settings: dict[str, Any], part: dict[str, A
     """All that one process does of a setting."""
     from gpu_clock import timed
 
-    from runner.backends import Group
     from runner.backends.wan.attention import require_kernel
     from runner.backends.wan.denoise import decode
     from runner.errors import UserError
@@ -185,7 +178,6 @@ def of_setting(pipe: Any, name: str, settings: dict[str, Any], part: dict[str, A
     cache = folder / "cache" if part["way"] == "shared" else own / "cache"
     backend = backend_on(pipe, settings, cache, part)
     job = job_of(part)
-    group = Group(job.group, Path("v.mp4"), job.parameters, job.reference.sha256)
     first_block: list[str] = []
 
     def note(_block: Any, _inputs: Any, out: Any) -> None:
@@ -193,7 +185,7 @@ def of_setting(pipe: Any, name: str, settings: dict[str, Any], part: dict[str, A
             first_block.append(digest(out))
 
     hook = pipe.dit.blocks[0].register_forward_hook(note)
-    preparing, _ = timed(lambda: backend.prepare(group))
+    preparing, _ = timed(lambda: backend.prepare(job.series))
     hook.remove()
     slug = "".join(letter if letter.isalnum() else "_" for letter in name)
     found = make(backend, part, own / slug / "whole")

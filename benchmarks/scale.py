@@ -112,7 +112,7 @@ def put_half_on_disk(run: RunFolder, real: Path) -> int:
             "schema": SCHEMA,
             "job": job.id,
             "fingerprint": job.fingerprint,
-            "prompt": {"number": job.prompt, "text": job.prompt_text},
+            "prompt": {"number": job.on("prompt"), "text": job.series.text("prompt")},
             "parameters": job.parameters,
             "video": {"file": video.name, "size": size, "sha256": sha256},
         }

@@ -12,8 +12,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from runner.job import JobState
+from runner.reading import read_reference
 from runner.runs import find_run, open_queue
-from runner.video import read_clip
+from runner.video import read_video
 
 ROOT = Path(__file__).resolve().parents[1]
 MOMENTS = (0, 5, 10, 16)
@@ -31,17 +32,16 @@ def main() -> None:
     jobs = [
         row.job
         for row in queue.rows()
-        if row.state is JobState.DONE and row.job.prompt == arguments.prompt
+        if row.state is JobState.DONE and row.job.on("prompt") == arguments.prompt
     ]
     queue.close()
     rows = []
     for job in jobs:
-        shape = {key: job.parameters[key] for key in ("width", "height", "num_frames", "fps")}
         strips = [
             np.concatenate([frames[moment] for moment in MOMENTS], axis=1)
             for frames in (
-                read_clip(ROOT / job.reference.path, **shape),
-                read_clip(run.video(job), **shape),
+                read_reference(job.series.resolved(ROOT)),
+                read_video(run.video(job), job.shape),
             )
         ]
         gap = np.full((strips[0].shape[0], GAP, 3), 255, np.uint8)
@@ -50,7 +50,7 @@ def main() -> None:
         row.paste(picture, (0, TEXT))
         pen = ImageDraw.Draw(row)
         pen.text((2, 1), "reference", "black")
-        pen.text((strips[0].shape[1] + GAP + 2, 1), job.prompt_text, "black")
+        pen.text((strips[0].shape[1] + GAP + 2, 1), job.series.text("prompt"), "black")
         rows.append(np.asarray(row))
     arguments.out.parent.mkdir(exist_ok=True)
     Image.fromarray(np.concatenate(rows)).save(arguments.out, optimize=True)

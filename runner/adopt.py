@@ -170,7 +170,7 @@ def _look(row: JobRow, path: str, folder: Path, there: Mapping[str, str]) -> Che
     source = folder / own
     try:
         before = sha256_file(source)
-        found = check_video(source, **_size(job))
+        found = check_video(source, job.shape)
         if sha256_file(source) != before:
             return Finding(job, own, Fate.BROKEN, "it was written to while it was read")
     except BrokenVideo as error:
@@ -178,10 +178,6 @@ def _look(row: JobRow, path: str, folder: Path, there: Mapping[str, str]) -> Che
     except OSError as error:
         return Finding(job, own, Fate.BROKEN, f"cannot be read: {error.strerror}")
     return Checked(found, before)
-
-
-def _size(job: Job) -> dict[str, Any]:
-    return {key: job.parameters[key] for key in ("width", "height", "num_frames", "fps")}
 
 
 def _take_in(

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .canonical import canonical_json
 from .failures import FailureKind
 from .forms import Form, is_count, is_moment, is_number, is_text, mapping_of, misfit, or_none
 from .input_file import MOST_RECORDS, NotAnInput, lines_in, open_input, parse_json
-from .job import Outcome, canonical_json
+from .job import Outcome
 from .run_folder import append_line
 
 FORM: Form = {

@@ -33,7 +33,7 @@ from .experiment import Experiment, load_experiment
 from .failures import FailureKind
 from .fingerprint import Recipe
 from .gpus import find_gpus
-from .job import JobState
+from .job import CATEGORY, SEED, JobState
 from .kinds import Kind, kinds_of
 from .logs import why_ended
 from .manifest import read_manifest
@@ -259,17 +259,20 @@ def _part(run: RunFolder, number: int) -> list[str]:
     """Words for `--only`: so many videos, each of another reference as far as there are so many
     in a category."""
     jobs = read_manifest(run.manifest).jobs
-    references = dict.fromkeys((job.category, job.video) for job in jobs)
-    category, _ = Counter(category for category, _ in references).most_common(1)[0]
+    axes = load_experiment(run.experiment).input_axes
+    leading = axes.leading.name
+    leads = dict.fromkeys((job.category, job.on(leading)) for job in jobs)
+    category, _ = Counter(category for category, _ in leads).most_common(1)[0]
     own = [job for job in jobs if job.category == category]
-    videos = list(dict.fromkeys(job.video for job in own))[:number]
-    prompt = min(job.prompt for job in own if job.video in videos)
-    seeds = sorted({job.seed for job in own})[: ceil(number / len(videos))]
+    chosen = list(dict.fromkeys(job.on(leading) for job in own))[:number]
+    ours = [job for job in own if job.on(leading) in chosen]
+    others = [axis.name for axis in axes.inputs[1:] if axis.name in ours[0].series.point]
+    seeds = sorted({job.seed for job in own})[: ceil(number / len(chosen))]
     return [
-        f"category={category}",
-        *(f"video={video}" for video in videos),
-        f"prompt={prompt}",
-        *(f"seed={seed}" for seed in seeds),
+        f"{CATEGORY}={category}",
+        *(f"{leading}={lead}" for lead in chosen),
+        *(f"{axis}={min(job.on(axis) for job in ours)}" for axis in others),
+        *(f"{SEED}={seed}" for seed in seeds),
     ]
 
 
@@ -346,14 +349,15 @@ def made_beside_all(records: Sequence[dict[str, Any]], processes: int) -> list[d
 def told_of_prepare(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Of the videos' sidecars, those that tell what a reference takes: the first of each reference,
     which a later worker may find kept, and not their worker's first, while libraries warm up."""
-    references: set[str] = set()
+    known: set[tuple[str, ...]] = set()
     workers: set[str] = set()
     found = []
     for record in sorted(records, key=_begin):
-        reference, worker = record["reference"]["path"], record["worker"]
-        if reference not in references and worker in workers:
+        inputs, worker = record["inputs"].values(), record["worker"]
+        files = tuple(sorted(one["path"] for one in inputs if "path" in one))
+        if files not in known and worker in workers:
             found.append(record)
-        references.add(reference)
+        known.add(files)
         workers.add(worker)
     return found
 

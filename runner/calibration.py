@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from .canonical import sha256_of
 from .experiment import Experiment
 from .fingerprint import Recipe
 from .forms import (
@@ -28,7 +29,6 @@ from .forms import (
     or_none,
 )
 from .input_file import read_json
-from .job import sha256_of
 from .run_folder import write_atomically
 
 SCHEMA = 1

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from .backends import backend_class
+from .canonical import canonical_json
 from .errors import UserError
 from .experiment import Experiment
 from .fingerprint import Recipe, files_of_job
-from .job import Job, canonical_json
+from .job import SEED, FileInput, Job, input_of
 from .publish import read_sidecar
 from .reading import PARAMETERS
 from .run_folder import RunFolder
@@ -85,14 +86,17 @@ def changes_of(sidecar: Mapping[str, Any], job: Job, now: Now) -> list[Change]:
 
     A key that an older sidecar does not have is not compared.
     """
-    found = []
-    prompt, reference = sidecar.get("prompt"), sidecar.get("reference")
-    if isinstance(prompt, dict) and prompt.get("text") != job.prompt_text:
-        found.append(Change("prompt", prompt.get("text"), job.prompt_text))
-    if isinstance(reference, dict) and reference.get("sha256") != job.reference.sha256:
-        found.append(_reference(reference, job))
-    if sidecar.get("seed", job.seed) != job.seed:
-        found.append(Change("seed", sidecar["seed"], job.seed))
+    found: list[Change] = []
+    inputs, seed = sidecar.get("inputs") or {}, (sidecar.get("point") or {}).get(SEED, job.seed)
+    for role in changed_inputs(sidecar, job):
+        now_is = job.inputs.get(role)
+        if isinstance(now_is, FileInput):
+            found.append(_file(role, inputs.get(role) or {}, now_is))
+        else:
+            text = None if now_is is None else now_is.identity
+            found.append(Change(role, (inputs.get(role) or {}).get("text"), text))
+    if seed != job.seed:
+        found.append(Change(SEED, seed, job.seed))
     found += _section("generation", sidecar.get("parameters"), job.parameters)
     recipe = now.recipe
     if recipe is not None:
@@ -115,13 +119,23 @@ def changes_of(sidecar: Mapping[str, Any], job: Job, now: Now) -> list[Change]:
     return [Change("fingerprint", note="is another, though every input on record is the same")]
 
 
-def _reference(record: Mapping[str, Any], job: Job) -> Change:
-    before, after = record.get("sha256"), job.reference.sha256
-    where = job.reference.path
+def changed_inputs(sidecar: Mapping[str, Any], job: Job) -> list[str]:
+    """The roles of a job's inputs that are not what its sidecar has on record; one without any is
+    not compared."""
+    record = sidecar.get("inputs")
+    if record is None:
+        return []
+    now = {role: one.identity for role, one in job.inputs.items()}
+    then = {role: input_of(one).identity for role, one in record.items()}
+    return [role for role in {**now, **then} if now.get(role) != then.get(role)]
+
+
+def _file(role: str, record: Mapping[str, Any], now: FileInput) -> Change:
+    before, after, where = record.get("sha256"), now.sha256, now.path
     if record.get("path") != where:
         where = f"{record.get('path')} -> {where}"
     note = f"{where} has other content (sha256 {_brief(before)} -> {_brief(after)})"
-    return Change("reference", before, after, note)
+    return Change(role, before, after, note)
 
 
 def _section(name: str, before: Any, after: Mapping[str, Any]) -> list[Change]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby, product
 
+from .axes import PROMPT, VIDEO
 from .dataset import Clip, is_long_enough
 from .errors import UserError
 from .experiment import Experiment
 from .fingerprint import Recipe
 from .grid import Setting
-from .job import Job, Reference, job_ids
+from .job import CATEGORY, FileInput, Input, Job, Series, TextInput
 from .manifest import Manifest
+from .naming import job_ids
 from .rules import Cut, Fitted
 
 
@@ -65,34 +67,40 @@ def expand(
     Raises:
         UserError: a rule fits nothing, or nothing is left.
     """
-    numbers: dict[tuple[str, str], dict[int, str]] = {}
+    axes = experiment.input_axes
+    numbers: dict[str, dict[int, str]] = {}
     for job in (*former.retired, *former.jobs):
-        numbers.setdefault((job.category, job.video), {})[job.prompt] = job.prompt_text
+        if PROMPT.name in job.series.point:
+            number = int(job.series.point[PROMPT.name])
+            numbers.setdefault(job.group, {})[number] = job.series.text(PROMPT.role)
     cut, fitted = experiment.cut, Fitted()
     jobs: list[Job] = []
     for clip in clips:
-        reference = Reference(clip.path, clip.sha256)
-        prompt_numbers = number_prompts(numbers.get((clip.category, clip.video), {}), clip.prompts)
+        reference = FileInput(clip.path, clip.sha256)
+        prompt_numbers = number_prompts(numbers.get(clip.group, {}), clip.prompts)
         number_of = dict(zip(clip.prompts, prompt_numbers, strict=True))
+        inputs: dict[str, dict[str, Input]] = {
+            text: {VIDEO.role: reference, PROMPT.role: TextInput(text)} for text in number_of
+        }
         for setting, text, seeds in points_of(experiment, clip, number_of, cut, fitted):
-            number = number_of[text]
-            ids = job_ids(clip.category, clip.video, number, seeds, setting.differing)
-            fingerprints = recipe.fingerprints(text, clip.sha256, seeds, setting.parameters)
-            start = f"{clip.category}/{clip.video}/seed_"
-            end = f"_prompt_{number}{setting.suffix}.mp4"
+            point: dict[str, str | int] = {
+                CATEGORY: clip.category,
+                VIDEO.name: clip.video,
+                PROMPT.name: number_of[text],
+            }
+            series = Series(
+                point=point,
+                group=clip.group,
+                inputs=inputs[text],
+                parameters=setting.parameters,
+                shape=experiment.shape_of(setting.parameters, {VIDEO.role: clip.info}),
+            )
+            ids = job_ids(point, seeds, setting.differing)
+            fingerprints = recipe.fingerprints(series.inputs, seeds, series.parameters)
+            start, end = axes.path_around_seed(point)
+            end += f"{setting.suffix}.mp4"
             jobs.extend(
-                Job(
-                    id=own_id,
-                    category=clip.category,
-                    video=clip.video,
-                    prompt=number,
-                    seed=seed,
-                    prompt_text=text,
-                    reference=reference,
-                    parameters=setting.parameters,
-                    fingerprint=fingerprint,
-                    output=f"{start}{seed}{end}",
-                )
+                Job(own_id, series, seed, fingerprint, f"{start}{seed}{end}")
                 for seed, own_id, fingerprint in zip(seeds, ids, fingerprints, strict=True)
             )
     missing = fitted.missing(cut)

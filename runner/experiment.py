@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from .axes import Axes
 from .backends import Backend, Generation, Section, backend_class
 from .errors import UserError
 from .failures import Policy, failures_allowed
@@ -37,6 +38,7 @@ from .sections import (
     clip_name,
     refuse_repeats,
 )
+from .shape import Shape
 from .yaml_file import read_yaml, schema_line
 
 
@@ -204,6 +206,15 @@ class Experiment(Section):
         """See `Backend`."""
         return self.make_backend().steps_are_alike()
 
+    @property
+    def input_axes(self) -> Axes:
+        """The axes of its grid whose values are files or texts."""
+        return backend_class(self.backend).axes
+
+    def shape_of(self, parameters: Mapping[str, Any], facts: Mapping[str, Any]) -> Shape:
+        """What the video of a job of these parameters must be; see `Backend.shape`."""
+        return self.make_backend().shape(parameters, facts)
+
     def make_backend(self) -> Backend[Any]:
         return backend_class(self.backend)(self.model, self._root)
 
@@ -267,8 +278,8 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
         refuse_two_sources(experiment)
         for kind in ("include", "exclude"):
             names = experiment.generation.parameter_names()
-            check_rules(kind, getattr(experiment, kind), names)
-        axes = checked_axes(experiment.generation, experiment.axes)
+            check_rules(kind, getattr(experiment, kind), experiment.input_axes.names, names)
+        axes = checked_axes(experiment.generation, experiment.axes, experiment.input_axes.names)
         experiment = experiment.model_copy(update={"axes": axes})
         experiment._settings = settings_of(experiment.generation, axes)
     except UserError as error:

@@ -14,6 +14,7 @@ from .drift import Change, Now, drift
 from .experiment import load_experiment
 from .failures import FailureKind
 from .job import JobState, Outcome
+from .job_record import job_record
 from .logs import attempt_lines
 from .publish import read_sidecar
 from .queue import Queue
@@ -64,7 +65,7 @@ class Story:
         }
         return {
             "sweep": self.run.name,
-            **job.to_json(),
+            **job_record(job),
             "job": job.id,
             "state": self.row.state.value,
             "why": list(self.why),

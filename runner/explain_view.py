@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .explain import Story, Try, clock
+from .job import TextInput
 from .plain_text import printable
 
 WITH_LINES = 3
@@ -24,9 +25,14 @@ def story_lines(story: Story) -> Iterator[str]:
     for step in story.next:
         yield f"  {printable(step)}"
     yield "inputs:"
-    yield f"  prompt {job.prompt}: {printable(job.prompt_text)}"
+    for role, given in job.inputs.items():
+        if isinstance(given, TextInput):
+            place = f" {job.on(role)}" if role in job.series.point else ""
+            yield f"  {role}{place}: {printable(given.text)}"
+        else:
+            yield f"  {role}: {printable(given.path)} (sha256 {given.sha256[:16]})"
     yield f"  seed: {job.seed}"
-    yield f"  reference: {printable(job.reference.path)} (sha256 {job.reference.sha256[:16]})"
+    yield f"  shape: {job.shape}"
     settings = ", ".join(f"{key}={value}" for key, value in job.parameters.items())
     yield f"  generation: {printable(settings)}"
     yield f"  fingerprint: {job.fingerprint}"

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from .backends import backend_class
+from .canonical import sha256_of_each
 from .experiment import Experiment
-from .job import Job, sha256_of_each
+from .job import SEED, Input, Job
 
 
 @dataclass(frozen=True)
@@ -31,42 +32,32 @@ class Recipe:
             quality=experiment.output.quality,
         )
 
-    def fingerprint(
-        self, prompt_text: str, reference_sha256: str, seed: int, parameters: Mapping[str, Any]
-    ) -> str:
-        """64 hex digits; two jobs share them exactly if they make the same video.
-
-        Args:
-            parameters: as in `Job.parameters`.
-        """
-        return next(self.fingerprints(prompt_text, reference_sha256, [seed], parameters))
-
     def model_of(self, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
         """What of the model decides the jobs of these parameters."""
         return backend_class(self.backend).deciding(self.model, parameters)
 
     def fingerprint_of(self, job: Job) -> str:
         """What a job's fingerprint would be were it planned now."""
-        return self.fingerprint(job.prompt_text, job.reference.sha256, job.seed, job.parameters)
+        return next(self.fingerprints(job.inputs, [job.seed], job.parameters))
 
     def fingerprints(
-        self,
-        prompt_text: str,
-        reference_sha256: str,
-        seeds: Sequence[int],
-        parameters: Mapping[str, Any],
+        self, inputs: Mapping[str, Input], seeds: Sequence[int], parameters: Mapping[str, Any]
     ) -> Iterator[str]:
-        """The fingerprints of videos that differ in nothing but the seed."""
+        """The fingerprints of videos that differ in nothing but the seed, 64 hex digits each; two
+        jobs share one exactly if they make the same video.
+
+        Args:
+            parameters: as in `Series.parameters`.
+        """
         common = {
             "backend": self.backend,
             "recipe": self.recipe,
             "model": dict(self.model_of(parameters)),
             "parameters": dict(parameters),
-            "prompt": prompt_text,
-            "reference": reference_sha256,
             "quality": self.quality,
+            **{role: one.identity for role, one in inputs.items()},
         }
-        return sha256_of_each(common, "seed", seeds)
+        return sha256_of_each(common, SEED, seeds)
 
 
 def files_of_job(

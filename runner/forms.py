@@ -45,6 +45,13 @@ def is_size(value: Any) -> bool:
     return type(value) is int and 1 <= value <= MOST_PIXELS
 
 
+def is_frames(value: Any) -> bool:
+    """A number of frames, or the least and the most."""
+    if isinstance(value, list) and len(value) == 2:
+        return is_size(value[0]) and is_size(value[1]) and value[0] <= value[1]
+    return is_size(value)
+
+
 def is_text(value: Any) -> bool:
     return isinstance(value, str)
 
@@ -54,6 +61,17 @@ def is_writable(value: Any) -> bool:
     if not isinstance(value, str) or "\0" in value:
         return False
     return value.isascii() or not any("\ud800" <= one <= "\udfff" for one in value)
+
+
+def is_input(value: Any) -> bool:
+    """What a video is made from: a file by path and content, or a text."""
+    keys = value.keys() if isinstance(value, dict) else ()
+    return keys in ({"path", "sha256"}, {"text"}) and all(map(is_writable, value.values()))
+
+
+def is_axis_value(value: Any) -> bool:
+    """The name of a file or the number of a text."""
+    return is_writable(value) if isinstance(value, str) else is_count(value) and value < 2**31
 
 
 def is_fps(value: Any) -> bool:

@@ -11,8 +11,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from .backends import Generation
+from .canonical import canonical_json
 from .errors import UserError
-from .job import AXES, canonical_json, path_suffix
+from .naming import path_suffix
 from .reading import Reading, difference
 
 
@@ -48,8 +49,13 @@ class Setting:
         )
 
 
-def checked_axes(generation: Generation, axes: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+def checked_axes(
+    generation: Generation, axes: Mapping[str, Sequence[Any]], others: Sequence[str]
+) -> dict[str, list[Any]]:
     """The axes with their values as the schema has them (5 as 5.0).
+
+    Args:
+        others: the axes that every grid of this backend has.
 
     Raises:
         UserError: a parameter that there is not, a value that the schema refuses, or the same
@@ -60,7 +66,7 @@ def checked_axes(generation: Generation, axes: Mapping[str, Sequence[Any]]) -> d
     for name, values in axes.items():
         if name not in names:
             raise UserError(unknown_parameter(f"axes.{name}", name, names))
-        if name in AXES:
+        if name in others:
             raise UserError(f"axes.{name}: every grid has that axis; a parameter is called so too")
         if not values:
             raise UserError(f"axes.{name}: must have at least one value")

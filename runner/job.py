@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any
 
-AXES = ("category", "video", "prompt", "seed")
-"""The axes of every grid; an experiment may add parameters."""
+from .canonical import canonical_json
+from .shape import Shape
 
-LONGEST_SUFFIX = 120
-"""Characters that axes may add to a file name, which can have 255 bytes in all."""
+CATEGORY, SEED = "category", "seed"
+"""The axes of every grid; its backend declares the others, and an experiment may add parameters."""
 
 
 class JobState(str, Enum):
@@ -44,50 +44,154 @@ class Outcome(str, Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
-    """A reference clip: its path relative to the project root, and what is in it."""
+class FileInput:
+    """A file that a video is made from: its path, relative to where the data lies, and the hex
+    sha256 of what is in it."""
 
     path: str
     sha256: str
 
+    @property
+    def identity(self) -> str:
+        """What of it decides a video."""
+        return self.sha256
+
+    def to_json(self) -> dict[str, Any]:
+        return {"path": self.path, "sha256": self.sha256}
+
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """One point of the grid: immutable inputs, parameters, seed and output path.
+class TextInput:
+    """A text that a video is made from."""
 
-    `output` is the video's path relative to the run folder, with forward slashes;
-    `parameters` is the experiment's `generation` section as the backend resolved it, with this
-    job's values of the parameter axes; jobs share such dicts, so nobody changes them.
+    text: str
+
+    @property
+    def identity(self) -> str:
+        """What of it decides a video."""
+        return self.text
+
+    def to_json(self) -> dict[str, Any]:
+        return {"text": self.text}
+
+
+Input = FileInput | TextInput
+
+
+def input_of(record: Mapping[str, Any]) -> Input:
+    """The input of what `to_json` made.
+
+    Raises:
+        KeyError: it is none.
+    """
+    if "text" in record:
+        return TextInput(record["text"])
+    return FileInput(record["path"], record["sha256"])
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """What jobs have in common that differ in nothing but the seed. Jobs share it, and series
+    share what is in it, so nobody changes that.
+
+    Args:
+        point: axis -> value, without the seed: names of files, numbers of texts.
+        group: the key of the jobs that share what is costly to prepare.
+        inputs: what the point's values stand for, by role: `reference`, `prompt`, ...
+        parameters: the experiment's `generation` section as the backend resolved it, with these
+            jobs' values of the parameter axes.
+        shape: what their videos must be.
     """
 
+    point: Mapping[str, str | int]
+    group: str
+    inputs: Mapping[str, Input]
+    parameters: Mapping[str, Any]
+    shape: Shape
+
+    @property
+    def category(self) -> str:
+        return str(self.point[CATEGORY])
+
+    def on(self, axis: str) -> Any:
+        """The value on an axis other than the seed, a parameter too; None where there is none."""
+        return self.point[axis] if axis in self.point else self.parameters.get(axis)
+
+    def file(self, role: str) -> FileInput:
+        """The input of that role, which is a file."""
+        own = self.inputs[role]
+        assert isinstance(own, FileInput), role
+        return own
+
+    def text(self, role: str) -> str:
+        """The input of that role, which is a text; "" where there is none."""
+        own = self.inputs.get(role)
+        return own.text if isinstance(own, TextInput) else ""
+
+    def resolved(self, data: Path) -> Series:
+        """This series with absolute paths of its files.
+
+        Args:
+            data: the folder at which relative ones start.
+        """
+        inputs = {
+            role: replace(one, path=str(data / one.path)) if isinstance(one, FileInput) else one
+            for role, one in self.inputs.items()
+        }
+        return replace(self, inputs=inputs)
+
+
+class InGrid:
+    """What stands at a point of the grid."""
+
+    __slots__ = ()
+
     id: str
-    category: str
-    video: str
-    prompt: int
+    series: Series
     seed: int
-    prompt_text: str
-    reference: Reference
-    parameters: dict[str, Any]
-    fingerprint: str
-    output: str
+
+    @property
+    def point(self) -> dict[str, str | int]:
+        """Its place in the grid: axis -> value, names and numbers only."""
+        return {**self.series.point, SEED: self.seed}
+
+    @property
+    def category(self) -> str:
+        return self.series.category
 
     @property
     def group(self) -> str:
-        """The key of the jobs that share this job's reference video."""
-        return f"{self.category}/{self.video}"
+        return self.series.group
+
+    @property
+    def inputs(self) -> Mapping[str, Input]:
+        return self.series.inputs
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        return self.series.parameters
+
+    @property
+    def shape(self) -> Shape:
+        return self.series.shape
 
     def on(self, axis: str) -> Any:
         """Its value on an axis of the grid, a parameter too; None where it has no such one."""
-        return getattr(self, axis) if axis in AXES else self.parameters.get(axis)
+        return self.seed if axis == SEED else self.series.on(axis)
 
-    def to_json(self) -> dict[str, Any]:
-        record = {field.name: getattr(self, field.name) for field in fields(self)}
-        reference = {"path": self.reference.path, "sha256": self.reference.sha256}
-        return {**record, "reference": reference}
 
-    @classmethod
-    def from_json(cls, record: dict[str, Any]) -> Job:
-        return cls(**{**record, "reference": Reference(**record["reference"])})
+@dataclass(frozen=True, slots=True)
+class Job(InGrid):
+    """One video to be made: immutable.
+
+    `output` is its path relative to the run folder, with forward slashes.
+    """
+
+    id: str
+    series: Series
+    seed: int
+    fingerprint: str
+    output: str
 
 
 _ID = re.compile(r"[0-9a-f]{16}")
@@ -108,119 +212,10 @@ def check_place(job_id: Any, output: Any) -> None:
         raise ValueError(f"{output!r:.60} leads out of the run folder")
 
 
-class Point(Protocol):
-    """Where in the grid something stands: a job, or the little of one that a choice needs."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def category(self) -> str: ...
-    @property
-    def video(self) -> str: ...
-    @property
-    def prompt(self) -> int: ...
-    @property
-    def seed(self) -> int: ...
-    @property
-    def group(self) -> str: ...
-    @property
-    def parameters(self) -> Mapping[str, Any]: ...
-
-
-def canonical_json(value: Any) -> str:
-    """The one text form of a value: sorted keys, no spaces, non-ASCII kept as it is."""
-    return _encode(value)
-
-
-_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
-
-
-def sha256_of(value: Any) -> str:
-    """Hex sha256 of a value's canonical JSON in UTF-8."""
-    return hashlib.sha256(canonical_json(value).encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def job_id(
-    category: str, video: str, prompt: int, seed: int, differing: Mapping[str, Any] | None = None
-) -> str:
-    """A job's id: 16 hex digits that stay the same whatever else the experiment gains.
-
-    Args:
-        differing: the parameters that an axis sets differently from `generation`.
-    """
-    return next(job_ids(category, video, prompt, [seed], differing))
-
-
-def job_ids(
-    category: str,
-    video: str,
-    prompt: int,
-    seeds: Sequence[int],
-    differing: Mapping[str, Any] | None = None,
-) -> Iterator[str]:
-    """The ids of the jobs that differ in nothing but the seed.
-
-    Each is of the canonical JSON of {category, prompt, seed, video}, with `parameters` where
-    some differ; what stands before the seed is hashed once.
-    """
-    point: dict[str, Any] = {"category": category, "video": video, "prompt": prompt}
-    if differing:
-        point["parameters"] = dict(differing)
-    return (digest[:16] for digest in sha256_of_each(point, "seed", seeds))
-
-
-def path_suffix(differing: Mapping[str, Any]) -> str:
-    """What differing parameters add to the name of a video: `_cfg_scale=3.0_num_frames=49`.
-
-    Two sets of them never share a suffix: names come in one order, no value has a `_` or a `=`,
-    and what would be too long is the hash of all of it.
-    """
-    words = [f"_{name}={path_word(differing[name])}" for name in sorted(differing)]
-    suffix = "".join(words)
-    if len(suffix) > LONGEST_SUFFIX:
-        return f"_parameters={_hashed(dict(differing))}"
-    return suffix
-
-
-_PLAIN = re.compile(r"[A-Za-z0-9+-]{1,32}")
-_HASHED = re.compile(r"h[0-9a-f]{12}")
-
-
-def path_word(value: Any) -> str:
-    """A parameter's value in a file name: a number as it is, so a short plain text; else a hash.
-
-    A text that reads like a number or a hash is hashed, so that no two values share a word.
-    """
-    if not isinstance(value, str):
-        return _hashed(value) if isinstance(value, (list, dict)) else canonical_json(value)
-    is_plain = _PLAIN.fullmatch(value) and not _HASHED.fullmatch(value)
-    return value if is_plain and not _is_json(value) else _hashed(value)
-
-
-def _hashed(value: Any) -> str:
-    return f"h{sha256_of(value)[:12]}"
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except ValueError:
-        return False
-    return True
-
-
-def sha256_of_each(common: dict[str, Any], key: str, values: Sequence[int]) -> Iterator[str]:
-    """`sha256_of({**common, key: value})` for each value, hashing the common beginning once."""
-    before = canonical_json({k: v for k, v in common.items() if k < key})
-    after = canonical_json({k: v for k, v in common.items() if k > key})
-    comma = "," if before != "{}" else ""
-    head = f"{before[:-1]}{comma}{json.dumps(key)}:".encode("utf-8", "surrogatepass")
-    tail = (f",{after[1:]}" if after != "{}" else "}").encode("utf-8", "surrogatepass")
-    prefix = hashlib.sha256(head)
-    for value in values:
-        digest = prefix.copy()
-        digest.update(b"%d" % value + tail)
-        yield digest.hexdigest()
+def is_on(series: Series, axis: str, texts: Collection[str]) -> bool:
+    """Whether a series has one of these values, as text, on an axis other than the seed."""
+    value = series.on(axis)
+    return value is not None and any(is_said(value, text) for text in texts)
 
 
 def is_said(value: Any, text: str) -> bool:

@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .canonical import canonical_json
 from .errors import UserError
 from .experiment import Experiment, refuse_unwritable
 from .grid import Setting, setting_of, shown
-from .job import AXES, canonical_json
 from .reading import KEYS, checked_fit, checked_start
 from .text_file import read_text
 
@@ -57,7 +57,7 @@ def read_job_list(experiment: Experiment) -> list[ListedJob]:
     for line, record in read_records(experiment, path):
         place = f"{experiment.jobs}:{line}"
         try:
-            refuse_unknown(place, record, names)
+            refuse_unknown(place, record, experiment.input_axes.names, names)
             job = _listed(experiment, place, record, settings)
         except UserError as error:
             problems.append(str(error))
@@ -86,7 +86,8 @@ def _listed(
             text_of(place, column, value)
         if value is None and column != "category":
             raise UserError(f"{place}: {column}: is missing; every job needs one")
-    values = {n: v for n, v in record.items() if n not in AXES and v is not None}
+    names = experiment.input_axes.names
+    values = {n: v for n, v in record.items() if n not in names and v is not None}
     own = experiment.generation.parameter_names()
     reading = {key: values.pop(key) for key in KEYS if key in values and key not in own}
     key = canonical_json(values)
@@ -136,9 +137,11 @@ def seed_of(place: str, value: Any) -> int:
     return number
 
 
-def refuse_unknown(place: str, record: Mapping[str, Any], parameters: Sequence[str]) -> None:
+def refuse_unknown(
+    place: str, record: Mapping[str, Any], axes: Sequence[str], parameters: Sequence[str]
+) -> None:
+    columns = (*axes, *KEYS)
     for column in record:
-        columns = (*AXES, *KEYS)
         if column not in columns and column not in parameters:
             near = difflib.get_close_matches(str(column), [*columns, *parameters], n=1)
             hint = f"; did you mean {near[0]}?" if near else ""

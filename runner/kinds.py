@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from .calibration import Subject
+from .canonical import canonical_json
 from .experiment import Experiment
 from .fingerprint import Recipe
-from .job import canonical_json
 
 
 @dataclass(frozen=True)

@@ -299,10 +299,13 @@ def prioritise(experiment: Experiment, queue: Queue, axis: str | None) -> None:
         axis = backend_class(experiment.backend).costly_axis
         if axis not in experiment.axes or queue.priority_axis() is not None:
             return
-    if axis == "prompt":
-        orders["prompt"] = sorted({point.prompt for point in queue.points()})
+    inputs = [one.name for one in experiment.input_axes.inputs]
+    if axis in inputs:
+        values = (point.on(axis) for point in queue.points())
+        orders[axis] = sorted({value for value in values if value is not None})
     if axis not in orders:
-        raise UserError(f"--priority {axis}: must be one of {', '.join(['prompt', *orders])}")
+        valid = dict.fromkeys((*experiment.input_axes.names, *orders))
+        raise UserError(f"--priority {axis}: must be one of {', '.join(valid)}")
     queue.prioritise(axis, orders[axis])
 
 

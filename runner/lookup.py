@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UserError
-from .job import AXES
+from .job import CATEGORY
 from .queue import Queue
 from .queue.questions import JobRow
 from .run_folder import RunFolder
@@ -82,7 +82,9 @@ def _by_id(word: str) -> tuple[RunFolder, JobRow]:
 def _find(run: RunFolder, queue: Queue, words: Sequence[str]) -> list[JobRow]:
     axes: dict[str, set[str]] = {}
     ways: list[Callable[[], list[JobRow]]] = []
-    names = {*AXES, *queue.parameter_names()}
+    points = queue.axis_names()
+    names = {*points, *queue.parameter_names()}
+    leading = points[1]
     for word in words:
         axis, equals, value = word.partition("=")
         if equals and axis in names:
@@ -93,10 +95,10 @@ def _find(run: RunFolder, queue: Queue, words: Sequence[str]) -> list[JobRow]:
         if len(words) == 1:
             for output in dict.fromkeys(_outputs(run, word)):
                 ways.append(_way(queue, output=output))
-        category, slash, video = word.strip("/").rpartition("/")
+        category, slash, lead = word.strip("/").rpartition("/")
         if slash:
-            axes.setdefault("category", set()).add(category)
-        axes.setdefault("video", set()).add(video)
+            axes.setdefault(CATEGORY, set()).add(category)
+        axes.setdefault(leading, set()).add(lead)
     ways.append(_way(queue, axes=axes))
     return next((rows for way in ways if (rows := way())), [])
 

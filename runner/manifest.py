@@ -9,16 +9,20 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from . import former_records
+from .canonical import canonical_json, json_in_order
 from .errors import UserError
-from .forms import Form, checked, is_fps, is_size, is_writable
+from .forms import checked, is_writable
 from .input_file import MOST_MANIFEST, NotAnInput, lines_in, open_input, parse_json
-from .job import Job, Reference, canonical_json, check_place
+from .job import Job, Series, check_place
+from .job_record import SERIES, record_of, series_of
 from .run_folder import write_atomically
 
-SCHEMA = 1
+SCHEMA = 2
+_SERIES = b',"point":'
+"""Where in a line begins what tells of its series. Within a text its quotes would be escaped."""
 
-PARAMETERS: Form = {"width": is_size, "height": is_size, "num_frames": is_size, "fps": is_fps}
-"""What every job's parameters have."""
+_MOST_SEED = 2**63
 
 
 @dataclass(frozen=True)
@@ -54,32 +58,30 @@ def write_manifest(path: Path, manifest: Manifest) -> str:
 
 
 def _lines(manifest: Manifest) -> Iterator[str]:
-    """Each job as the canonical JSON of its record, its schema and whether it is retired.
+    """Each job as JSON, with its schema and whether it is retired: first what is its own, and
+    behind it what it shares with its series, which is put into JSON once.
 
     The first line also says how many there are: one cut short where a line ends reads well.
-    What neighbouring jobs share is put into JSON once: most of a line is parameters.
     """
-    last: list[object] = [None] * 5
+    last: Series | None = None
     count = f'"lines":{len(manifest.jobs) + len(manifest.retired)},'
-    start = middle = end = video = ""
+    end = ""
     for jobs, retired in ((manifest.jobs, "false"), (manifest.retired, "true")):
         for job in jobs:
-            shared = [job.category, job.video, job.prompt_text, job.reference, job.parameters]
-            if any(one is not other for one, other in zip(shared, last, strict=True)):
-                last = shared
-                start = f'{{"category":{canonical_json(job.category)},"fingerprint":"'
-                middle = f'"parameters":{canonical_json(job.parameters)},"prompt":'
-                reference = {"path": job.reference.path, "sha256": job.reference.sha256}
-                end = (
-                    f',"prompt_text":{canonical_json(job.prompt_text)},'
-                    f'"reference":{canonical_json(reference)},"retired":'
-                )
-                video = f',"video":{canonical_json(job.video)}}}\n'
+            if job.series is not last:
+                last = job.series
+                end = f",{_series_text(last)}}}\n"
             yield (
-                f'{start}{job.fingerprint}","id":"{job.id}",{count}"output":{canonical_json(job.output)},'
-                f'{middle}{job.prompt}{end}{retired},"schema":{SCHEMA},"seed":{job.seed}{video}'
+                f'{{"schema":{SCHEMA},{count}"id":"{job.id}","seed":{job.seed},"retired":{retired},'
+                f'"fingerprint":"{job.fingerprint}","output":{canonical_json(job.output)}{end}'
             )
             count = ""
+
+
+def _series_text(series: Series) -> str:
+    """What a line says of its series: keys and values of JSON, the point first."""
+    told = json_in_order(record_of(series))
+    return f'{told[1:-1]},"parameters":{canonical_json(series.parameters)}'
 
 
 def _in_chunks(lines: Iterator[str], size: int = 2000) -> Iterator[bytes]:
@@ -88,7 +90,7 @@ def _in_chunks(lines: Iterator[str], size: int = 2000) -> Iterator[bytes]:
 
 
 def read_manifest(path: Path) -> Manifest:
-    """Read a manifest.
+    """Read a manifest, of this schema or a former one.
 
     Raises:
         DamagedManifest: a line of it is not a job's, or lines are missing.
@@ -96,8 +98,8 @@ def read_manifest(path: Path) -> Manifest:
     """
     jobs: list[Job] = []
     retired: list[Job] = []
-    shared: dict[Any, Any] = {}
     wanted: int | None = None
+    reader = _Reader()
     try:
         file = open_input(path, MOST_MANIFEST)
     except NotAnInput as error:
@@ -107,18 +109,15 @@ def read_manifest(path: Path) -> Manifest:
     with file:
         for number, line in enumerate(lines_in(file), start=1):
             try:
-                record = parse_json(line)
-                wanted = record.pop("lines", wanted)
-                schema, is_retired = record.pop("schema"), record.pop("retired")
-                job = _job(record, shared)
-                if type(schema) is not int or not isinstance(is_retired, bool):
-                    raise ValueError("neither of a version nor retired or not")  # noqa: TRY301
+                own, series = reader.read(line)
+                job, is_retired = _job(own, series), own["retired"]
+                wanted = own.get("lines", wanted)
+            except _OtherSchema as error:
+                raise UserError(
+                    f"{path}:{number}: has schema {error}, this version knows up to {SCHEMA}"
+                ) from None
             except (ValueError, KeyError, TypeError, AttributeError):
                 raise DamagedManifest(f"{path}:{number}: is damaged: not a job") from None
-            if schema != SCHEMA:
-                raise UserError(
-                    f"{path}:{number}: has schema {schema}, this version knows {SCHEMA}"
-                )
             (retired if is_retired else jobs).append(job)
     number = len(jobs) + len(retired)
     for name in ("id", "output"):
@@ -131,47 +130,94 @@ def read_manifest(path: Path) -> Manifest:
     return Manifest(tuple(jobs), tuple(retired))
 
 
-def _job(record: dict[str, Any], shared: dict[Any, Any]) -> Job:
-    """A line's job; what it has in common with earlier ones is held in memory once.
+class _OtherSchema(Exception):
+    """A line of a schema that is not known."""
+
+
+class _Reader:
+    """Reads lines; what one has in common with earlier ones is held in memory once."""
+
+    def __init__(self) -> None:
+        self._text = b""
+        self._series: Series | None = None
+        self._shared: dict[Any, Any] = {}
+        self._parameters: list[dict[str, Any]] = []
+
+    def read(self, line: bytes) -> tuple[dict[str, Any], Series]:
+        """What a line says of its job alone, and the series that it is of.
+
+        Raises:
+            _OtherSchema: of another schema.
+            ValueError, KeyError, TypeError, AttributeError: it is no job's.
+        """
+        head, _, tail = line.partition(_SERIES)
+        if self._series is not None and tail and tail == self._text:
+            # Neighbours mostly are of one series, and most of a line is what tells of it.
+            own = parse_json(head + b"}")
+            if own["schema"] == SCHEMA:
+                return own, self._series
+        record = parse_json(line)
+        schema = record["schema"]
+        if type(schema) is not int or schema not in (SCHEMA, former_records.SCHEMA):
+            raise _OtherSchema(f"{schema!r:.20}")
+        if schema == former_records.SCHEMA:
+            record = former_records.present_job(record)
+        series = self._shared_series(record)
+        self._text, self._series = tail if schema == SCHEMA else b"", series
+        return record, series
+
+    def _shared_series(self, record: dict[str, Any]) -> Series:
+        told = checked({key: record[key] for key in SERIES}, SERIES)
+        series = series_of(told, self._same_parameters(record["parameters"]))
+        series = Series(
+            point={name: self._same(value) for name, value in series.point.items()},
+            group=self._same(series.group),
+            inputs={role: self._same(one) for role, one in series.inputs.items()},
+            parameters=series.parameters,
+            shape=self._same(series.shape),
+        )
+        # In a file of a former schema a line does not show that it is of the same one.
+        if self._series == series and self._series.parameters is series.parameters:
+            return self._series
+        return series
+
+    def _same(self, value: Any) -> Any:
+        return self._shared.setdefault((type(value), value), value)
+
+    def _same_parameters(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        """The dict among the known ones that equals this one, else this one, from now on known.
+
+        The one met last stands last: jobs with the same parameters stand next to each other.
+        """
+        known = self._parameters
+        for place in range(len(known) - 1, -1, -1):
+            if _is_same(known[place], parameters):
+                if place < len(known) - 1:
+                    known.append(known.pop(place))
+                return known[-1]
+        if not isinstance(parameters, dict):
+            raise TypeError("parameters are no mapping")
+        # Half a character can be in no file: a ValueError.
+        canonical_json(parameters).encode()
+        known.append(parameters)
+        return parameters
+
+
+def _job(record: dict[str, Any], series: Series) -> Job:
+    """A line's job.
 
     Raises:
-        ValueError, KeyError, TypeError, AttributeError: it is none.
+        ValueError, KeyError, TypeError: it is none.
     """
     check_place(record["id"], record["output"])
-    for name, most in (("seed", 2**63), ("prompt", 2**31)):
-        if type(record[name]) is not int or not 0 <= record[name] < most:
-            raise ValueError(f"{record[name]!r:.40} is no {name}")
+    seed = record["seed"]
+    if type(seed) is not int or not 0 <= seed < _MOST_SEED:
+        raise ValueError(f"{seed!r:.40} is no seed")
     if not is_writable(record["fingerprint"]) or not is_writable(record["output"]):
         raise ValueError("what is hashed or a path is no text")
-    record["parameters"] = _same(record["parameters"], shared.setdefault("parameters", []))
-    record["reference"] = Reference(**record["reference"])
-    for name in ("category", "video", "prompt_text", "reference"):
-        key = name, record[name]
-        if key not in shared:
-            told = record[name]
-            texts = (told.path, told.sha256) if isinstance(told, Reference) else (told,)
-            if not all(map(is_writable, texts)):
-                raise ValueError(f"{told!r:.40} is no {name}")
-            shared[key] = told
-        record[name] = shared[key]
-    return Job(**record)
-
-
-def _same(parameters: dict[str, Any], known: list[dict[str, Any]]) -> dict[str, Any]:
-    """The dict among the known ones that equals this one, else this one, from now on known.
-
-    The one met last stands last: jobs with the same parameters stand next to each other.
-    """
-    for place in range(len(known) - 1, -1, -1):
-        if _is_same(known[place], parameters):
-            if place < len(known) - 1:
-                known.append(known.pop(place))
-            return known[-1]
-    checked({name: parameters[name] for name in PARAMETERS}, PARAMETERS)
-    # Half a character can be in no file: a ValueError.
-    canonical_json(parameters).encode()
-    known.append(parameters)
-    return parameters
+    if not isinstance(record["retired"], bool):
+        raise ValueError("neither retired nor not")  # noqa: TRY004
+    return Job(record["id"], series, seed, record["fingerprint"], record["output"])
 
 
 def _is_same(one: dict[str, Any], other: dict[str, Any]) -> bool:

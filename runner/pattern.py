@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from .errors import UserError
-from .job import AXES, Job
+from .job import InGrid, Job
 
 _FIELD = re.compile(r"\{([^{}]*)\}")
-_POINT = re.compile(r"(category|video)|(prompt|seed)([+-]\d{1,9})?")
+_NUMBER = re.compile(r"(\w+)([+-]\d{1,9})?")
 _PARAMETER = re.compile(r"(\w+)(?::(\.\d)?([dfg]))?")
 
 
@@ -22,22 +22,27 @@ class Pattern:
     text: str
 
     @classmethod
-    def parse(cls, text: str, parameters: Mapping[str, Any]) -> Pattern:
+    def parse(cls, text: str, like: InGrid) -> Pattern:
         """Check a pattern.
 
         Args:
-            parameters: those that jobs have: fields too, numbers also with a format.
+            like: one of the jobs: its point and parameters are the fields.
 
         Raises:
             UserError: an unknown field, a lone brace, or a path that leaves the folder.
         """
+        parameters, names = like.parameters, [*like.point]
+        numbers = [name for name, value in like.point.items() if isinstance(value, int)]
         for field in _FIELD.findall(text):
             match = _PARAMETER.fullmatch(field)
             is_parameter = match is not None and match[1] in parameters
-            if not is_parameter and not _POINT.fullmatch(field):
+            number = _NUMBER.fullmatch(field)
+            is_number = number is not None and number[1] in numbers
+            if not is_parameter and not is_number and field not in names:
                 raise UserError(
-                    f"--pattern: {{{field}}} is unknown (valid: {{category}}, {{video}}, "
-                    "{prompt}, {seed}, with a number added {prompt+1} or {seed-1}, and parameters "
+                    f"--pattern: {{{field}}} is unknown (valid: "
+                    f"{', '.join(f'{{{name}}}' for name in names)}, with a number added "
+                    f"{{{numbers[0]}+1}} or {{seed-1}}, and parameters "
                     f"such as {{cfg_scale}} or {{cfg_scale:.2f}}: {', '.join(parameters)})"
                 )
             if is_parameter and match and match[3] and not _is_number(parameters[match[1]]):
@@ -75,18 +80,17 @@ class Pattern:
 
     def _missing(self, one: Job, other: Job) -> str:
         named = {re.split(r"[+:-]", field)[0] for field in _FIELD.findall(self.text)}
-        axes = dict.fromkeys((*AXES, *one.parameters))
+        axes = dict.fromkeys((*one.point, *one.parameters))
         differing = [name for name in axes if one.on(name) != other.on(name)]
         absent = [f"{{{name}}}" for name in differing if name not in named]
         return f"add {' and '.join(absent)}" if absent else "put something between the fields"
 
 
 def _value(field: str, job: Job) -> str:
-    point = _POINT.fullmatch(field)
-    if point is not None and point[1]:
-        return str(job.on(point[1]))
-    if point is not None:
-        return str(job.on(point[2]) + int(point[3] or 0))
+    number = _NUMBER.fullmatch(field)
+    if number is not None and number[1] in job.point:
+        value = job.on(number[1])
+        return str(value + int(number[2] or 0)) if isinstance(value, int) else value
     parameter = _PARAMETER.fullmatch(field)
     assert parameter is not None
     value = job.on(parameter[1])

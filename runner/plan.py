@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from .backends import Backend, Generation, PeakMemory
 from .errors import UserError
 from .experiment import Experiment
-from .job import AXES, Job, Point, is_said
+from .job import SEED, InGrid, Job, Series, is_on
 from .manifest import Manifest
 from .placement import home_categories
 from .reading import PARAMETERS, own_parameters
 from .sections import Placement
+from .shape import Shape
 from .slot_names import Slot, slots
 
 ASSUMED_GPU_GIB = 79.6
@@ -25,12 +26,8 @@ SIDECAR_BYTES = 4096
 BITS_PER_PIXEL_AT_QUALITY_5 = 0.20
 """H.264 of natural video at imageio's quality 5; each step of quality is about a third more."""
 
-SHAPE = ("width", "height", "num_frames")
-"""The parameters on which GPU memory depends."""
-
-OF_A_CLIP = frozenset({"prompt", "reference clip"})
 NAMED = 3
-"""So many clips are named of which something has changed."""
+"""So many groups are named of which something has changed."""
 
 
 @dataclass(frozen=True)
@@ -82,13 +79,14 @@ def changed_jobs(former: Manifest, manifest: Manifest) -> list[tuple[Job, Job]]:
 def reasons(changed: Sequence[tuple[Job, Job]]) -> list[str]:
     """What has changed of these jobs, such as `prompt changed in camera_motion/ref_a`."""
     places: dict[str, dict[str, None]] = {}
+    roles = {role for _, new in changed for role in new.inputs}
     for old, new in changed:
         for what in _differences(old, new):
             places.setdefault(what, {})[new.group] = None
     lines = []
     for what, groups in places.items():
         where = ""
-        if what in OF_A_CLIP:
+        if what in roles:
             first = list(groups)[:NAMED]
             more = f" and {len(groups) - NAMED} more" if len(groups) > NAMED else ""
             where = f" in {', '.join(first)}{more}"
@@ -97,11 +95,11 @@ def reasons(changed: Sequence[tuple[Job, Job]]) -> list[str]:
 
 
 def _differences(old: Job, new: Job) -> list[str]:
-    found = []
-    if old.prompt_text != new.prompt_text:
-        found.append("prompt")
-    if old.reference.sha256 != new.reference.sha256:
-        found.append("reference clip")
+    found = [
+        role
+        for role, own in new.inputs.items()
+        if role not in old.inputs or old.inputs[role].identity != own.identity
+    ]
     if old.parameters is not new.parameters and old.parameters != new.parameters:
         names = dict.fromkeys((*old.parameters, *new.parameters))
         found += [
@@ -211,7 +209,7 @@ def peak_memory(
     backend: Backend[Any], experiment: Experiment, jobs: Sequence[Job]
 ) -> PeakMemory | None:
     """Peak GPU memory of one worker at the costliest of these jobs."""
-    shapes = {tuple(own[key] for key in SHAPE): own for own, _ in number_by_parameters(jobs)}
+    shapes = {series.shape: series.parameters for series in each_series(jobs)}
     peaks = [backend.peak_memory(generation_of(experiment, own)) for own in shapes.values()]
     known = [peak for peak in peaks if peak is not None]
     return max(known, key=lambda peak: peak.gib, default=None)
@@ -242,7 +240,12 @@ def flops_a_video(
     return sum((flops or 0.0) * n for flops, n in known) / sum(n for _, n in known)
 
 
-def number_by_parameters(jobs: Sequence[Job]) -> list[tuple[dict[str, Any], int]]:
+def each_series(jobs: Sequence[Job]) -> list[Series]:
+    """The series of these jobs, in their order."""
+    return list({id(job.series): job.series for job in jobs}.values())
+
+
+def number_by_parameters(jobs: Sequence[Job]) -> list[tuple[Mapping[str, Any], int]]:
     """How many of these jobs have each of their parameters, which they share."""
     shared = {id(job.parameters): job.parameters for job in jobs}
     number = Counter(id(job.parameters) for job in jobs)
@@ -255,32 +258,31 @@ def disk_bytes(jobs: Sequence[Job], quality: float, bytes_a_video: int | None) -
     Args:
         bytes_a_video: the mean size of those made so far, where there are some.
     """
+    number = Counter(id(job.series) for job in jobs)
     return sum(
-        n * ((bytes_a_video or video_bytes(own, quality)) + SIDECAR_BYTES)
-        for own, n in number_by_parameters(jobs)
+        number[id(series)] * ((bytes_a_video or video_bytes(series.shape, quality)) + SIDECAR_BYTES)
+        for series in each_series(jobs)
     )
 
 
-def video_bytes(parameters: Mapping[str, Any], quality: float) -> int:
+def largest_video(shapes: Iterable[Shape], quality: float) -> int:
+    """What the largest of these videos is expected to take on disk, in bytes; 0 of none."""
+    return max((video_bytes(shape, quality) for shape in shapes), default=0)
+
+
+def video_bytes(shape: Shape, quality: float) -> int:
     """What one video is expected to take on disk, in bytes."""
-    pixels = parameters["width"] * parameters["height"] * parameters["num_frames"]
-    bits = pixels * BITS_PER_PIXEL_AT_QUALITY_5 * 1.33 ** (quality - 5)
+    bits = shape.most_pixels * BITS_PER_PIXEL_AT_QUALITY_5 * 1.33 ** (quality - 5)
     return int(bits / 8)
 
 
-def largest_video(experiment: Experiment) -> int:
-    """What a video of the largest setting is expected to take on disk, in bytes."""
-    return max(video_bytes(s.parameters, experiment.output.quality) for s in experiment.settings)
-
-
 def select(
-    jobs: Sequence[Point], only: Mapping[str, Sequence[str]], sample: int | None
+    jobs: Sequence[InGrid], only: Mapping[str, Sequence[str]], sample: int | None
 ) -> set[str] | None:
     """The ids of a part of a sweep, or None for all of it.
 
     Args:
-        only: values per axis (category, video, prompt, seed, or a parameter); a job must match
-            each axis.
+        only: values per axis of the grid, or parameter; a job must match each.
         sample: at most so many jobs per category, from different videos first.
 
     Raises:
@@ -288,13 +290,25 @@ def select(
     """
     if not only and sample is None:
         return None
-    chosen = [job for job in jobs if _is_in(job, {a: only[a] for a in only if a in AXES})]
-    for axis in only:
-        if axis not in AXES:
-            chosen = _with_parameter(jobs, chosen, axis, only[axis])
+    of_series = {id(job.series): job.series for job in jobs}
+    for axis, texts in only.items():
+        if axis != SEED and not any(has_axis(series, axis) for series in of_series.values()):
+            raise UserError(unknown_axis(axis, texts[0], list(of_series.values())))
+    wanted = {axis: own for axis, own in only.items() if axis != SEED}
+    fitting = {
+        key
+        for key, series in of_series.items()
+        if all(is_on(series, axis, texts) for axis, texts in wanted.items())
+    }
+    seeds = only.get(SEED)
+    chosen = [
+        job
+        for job in jobs
+        if id(job.series) in fitting and (seeds is None or str(job.seed) in seeds)
+    ]
     if sample is not None:
         place_in_group: Counter[str] = Counter()
-        ranked: dict[str, list[tuple[int, int, Point]]] = {}
+        ranked: dict[str, list[tuple[int, int, InGrid]]] = {}
         for position, job in enumerate(chosen):
             ranked.setdefault(job.category, []).append((place_in_group[job.group], position, job))
             place_in_group[job.group] += 1
@@ -306,28 +320,18 @@ def select(
     return {job.id for job in chosen}
 
 
-def _is_in(job: Point, only: Mapping[str, Sequence[str]]) -> bool:
-    return all(str(getattr(job, axis)) in values for axis, values in only.items())
+def has_axis(series: Series, axis: str) -> bool:
+    return axis in series.point or axis in series.parameters
 
 
-def _with_parameter(
-    jobs: Sequence[Point], chosen: Sequence[Point], name: str, texts: Sequence[str]
-) -> list[Point]:
-    """Those of `chosen` whose parameter has one of these values; what is shared is looked at
-    once."""
-    shared = {id(job.parameters): job.parameters for job in jobs}
-    if not any(name in parameters for parameters in shared.values()):
-        names = dict.fromkeys(key for parameters in shared.values() for key in parameters)
-        raise UserError(
-            f"{name}={texts[0]}: no axis is called {name} (there are: {', '.join(AXES)}, and the "
-            f"parameters {', '.join(names)})"
-        )
-    fitting = {
-        key
-        for key, parameters in shared.items()
-        if name in parameters and any(is_said(parameters[name], text) for text in texts)
-    }
-    return [job for job in chosen if id(job.parameters) in fitting]
+def unknown_axis(axis: str, text: str, known: Sequence[Series]) -> str:
+    """The message for an axis that a sweep does not have."""
+    axes = dict.fromkeys((*(name for series in known for name in series.point), SEED))
+    names = dict.fromkeys(name for series in known for name in series.parameters)
+    return (
+        f"{axis}={text}: no axis is called {axis} (there are: {', '.join(axes)}, and the "
+        f"parameters {', '.join(names)})"
+    )
 
 
 def slots_needed(all_slots: Sequence[Slot], claimable: int) -> list[Slot]:

@@ -13,11 +13,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+from . import former_records
 from .forms import (
     Form,
     anything,
+    is_axis_value,
     is_count,
     is_fps,
+    is_input,
     is_moment,
     is_number,
     is_size,
@@ -31,6 +34,7 @@ from .forms import (
 )
 from .input_file import read_json
 from .job import Job, JobState
+from .job_record import inputs_record, is_shape
 from .run_folder import (
     RunFolder,
     flush_file,
@@ -40,7 +44,7 @@ from .run_folder import (
     sha256_file,
 )
 
-SCHEMA = 1
+SCHEMA = 2
 
 _TEXT, _NUMBER = or_none(is_text), or_none(is_number)
 _RECORD = or_none(mapping_of(anything))
@@ -48,14 +52,10 @@ _RECORD = or_none(mapping_of(anything))
 FORM: Form = {
     "job": is_text,
     "fingerprint": is_text,
-    "category": is_text,
-    "video_name": is_text,
-    "prompt": record_of({"number": is_count, "text": is_text}),
-    "seed": is_count,
-    "reference": record_of({"path": is_text, "sha256": is_text}),
-    "parameters": record_of(
-        {"width": is_size, "height": is_size, "num_frames": is_size, "fps": is_fps}
-    ),
+    "point": mapping_of(is_axis_value),
+    "inputs": mapping_of(is_input),
+    "parameters": mapping_of(anything),
+    "shape": is_shape,
     "quality": is_number,
     "video": record_of(
         {
@@ -101,12 +101,10 @@ FORM: Form = {
 def inputs_of(job: Job) -> dict[str, Any]:
     """What a sidecar says of a job's own inputs."""
     return {
-        "category": job.category,
-        "video_name": job.video,
-        "prompt": {"number": job.prompt, "text": job.prompt_text},
-        "seed": job.seed,
-        "reference": {"path": job.reference.path, "sha256": job.reference.sha256},
-        "parameters": job.parameters,
+        "point": job.point,
+        "inputs": inputs_record(job.series),
+        "parameters": dict(job.parameters),
+        "shape": job.shape.to_json(),
     }
 
 
@@ -164,13 +162,18 @@ def supersede(run: RunFolder, job: Job) -> None:
 
 
 def read_sidecar(path: Path) -> dict[str, Any] | None:
-    """A sidecar's content, or None where there is none that can be read, or it says of a key what
-    cannot be; any key but `schema` and `video` may be absent."""
+    """A sidecar's content, of a former schema as it would stand in this one; None where there is
+    none that can be read, or it says of a key what cannot be. Any key but `schema` and `video` may
+    be absent."""
     try:
         content = read_json(path)
     except (OSError, ValueError):
         return None
-    if not isinstance(content, dict) or content.get("schema") != SCHEMA or "video" not in content:
+    if not isinstance(content, dict) or "video" not in content:
+        return None
+    if content.get("schema") == former_records.SCHEMA:
+        content = former_records.present_sidecar(content)
+    elif content.get("schema") != SCHEMA:
         return None
     return content if misfit(content, FORM) is None else None
 

@@ -1,6 +1,6 @@
 """What of its reference clip a job reads: from where on, and what becomes of another shape.
 
-Both stand in `Job.parameters`, and so in fingerprint and sidecar, only where they are not the
+Both stand in `Series.parameters`, and so in fingerprint and sidecar, only where they are not the
 default, under the names that the experiment has for them.
 """
 
@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from .axes import VIDEO
+from .job import Series
 from .video import Fit, Start, read_clip
 
 if TYPE_CHECKING:
@@ -21,9 +23,6 @@ KEYS = ("start", "fit")
 """In the experiment's `dataset` section, and columns of a list of jobs."""
 
 PARAMETERS = tuple(f"dataset.{key}" for key in KEYS)
-
-DECIDING = ("width", "height", "num_frames", "fps", *PARAMETERS)
-"""The parameters that decide the frames which a job reads of its reference."""
 
 
 @dataclass(frozen=True)
@@ -99,30 +98,31 @@ def own_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in parameters.items() if name not in PARAMETERS}
 
 
-def deciding_frames(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a job's parameters decides the frames that it reads of its reference."""
-    return {name: parameters[name] for name in DECIDING if name in parameters}
+def deciding_frames(series: Series) -> dict[str, Any]:
+    """What decides the frames that jobs read of their clip, beside its content."""
+    own = series.parameters
+    reading = {name: own[name] for name in PARAMETERS if name in own}
+    return {"shape": series.shape.to_json(), **reading}
 
 
-def read_reference(
-    path: Path, parameters: Mapping[str, Any], size: tuple[int, int] | None = None
-) -> Frames:
-    """The frames of a reference clip that a job of these parameters reads.
+def read_reference(series: Series, size: tuple[int, int] | None = None) -> Frames:
+    """The frames of their reference clip that the jobs of a series read.
 
     Args:
-        size: width and height of the frames, where they are not to be the job's.
+        series: with absolute paths.
+        size: width and height of the frames, where they are not to be the jobs'.
 
     Raises:
         BrokenVideo, OSError: as `read_clip`.
     """
-    reading = Reading.of(parameters)
-    width, height = size or (parameters["width"], parameters["height"])
+    reading, shape = Reading.of(series.parameters), series.shape
+    width, height = size or (shape.width, shape.height)
     return read_clip(
-        path,
+        Path(series.file(VIDEO.role).path),
         width=width,
         height=height,
-        num_frames=parameters["num_frames"],
-        fps=parameters["fps"],
+        num_frames=shape.most_frames,
+        fps=shape.fps,
         start=reading.start,
         fit=reading.fit,
     )

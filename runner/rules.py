@@ -13,7 +13,6 @@ from typing import Any
 
 from .errors import UserError
 from .grid import unknown_parameter
-from .job import AXES
 
 
 @dataclass(frozen=True)
@@ -99,10 +98,13 @@ class Fitted:
         return [rule.name for rule in cut.rules if rule.name not in self.names]
 
 
-def check_rules(kind: str, rules: Iterable[Any], parameters: Sequence[str]) -> None:
+def check_rules(
+    kind: str, rules: Iterable[Any], axes: Sequence[str], parameters: Sequence[str]
+) -> None:
     """Check the rules of `include` or `exclude`.
 
     Args:
+        axes: of the grid.
         parameters: those that a backend has.
 
     Raises:
@@ -113,8 +115,8 @@ def check_rules(kind: str, rules: Iterable[Any], parameters: Sequence[str]) -> N
         if not isinstance(rule, dict) or not rule:
             raise UserError(f"{place}: must name axes and values, such as {{seed: [42, 142]}}")
         for axis, value in rule.items():
-            if axis not in AXES and axis not in parameters:
-                raise UserError(unknown_parameter(f"{place}.{axis}", axis, [*AXES, *parameters]))
+            if axis not in axes and axis not in parameters:
+                raise UserError(unknown_parameter(f"{place}.{axis}", axis, [*axes, *parameters]))
             if value in (None, []) or isinstance(value, dict):
                 raise UserError(f"{place}.{axis}: must have a value, or a list of values")
 

@@ -20,7 +20,7 @@ from .manifest import Manifest, read_manifest
 from .publish import Disk, state_on_disk
 from .queue import Queue
 from .queue.claims import Lost
-from .queue.damaged import DamagedQueue
+from .queue.damaged import DamagedQueue, OtherVersion
 from .run_folder import HALF_WRITTEN, RunFolder, is_locked, locked, sha256_file
 from .slot_names import Slot
 from .waiting import Busy, Waiting
@@ -145,7 +145,8 @@ def refuse_lost_queue(run: RunFolder) -> None:
 def open_queue(run: RunFolder, *, look_at_disk: bool = False, is_mending: bool = False) -> Queue:
     """The queue of a planned run, made anew from manifest and disk where it is missing.
 
-    Of a run that is not ours to write it is a copy, and nothing of the run is changed.
+    Of a run that is not ours to write it is a copy, and nothing of the run is changed. So it is
+    where another version has made the queue, unless it may be set aside.
 
     Args:
         look_at_disk: bring the queue in line with the files even if it knows the manifest.
@@ -164,7 +165,11 @@ def open_queue(run: RunFolder, *, look_at_disk: bool = False, is_mending: bool =
         with locked(run.plan_lock):
             mend_queue(run)
     if os.path.lexists(run.queue):
-        queue = Queue(run.queue)
+        try:
+            queue = Queue(run.queue)
+        except OtherVersion as error:
+            log.warning("%s", error)
+            return _asked_of_files(run)
         if _knows_manifest(queue, run):
             if look_at_disk:
                 queue.sync_files(partial(state_on_disk, run), Disk(run).files)
@@ -191,7 +196,14 @@ def borrow_queue(run: RunFolder, *, look_at_disk: bool) -> BorrowedQueue:
         return queue
     if queue is None:
         log.warning("%s: its queue cannot be read; asked of its manifest and files", run.name)
-        queue = new_queue()
+        return _asked_of_files(run)
+    bring_in_line(queue, run, read_manifest(run.manifest), sha256_file(run.manifest))
+    return queue
+
+
+def _asked_of_files(run: RunFolder) -> BorrowedQueue:
+    """A queue made of a run's manifest and files alone, to answer a question."""
+    queue = new_queue()
     bring_in_line(queue, run, read_manifest(run.manifest), sha256_file(run.manifest))
     return queue
 

@@ -25,6 +25,7 @@ from .errors import UserError
 from .experiment import Experiment, load_experiment
 from .gpus import find_gpus
 from .job import Job
+from .job_record import job_record
 from .manifest import read_manifest
 from .run_folder import RunFolder
 from .runs import find_run, was_planned
@@ -125,7 +126,8 @@ def compare(run: RunFolder, places: Sequence[Place], steps: int) -> list[Made]:
     if not jobs:
         raise UserError(f"{run.manifest}: holds no job")
     parameters = {**jobs[0].parameters, "num_inference_steps": steps}
-    job = replace(jobs[0], parameters=parameters)
+    series = replace(jobs[0].series.resolved(experiment.data), parameters=parameters)
+    job = replace(jobs[0], series=series)
     settings = experiment.model.model_dump(mode="json")
     kinds = {"plain": {**settings, **PLAIN}}
     if kinds["plain"] != settings:
@@ -169,8 +171,7 @@ def by_all(
             "root": str(experiment.root),
             "device": "cpu" if place.gpu == "cpu" else "cuda",
             "cache": str(folder / "cache"),
-            "job": job.to_json(),
-            "reference": str(experiment.data / job.reference.path),
+            "job": job_record(job),
             "scratch": str(own / "whole"),
             "leave": str(half) if is_first else None,
             "go_on": None if is_first else str(own / "half"),

@@ -12,6 +12,7 @@ from .job import Job, JobState, Outcome
 from .publish import read_sidecar, supersede
 from .queue.questions import JobRow
 from .run_folder import RunFolder, sha256_file
+from .shape import Shape
 from .video import BrokenVideo, check_video
 
 ENDED_OTHERWISE = (JobState.FAILED, JobState.RUNNING)
@@ -106,8 +107,7 @@ def find_problem(run: RunFolder, job: Job, *, is_stale: bool = False) -> str | N
         if sha256_file(video) != record.get("sha256"):
             return "its content has changed since it was made (sha256 differs)"
         # A stale video was made of another shape, it may be, which only its sidecar knows.
-        shape = record if is_stale else job.parameters
-        check_video(video, **{key: shape[key] for key in ("width", "height", "num_frames", "fps")})
+        check_video(video, Shape.from_json(record) if is_stale else job.shape)
     except KeyError as error:
         return f"the sidecar does not say the video's {error}"
     except BrokenVideo as error:

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 from conftest import Finished, Project, write_clip
+from hand_made import a_job
 from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.errors import UserError
-from runner.job import Job, JobState, Reference
+from runner.job import Job, JobState
 from runner.manifest import read_manifest
 from runner.pattern import Pattern
 from runner.publish import read_sidecar
@@ -33,7 +34,7 @@ def old(project: Project) -> Path:
     assert project.call("plan", "experiments/x.yaml").status == 0
     folder = project.root / "旧 results"
     for number, job in enumerate(read_manifest(project.run_folder.manifest).jobs):
-        write_clip(folder / Pattern.parse(PATTERN, {}).path(job), seed=100 + number)
+        write_clip(folder / Pattern.parse(PATTERN, a_job()).path(job), seed=100 + number)
     return folder
 
 
@@ -68,7 +69,7 @@ def test_whole_videos_are_copied_committed_and_marked(project: Project, old: Pat
         sidecar = read_sidecar(project.run_folder.sidecar(job))
         assert sidecar is not None
         assert sidecar["fingerprint"] == job.fingerprint
-        assert sidecar["adopted"]["source"] == str(old / Pattern.parse(PATTERN, {}).path(job))
+        assert sidecar["adopted"]["source"] == str(old / Pattern.parse(PATTERN, a_job()).path(job))
         assert sidecar["adopted"]["sha256"] == sidecar["video"]["sha256"]
         assert sidecar["worker"] is sidecar["seconds"] is sidecar["host"] is None
     resumed = project.sweep("resume", "x", *LAUNCH)
@@ -216,7 +217,7 @@ def test_what_fits_nothing_is_refused(project: Project, old: Path) -> None:
 
 def jobs_of(prompts: int, seeds: list[int]) -> list[Job]:
     return [
-        Job(f"{p}-{s}", "c", "v", p, s, "t", Reference("r", "h"), {}, "f", f"c/v/{s}_{p}.mp4")
+        a_job(prompt=p, seed=s, parameters={}, id=f"{p}-{s}", output=f"c/v/{s}_{p}.mp4")
         for p in range(prompts)
         for s in seeds
     ]
@@ -227,7 +228,7 @@ def test_any_pattern_is_a_path_for_each_job_or_an_error(text: str) -> None:
     """Whatever is typed: jobs stay apart and below the folder, or a UserError says why not."""
     jobs = jobs_of(3, [1, 12])
     try:
-        paths = Pattern.parse(text, {}).paths(jobs)
+        paths = Pattern.parse(text, jobs[0]).paths(jobs)
     except UserError:
         return
     assert len(paths) == len(jobs)

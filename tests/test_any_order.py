@@ -15,11 +15,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from hand_made import a_job
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from settable_clock import Clock
-from test_plan import a_job
 from test_queue import JOBS, OTHER_HOST, pending, states
 
 from runner.failures import FailureKind, Policy

@@ -15,14 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.backends import Generation
+from runner.backends.fake import FakeBackend
 from runner.dataset import Clip
 from runner.errors import UserError
 from runner.expansion import expand
 from runner.experiment import Experiment, load_experiment
 from runner.fingerprint import Recipe
 from runner.grid import checked_axes, settings_of
-from runner.job import job_id, path_suffix, path_word
 from runner.manifest import Manifest, read_manifest
+from runner.naming import job_ids, path_suffix, path_word
 from runner.video import VideoInfo
 
 LAUNCH = ("--on", "local", "--wait")
@@ -143,12 +144,14 @@ def test_ids_and_paths_with_an_axis_are_a_contract(folder: Path) -> None:
         "c/a/seed_42_prompt_1.mp4",
     ]
     assert jobs[0].id == "cdad8a4498fdccc0"
-    assert jobs[2].id == job_id("c", "a", 0, 42)
+    assert jobs[2].id == next(job_ids({"category": "c", "video": "a", "prompt": 0}, [42]))
 
 
 def test_values_are_as_the_schema_has_them() -> None:
     """5 is 5.0, so that one value has one id however it is written."""
-    assert checked_axes(Generation(), {"cfg_scale": [5, 3]}) == {"cfg_scale": [5.0, 3.0]}
+    assert checked_axes(Generation(), {"cfg_scale": [5, 3]}, FakeBackend.axes.names) == {
+        "cfg_scale": [5.0, 3.0]
+    }
     settings = settings_of(Generation(), {"cfg_scale": [5.0, 3.0], "num_frames": [81, 49]})
     assert [setting.differing for setting in settings] == [
         {},
@@ -157,7 +160,7 @@ def test_values_are_as_the_schema_has_them() -> None:
         {"cfg_scale": 3.0, "num_frames": 49},
     ]
     with pytest.raises(UserError, match=r"axes.cfg_scale.1: 5.0 is there twice"):
-        checked_axes(Generation(), {"cfg_scale": [5, 5.0]})
+        checked_axes(Generation(), {"cfg_scale": [5, 5.0]}, FakeBackend.axes.names)
 
 
 @pytest.mark.parametrize(
@@ -262,7 +265,7 @@ def test_adopt_finds_videos_by_a_parameter(project: Project) -> None:
     old = project.root / "old"
     for job in read_manifest(project.run_folder.manifest).jobs:
         strength = job.parameters["denoising_strength"]
-        write_clip(old / f"s{strength:.2f}" / f"{job.video}_{job.prompt}.mp4")
+        write_clip(old / f"s{strength:.2f}" / f"{job.on('video')}_{job.on('prompt')}.mp4")
     without = project.call("adopt", "x", str(old), "--pattern", "{video}_{prompt}.mp4")
     assert "add {denoising_strength}" in without.err
     wrong = project.call("adopt", "x", str(old), "--pattern", "{strength}/{video}_{prompt}.mp4")

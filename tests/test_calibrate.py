@@ -141,7 +141,7 @@ def prepare(group):
 
 def generate(job, path):
     time.sleep(0.5)
-    shutil.copyfile(job.reference, path)
+    shutil.copyfile(job.series.file("reference"), path)
 """
 
 
@@ -342,7 +342,7 @@ def load(settings):
 
 def generate(job, path):
     time.sleep(seconds)
-    shutil.copyfile(job.reference, path)
+    shutil.copyfile(job.series.file("reference"), path)
 """
 
 

@@ -10,10 +10,10 @@ from tempfile import TemporaryDirectory
 
 import pytest
 import sqlalchemy as sa
+from hand_made import a_job
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from settable_clock import Clock
-from test_plan import a_job
 from test_queue import JOBS, OTHER_HOST, SLOT, claim, pending
 
 from runner.job import Job

@@ -20,6 +20,7 @@ from conftest import Project
 from hypothesis import given
 from hypothesis import strategies as st
 
+from runner.job_record import job_record
 from runner.manifest import read_manifest
 from runner.publish import read_sidecar
 from runner.video import (
@@ -237,7 +238,10 @@ def planned(project: Project) -> dict[str, Any]:
     """Plan, and give the jobs by their video."""
     done = project.call("plan", "experiments/x.yaml")
     assert done.status == 0, done.err
-    return {job.video: job.to_json() for job in read_manifest(project.run_folder.manifest).jobs}
+    return {
+        str(job.on("video")): job_record(job)
+        for job in read_manifest(project.run_folder.manifest).jobs
+    }
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 from conftest import Project, write_clip
+from hand_made import a_job, but
 
 from runner.backends import READING_CHANGE
 from runner.drift import EXAMINED, Now, changes_of, files_that_differ, shortened, survey
 from runner.fingerprint import Recipe
-from runner.job import Job, JobState, Reference
+from runner.job import FileInput, Input, Job, JobState, TextInput
+from runner.publish import inputs_of
 from runner.queue import Queue
 from runner.run_folder import RunFolder
 
@@ -28,30 +30,24 @@ def job_of(
     parameters: dict[str, Any] = PARAMETERS,
 ) -> Job:
     """A job as planned for that recipe."""
-    reference = Reference("videos/c/v.mp4", "c" * 64)
-    return Job(
-        id="0123456789abcdef",
-        category="c",
-        video="v",
-        prompt=0,
+    clip = FileInput("videos/c/v.mp4", "c" * 64)
+    inputs: dict[str, Input] = {"reference": clip, "prompt": TextInput(prompt)}
+    return a_job(
         seed=seed,
         prompt_text=prompt,
-        reference=reference,
+        reference=clip,
         parameters=parameters,
-        fingerprint=recipe.fingerprint(prompt, reference.sha256, seed, parameters),
-        output="c/v/seed_1_prompt_0.mp4",
+        fingerprint=next(recipe.fingerprints(inputs, [seed], parameters)),
+        id="0123456789abcdef",
     )
 
 
 def sidecar_of(job: Job, recipe: Recipe, **more: Any) -> dict[str, Any]:
     return {
-        "schema": 1,
+        "schema": 2,
         "job": job.id,
         "fingerprint": job.fingerprint,
-        "prompt": {"number": job.prompt, "text": job.prompt_text},
-        "seed": job.seed,
-        "reference": {"path": job.reference.path, "sha256": job.reference.sha256},
-        "parameters": job.parameters,
+        **inputs_of(job),
         "quality": recipe.quality,
         "backend": recipe.backend,
         "recipe": recipe.recipe,
@@ -104,7 +100,7 @@ def test_prompt_and_reference_are_told() -> None:
     assert [str(c) for c in changes_of(made, other, Now(RECIPE))] == [
         "prompt: '一只红色的球' -> '一只蓝色的球'"
     ]
-    clip = replace(job_of(), reference=Reference("videos/c/v.mp4", "d" * 64), fingerprint="f")
+    clip = but(job_of(), reference=FileInput("videos/c/v.mp4", "d" * 64), fingerprint="f")
     (change,) = changes_of(made, clip, Now(RECIPE))
     assert str(change) == (
         "reference: videos/c/v.mp4 has other content (sha256 cccccccccccc -> dddddddddddd)"

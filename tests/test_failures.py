@@ -6,8 +6,8 @@ import errno
 from pathlib import Path
 
 import pytest
+from hand_made import a_job
 from settable_clock import Clock
-from test_plan import a_job
 
 from runner.errors import UserError
 from runner.failures import (

@@ -70,7 +70,7 @@ def test_every_form_says_the_same(project: Project, suffix: str) -> None:
         f"camera_motion/{RED}/seed_7_prompt_0.mp4",
         "camera_motion/-dash/seed_8_prompt_0_cfg_scale=3.0.mp4",
     ]
-    texts = [job.prompt_text for job in read_manifest(project.run_folder.manifest).jobs]
+    texts = [job.series.text("prompt") for job in read_manifest(project.run_folder.manifest).jobs]
     assert texts == ['a "red", ball', "一只\t球"]
 
 

@@ -465,7 +465,7 @@ def test_the_first_prompts_may_come_first(project: Project) -> None:
     prioritise(load_experiment(project.run_folder.experiment), queue, "prompt")
     taste, claimed = Taste(), []
     while (claim := queue.claim(Slot.of(0, 0), ProcessId.own(), taste)) is not None:
-        claimed.append(claim.job.prompt)
+        claimed.append(claim.job.on("prompt"))
     queue.close()
     assert claimed == sorted(claimed)
     assert len(claimed) == ALL

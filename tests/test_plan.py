@@ -11,38 +11,32 @@ from pathlib import Path
 
 import pytest
 from conftest import TWO, Project, needs_tmux, write_clip
+from hand_made import a_job
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
+from runner.canonical import sha256_of
 from runner.expansion import number_prompts
 from runner.fingerprint import Recipe
-from runner.job import Job, Reference, canonical_json, job_id, sha256_of
+from runner.job import FileInput, TextInput
+from runner.job_record import job_record
 from runner.manifest import DamagedManifest, Manifest, read_manifest, write_manifest
+from runner.naming import job_ids
 from runner.placement import home_categories
 from runner.plan import select
 
 TEXTS = st.lists(st.text(min_size=1, max_size=3), unique=True, max_size=8)
 
 
-def a_job(category: str = "c", video: str = "v", prompt: int = 0, seed: int = 1) -> Job:
-    return Job(
-        id=job_id(category, video, prompt, seed),
-        category=category,
-        video=video,
-        prompt=prompt,
-        seed=seed,
-        prompt_text=f"prompt {prompt} 提示",
-        reference=Reference(f"videos/{category}/{video}.mp4", "0" * 64),
-        parameters={"width": 112, "height": 64, "num_frames": 9, "fps": 15.0},
-        fingerprint="f" * 64,
-        output=f"{category}/{video}/seed_{seed}_prompt_{prompt}.mp4",
-    )
+def id_of(category: str, video: str, prompt: int, seed: int) -> str:
+    point: dict[str, str | int] = {"category": category, "video": video, "prompt": prompt}
+    return next(job_ids(point, [seed]))
 
 
 def test_ids_are_a_contract() -> None:
     """An id is 16 hex digits of the sha256 of canonical JSON, the same for ever."""
-    assert job_id("camera_motion", "ref_镜头", 0, 42) == "d47bc4e7d089109d"
+    assert id_of("camera_motion", "ref_镜头", 0, 42) == "d47bc4e7d089109d"
 
 
 @given(st.text(), st.text(), st.integers(0, 9), st.integers(0, 2**63 - 1))
@@ -51,12 +45,16 @@ def test_hashing_by_parts_gives_the_documented_hash(
 ) -> None:
     """Ids and fingerprints are those of the whole canonical JSON."""
     point = {"category": category, "video": text, "prompt": prompt, "seed": seed}
-    assert job_id(category, text, prompt, seed) == sha256_of(point)[:16]
+    assert id_of(category, text, prompt, seed) == sha256_of(point)[:16]
     recipe = Recipe("fake", 1, {"a": text}, 5.0)
     whole = {"backend": "fake", "recipe": 1, "model": {"a": text}, "quality": 5.0, "seed": seed}
     parameters = {"width": 1, "z": [text]}
     whole |= {"parameters": parameters, "prompt": text, "reference": category}
-    assert recipe.fingerprint(text, category, seed, parameters) == sha256_of(whole)
+    assert next(
+        recipe.fingerprints(
+            {"prompt": TextInput(text), "reference": FileInput("", category)}, [seed], parameters
+        )
+    ) == sha256_of(whole)
 
 
 def test_the_original_sweep_is_680_jobs(tmp_path: Path) -> None:
@@ -261,14 +259,14 @@ def test_a_manifest_reads_back_as_written(
     path = tmp_path_factory.mktemp("m") / "manifest.jsonl"
     write_manifest(path, manifest)
     assert read_manifest(path) == manifest
-    lines = [
-        canonical_json({"schema": 1, "retired": retired, **job.to_json()})
+    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    # The first line also says how many there are.
+    assert records[0].pop("lines") == len(records)
+    assert records == [
+        {"schema": 2, "retired": retired, **job_record(job)}
         for jobs, retired in ((manifest.jobs, False), (manifest.retired, True))
         for job in jobs
     ]
-    # The first line also says how many there are.
-    lines[0] = lines[0].replace('"output":', f'"lines":{len(lines)},"output":', 1)
-    assert path.read_text(encoding="utf-8") == "".join(f"{line}\n" for line in lines)
 
 
 @given(end=st.integers(0), without_lines=st.booleans())
@@ -293,7 +291,7 @@ def test_prompts_may_be_several_files(project: Project) -> None:
     project.write(dataset={"videos": "videos", "prompts": ["prompts.json", "more.json"]})
     answer = json.loads(project.call("plan", "experiments/x.yaml", "--json").out)
     assert answer["total"] == 7
-    texts = [job.prompt_text for job in read_manifest(project.run_folder.manifest).jobs]
+    texts = [job.series.text("prompt") for job in read_manifest(project.run_folder.manifest).jobs]
     assert texts[-4:] == ["one", "two", "<script>three</script>", "四"]
 
 

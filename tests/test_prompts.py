@@ -195,7 +195,9 @@ def test_an_experiment_takes_every_form_as_it_is(project: Project, form: str) ->
     finished = project.call("plan", "experiments/x.yaml")
     assert finished.status == 0, finished.err
     jobs = read_manifest(project.run_folder.manifest).jobs
-    assert sorted((job.category, job.video, job.prompt_text) for job in jobs) == sorted(
+    assert sorted(
+        (job.category, job.on("video"), job.series.text("prompt")) for job in jobs
+    ) == sorted(
         (category, video, text)
         for category, videos in CONTENT.items()
         for video, texts in videos.items()
@@ -212,8 +214,8 @@ def test_clips_without_folders_are_one_category(project: Project) -> None:
     project.write(dataset={"videos": "我的 clips/", "prompts": "bare.json"})
     assert project.call("plan", "experiments/x.yaml").status == 0
     jobs = read_manifest(project.run_folder.manifest).jobs
-    assert {(job.category, job.video) for job in jobs} == {("我的 clips", v) for v in BARE}
-    assert all((project.root / job.reference.path).is_file() for job in jobs)
+    assert {(job.category, job.on("video")) for job in jobs} == {("我的 clips", v) for v in BARE}
+    assert all((project.root / job.series.file("reference").path).is_file() for job in jobs)
     named = {"videos": "我的 clips", "prompts": "bare.json", "categories": ["运镜"]}
     project.write(name="y", dataset=named)
     answer = json.loads(project.call("plan", "experiments/x.yaml", "--json").out)

@@ -8,12 +8,13 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from hand_made import a_job
 from settable_clock import Clock
-from test_plan import a_job
 
 from runner.errors import UserError
 from runner.failures import Policy
@@ -285,7 +286,7 @@ def queue_claim(queue: Queue) -> Claim:
 def test_a_job_replanned_while_it_runs_ends_as_stale(queue: Queue) -> None:
     taken = claim(queue)
     changed = [*JOBS]
-    changed[0] = Job.from_json({**JOBS[0].to_json(), "fingerprint": "e" * 64})
+    changed[0] = replace(JOBS[0], fingerprint="e" * 64)
     queue.sync(changed, [], "n", pending)
     assert states(queue)[JOBS[0].id] is JobState.RUNNING
     assert queue.finish(taken) is JobState.STALE

@@ -30,7 +30,7 @@ ON_A_CPU = (
     "where we made it",
     "/proc",
 )
-OPEN = {"parameters", "model", "model_identity", "seconds", "versions"}
+OPEN = {"point", "inputs", "shape", "parameters", "model", "model_identity", "seconds", "versions"}
 """Mappings whose keys are the experiment's, the backend's or the machine's."""
 
 
@@ -43,7 +43,7 @@ def documented() -> dict[str, str]:
 def keys_of(sidecar: dict[str, Any]) -> set[str]:
     found = set()
     for key, value in sidecar.items():
-        if isinstance(value, dict) and key in ("prompt", "reference", "video"):
+        if isinstance(value, dict) and key == "video":
             found |= {f"{key}.{inner}" for inner in value}
         else:
             found.add(key)
@@ -90,7 +90,7 @@ def test_an_adopted_video_has_the_same_keys(project: Project) -> None:
     assert project.call("plan", "experiments/x.yaml").status == 0
     folder = project.root / "old"
     for job in read_manifest(project.run_folder.manifest).jobs:
-        write_clip(folder / job.video / f"{job.prompt}.mp4")
+        write_clip(folder / job.on("video") / f"{job.on('prompt')}.mp4")
     words = ("adopt", "x", str(folder), "--pattern", "{video}/{prompt}.mp4")
     assert project.call(*words).status == 0
     for sidecar in sidecars(project):

@@ -35,6 +35,7 @@ from runner.report.server import byte_range
 from runner.report.table import write_csv
 from runner.run_folder import sha256_file
 from runner.runs import open_queue
+from runner.shape import Shape
 from runner.slot_names import Slot
 from runner.video import check_video, probe
 
@@ -72,7 +73,7 @@ def test_references_have_the_frames_that_the_backend_saw(shown: Project) -> None
     clips = list((shown.run_folder.path / "report" / "references").iterdir())
     assert len(clips) == 4
     for clip in clips:
-        check_video(clip, width=112, height=64, num_frames=FRAMES, fps=15)
+        check_video(clip, Shape(width=112, height=64, num_frames=FRAMES, fps=15))
 
 
 def test_a_reference_that_is_not_here_is_said_and_the_rest_is_shown(
@@ -137,7 +138,7 @@ def test_an_anonymous_zip_names_no_host_path_user_or_commit(shown: Project, tmp_
         page = archive.read("x/index.html").decode()
         name = next(name for name in archive.namelist() if name.startswith("x/videos/"))
         video = Path(archive.extract(name, tmp_path))
-    check_video(video, width=112, height=64, num_frames=FRAMES, fps=15)
+    check_video(video, Shape(width=112, height=64, num_frames=FRAMES, fps=15))
     assert "fine.safetensors" in page
     assert HOSTILE.replace("<", "\\u003c") in page
     data = data_of(page)

@@ -17,18 +17,19 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import wait_for
+from hand_made import a_job as made_job
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from runner.backends import Generation, Group, Machine, backend_class
+from runner.backends import Generation, Machine, backend_class
 from runner.backends.script import ScriptBackend
 from runner.backends.script.child import Child
 from runner.backends.script.settings import ScriptGeneration, ScriptSettings
 from runner.backends.script.source import Source
 from runner.errors import UserError
 from runner.failures import ChildDied, FailureKind, ForeignError, kind_of, told
-from runner.job import Job, Reference
+from runner.job import FileInput, Job
 from runner.processes import ProcessId
 from runner.video import write_video
 
@@ -90,7 +91,14 @@ def make(tmp_path: Path, bare: Path) -> Iterator[Callable[..., ScriptBackend]]:
         made.append(backend)
         if load:
             backend.load(Machine("cpu", root / "cache"))
-            backend.prepare(Group("分类/ref 🎬", root / "ref.mp4", {"width": 112}))
+            backend.prepare(
+                made_job(
+                    "分类",
+                    "ref 🎬",
+                    reference=FileInput(str(root / "ref.mp4"), ""),
+                    parameters={"width": 112},
+                ).series
+            )
         return backend
 
     yield make
@@ -98,18 +106,18 @@ def make(tmp_path: Path, bare: Path) -> Iterator[Callable[..., ScriptBackend]]:
         backend.close()
 
 
-def a_job(prompt: str = "一只猫 🙂", seed: int = 1, **parameters: Any) -> Job:
-    return Job(
-        id="0123456789abcdef",
-        category="分类",
-        video="ref 🎬",
-        prompt=3,
-        seed=seed,
+def a_job(
+    prompt: str = "一只猫 🙂", seed: int = 1, reference: Path = Path("ref.mp4"), **parameters: Any
+) -> Job:
+    return made_job(
+        "分类",
+        "ref 🎬",
+        3,
+        seed,
         prompt_text=prompt,
-        reference=Reference("ref.mp4", ""),
+        reference=FileInput(str(reference), ""),
         parameters=parameters,
-        fingerprint="",
-        output="x.mp4",
+        id="0123456789abcdef",
     )
 
 
@@ -162,7 +170,8 @@ def test_all_of_a_job_reaches_the_script(
     backend = make(
         ECHO, settings={"depth": [1, {"a": None}]}, files={"weights": str(tmp_path / "weights 重")}
     )
-    seen = made(backend, a_job(width=112, mine="值"), tmp_path)
+    clip = backend.root / "ref.mp4"
+    seen = made(backend, a_job(reference=clip, width=112, mine="值"), tmp_path)
     assert seen["settings"] == {
         "depth": [1, {"a": None}],
         "weights": str(tmp_path / "weights 重"),
@@ -170,7 +179,7 @@ def test_all_of_a_job_reaches_the_script(
     }
     assert (seen["seed"], seen["prompt_number"]) == (1, 3)
     assert seen["parameters"] == {"width": 112, "mine": "值"}
-    assert seen["reference"] == str(backend.root / "ref.mp4")
+    assert seen["reference"] == str(clip)
     assert (seen["group"]["category"], seen["group"]["video"]) == ("分类", "ref 🎬")
 
 
@@ -188,8 +197,9 @@ def test_a_script_is_told_where_in_its_reference_to_begin_and_how_to_fit_it(
         ({"dataset.start": "middle"}, (59 / 30 - 8 / 15) / 2, "crop"),
     ):
         parameters = {**shape, **said}
-        backend.prepare(Group("分类/ref 🎬", clip, parameters))
-        seen = made(backend, a_job(**parameters), tmp_path)
+        job = a_job(reference=clip, **parameters)
+        backend.prepare(job.series)
+        seen = made(backend, job, tmp_path)
         assert seen["parameters"] == seen["group"]["parameters"] == shape
         for told_it in (seen, seen["group"]):
             assert told_it["reference_start"] == pytest.approx(start)

@@ -13,10 +13,12 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("modelscope")
 pytest.importorskip("cv2")
 
-from runner.backends import Group, Machine  # noqa: E402 - after the packages are known
+from hand_made import a_job  # noqa: E402 - after the packages are known
+
+from runner.backends import Machine  # noqa: E402 - after the packages are known
 from runner.backends.wan import WanBackend  # noqa: E402
 from runner.backends.wan.settings import WanSettings  # noqa: E402
-from runner.job import Job, Reference  # noqa: E402
+from runner.job import FileInput  # noqa: E402
 from runner.quality.looks import Frames, fit_outlines, judge, share  # noqa: E402
 from runner.quality.movement import agreement, flow_of  # noqa: E402
 from runner.scenes.caption import english  # noqa: E402
@@ -71,19 +73,8 @@ def parameters(strength: float) -> dict[str, Any]:
 
 def video(backend: WanBackend, clip: Path, prompt: str, strength: float) -> Frames:
     wanted = parameters(strength)
-    backend.prepare(Group("c/clip", clip, wanted))
-    job = Job(
-        id="0" * 16,
-        category="c",
-        video="clip",
-        prompt=0,
-        seed=1,
-        prompt_text=prompt,
-        reference=Reference(str(clip), ""),
-        parameters=wanted,
-        fingerprint="",
-        output="c/clip/seed_1_prompt_0.mp4",
-    )
+    job = a_job(prompt_text=prompt, reference=FileInput(str(clip), ""), parameters=wanted)
+    backend.prepare(job.series)
     return np.asarray(backend.generate(job, Path(), lambda _done, _total: None).frames)
 
 
@@ -124,7 +115,11 @@ def test_the_vae_gives_clips_back(backend: WanBackend, clips: list[tuple[Path, F
     psnr = []
     judged = []
     for number, (path, frames) in enumerate(clips):
-        again = backend.reconstruct(Group("c/clip", path, parameters(1.0)))
+        again = backend.reconstruct(
+            a_job(
+                "c", "clip", reference=FileInput(str(path), ""), parameters=parameters(1.0)
+            ).series
+        )
         (shown,) = held_out(CATEGORIES[number], 1, 4)
         judged += judge(again, mentions(english(shown)), outlines)
         error = np.mean((again.astype(np.float64) - frames) ** 2)

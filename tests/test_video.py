@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from runner.shape import Shape
 from runner.video import (
     BrokenVideo,
     VideoInfo,
@@ -69,7 +70,7 @@ def numbered(num_frames: int, width: int = 32, height: int = 32) -> Frames:
 
 
 def check(path: Path) -> None:
-    check_video(path, width=WIDTH, height=HEIGHT, num_frames=NUM_FRAMES, fps=FPS)
+    check_video(path, Shape(width=WIDTH, height=HEIGHT, num_frames=NUM_FRAMES, fps=FPS))
 
 
 def index_first(source: Path, path: Path) -> Path:
@@ -105,7 +106,7 @@ def test_a_written_video_has_the_size_count_and_rate_asked_for(clip: Path) -> No
 @pytest.mark.parametrize(("width", "height"), [(832, 480), (208, 120), (34, 18), (16, 16)])
 def test_an_even_size_is_never_changed(tmp_path: Path, width: int, height: int) -> None:
     write_video(tmp_path / "v.mp4", moving(2, width, height), fps=FPS, quality=5)
-    check_video(tmp_path / "v.mp4", width=width, height=height, num_frames=2, fps=FPS)
+    check_video(tmp_path / "v.mp4", Shape(width=width, height=height, num_frames=2, fps=FPS))
 
 
 @pytest.mark.parametrize(("width", "height"), [(33, 32), (32, 33)])
@@ -118,7 +119,7 @@ def test_an_odd_size_is_refused(tmp_path: Path, width: int, height: int) -> None
 @pytest.mark.parametrize("num_frames", [1, 2, 5])
 def test_any_rate_is_kept(tmp_path: Path, fps: float, num_frames: int) -> None:
     write_video(tmp_path / "v.mp4", moving(num_frames, 32, 32), fps=fps, quality=5)
-    check_video(tmp_path / "v.mp4", width=32, height=32, num_frames=num_frames, fps=fps)
+    check_video(tmp_path / "v.mp4", Shape(width=32, height=32, num_frames=num_frames, fps=fps))
     assert probe(tmp_path / "v.mp4").fps == pytest.approx(fps, rel=5e-4)
 
 
@@ -150,7 +151,7 @@ def test_colours_come_back_as_they_were_written_and_the_file_says_which_they_are
     for frames in (
         by_ffmpeg,
         read_clip(path, width=width, height=height, num_frames=3, fps=15),
-        read_video(path, width=width, height=height, num_frames=3, fps=15),
+        read_video(path, Shape(width=width, height=height, num_frames=3, fps=15)),
     ):
         for (y, x), colour in spots.items():
             assert np.abs(frames[1, y, x].astype(int) - colour).max() <= off
@@ -164,13 +165,13 @@ def test_a_video_is_read_alike_with_decord_and_without(
     write_video(tmp_path / "v.mp4", numbered(20), fps=15, quality=10)
     if not has_decord:
         monkeypatch.setitem(sys.modules, "decord", None)
-    frames = read_video(tmp_path / "v.mp4", width=32, height=32, num_frames=20, fps=15)
+    frames = read_video(tmp_path / "v.mp4", Shape(width=32, height=32, num_frames=20, fps=15))
     assert np.array_equal(np.rint(frames.mean(axis=(1, 2, 3)) / 3), np.arange(20))
     with pytest.raises(BrokenVideo, match="20 frames at 15 fps, 21 are needed"):
-        read_video(tmp_path / "v.mp4", width=32, height=32, num_frames=21, fps=15)
+        read_video(tmp_path / "v.mp4", Shape(width=32, height=32, num_frames=21, fps=15))
     (tmp_path / "v.mp4").write_bytes(b"\0\0\0\x08ftyp\0\0\0\x08moov")
     with pytest.raises(BrokenVideo, match="no video stream"):
-        read_video(tmp_path / "v.mp4", width=32, height=32, num_frames=20, fps=15)
+        read_video(tmp_path / "v.mp4", Shape(width=32, height=32, num_frames=20, fps=15))
 
 
 def test_a_longer_file_of_that_name_is_overwritten(tmp_path: Path, clip: Path) -> None:
@@ -354,13 +355,13 @@ def test_a_whole_video_that_is_not_what_was_asked_for_is_named(
 ) -> None:
     asked = {"width": WIDTH, "height": HEIGHT, "num_frames": NUM_FRAMES, "fps": FPS} | wrong
     with pytest.raises(BrokenVideo, match=message):
-        check_video(clip, **asked)  # type: ignore[arg-type]
+        check_video(clip, Shape(**asked))  # type: ignore[arg-type]
 
 
 def test_a_film_rate_is_told_from_its_whole_number(tmp_path: Path) -> None:
     write_video(tmp_path / "v.mp4", moving(), fps=30000 / 1001, quality=5)
     with pytest.raises(BrokenVideo, match=r"frame rate is 29\.97, not 30"):
-        check_video(tmp_path / "v.mp4", width=WIDTH, height=HEIGHT, num_frames=9, fps=30)
+        check_video(tmp_path / "v.mp4", Shape(width=WIDTH, height=HEIGHT, num_frames=9, fps=30))
 
 
 def test_a_damaged_stream_is_often_caught_and_never_breaks_the_check(tmp_path: Path) -> None:

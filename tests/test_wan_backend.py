@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hand_made import a_job, but
 from PIL import Image
 from pydantic import ValidationError
 from random_checkpoint import random_numbers
 from wan_headers import LARGE, UMT5, dit, vae, write_sparse
 from wan_jobs import GENERATION, Frames, job_of, moving_square
 
-from runner.backends import Group, Machine, backend_class
+from runner.backends import Machine, backend_class
 from runner.backends.wan import WanBackend
 from runner.backends.wan.frames import pixels_of
 from runner.backends.wan.made_up import write_checkpoint
@@ -29,7 +30,8 @@ from runner.backends.wan.settings import WanGeneration, WanSettings
 from runner.backends.wan.sizes import TINY
 from runner.backends.wan.wide import widen
 from runner.errors import UserError
-from runner.job import Job
+from runner.job import FileInput, Job
+from runner.shape import Shape
 from runner.video import check_video, read_clip
 
 torch = pytest.importorskip("torch")
@@ -58,7 +60,9 @@ def make(
     def make(**settings: Any) -> WanBackend:
         backend = WanBackend(WanSettings(**settings), tmp_path_factory.mktemp("project"))
         backend.load(Machine(DEVICE, cache))
-        backend.prepare(Group("c/square", clip, GENERATION))
+        backend.prepare(
+            a_job("c", "square", reference=FileInput(str(clip), ""), parameters=GENERATION).series
+        )
         return backend
 
     return make
@@ -72,7 +76,9 @@ def loaded(make: Callable[..., WanBackend]) -> WanBackend:
 @pytest.fixture
 def backend(loaded: WanBackend, clip: Path) -> WanBackend:
     """The module's backend, prepared for the clip whatever a test before did."""
-    loaded.prepare(Group("c/square", clip, GENERATION))
+    loaded.prepare(
+        a_job("c", "square", reference=FileInput(str(clip), ""), parameters=GENERATION).series
+    )
     return loaded
 
 
@@ -89,7 +95,7 @@ def whole_pipe(backend: WanBackend) -> Any:
 def video_of(backend: WanBackend, job: Job, **parameters: Any) -> Frames:
     """The frames that the backend makes of a job, before they are encoded."""
 
-    job = replace(job, parameters={**job.parameters, **parameters})
+    job = but(job, parameters={**job.parameters, **parameters})
     pending = backend.generate(job, Path(), lambda done, total: None)
     frames: Frames = pending.frames
     return frames
@@ -101,7 +107,7 @@ def diffsynths(
     """The frames that `pipe(...)` makes of the same job."""
     size = {key: parameters[key] for key in ("width", "height", "num_frames")}
     images = whole_pipe(backend)(
-        prompt=job.prompt_text,
+        prompt=job.series.text("prompt"),
         negative_prompt="blurry",
         input_video=[Image.fromarray(frame) for frame in read_clip(clip, fps=8, **size)],
         seed=job.seed,
@@ -135,7 +141,9 @@ def test_frames_are_those_of_diffsynth_bit_for_bit(
     size = {"width": 1024, "height": 32, "num_frames": 5}
     backend = make(vae_tiling=vae_tiling)
     parameters = {**GENERATION, **size, "num_inference_steps": 2, **parameters}
-    backend.prepare(Group("c/square", clip, parameters))
+    backend.prepare(
+        a_job("c", "square", reference=FileInput(str(clip), ""), parameters=parameters).series
+    )
     ours = video_of(backend, job, **parameters)
 
     theirs = diffsynths(backend, job, clip, parameters, tiled=vae_tiling == "on")
@@ -148,7 +156,9 @@ def test_tea_cache_leaves_out_what_diffsynths_does(
     parameters = {**GENERATION, "num_inference_steps": 16, "denoising_strength": 0.8}
     threshold = 0.3
     backend = make(tea_cache=threshold, vae_tiling="off")
-    backend.prepare(Group("c/square", clip, parameters))
+    backend.prepare(
+        a_job("c", "square", reference=FileInput(str(clip), ""), parameters=parameters).series
+    )
     ours = video_of(backend, job, **parameters)
     cached = {"tea_cache_l1_thresh": threshold, "tea_cache_model_id": "Wan2.1-T2V-14B"}
     assert np.array_equal(ours, diffsynths(backend, job, clip, parameters, tiled=False, **cached))
@@ -176,7 +186,7 @@ def test_one_job_leaves_a_whole_video(backend: WanBackend, job: Job, tmp_path: P
     steps: list[tuple[int, int]] = []
     pending = backend.generate(job, tmp_path, lambda *step: steps.append(step))
     backend.finish(pending, tmp_path / "video.mp4", quality=5)
-    check_video(tmp_path / "video.mp4", width=112, height=64, num_frames=9, fps=8)
+    check_video(tmp_path / "video.mp4", Shape(width=112, height=64, num_frames=9, fps=8))
     assert steps == [(1, 3), (2, 3), (3, 3)]
 
 
@@ -193,11 +203,13 @@ def test_prompt_seed_and_reference_each_change_the_frames(
     """And nothing else does: the same job gives the same frames."""
     frames = video_of(backend, job)
     assert np.array_equal(frames, video_of(backend, job))
-    assert not np.array_equal(frames, video_of(backend, replace(job, prompt_text="a dog")))
+    assert not np.array_equal(frames, video_of(backend, but(job, prompt_text="a dog")))
     assert not np.array_equal(frames, video_of(backend, replace(job, seed=43)))
     assert not np.array_equal(frames, video_of(backend, job, negative_prompt=""))
     other = moving_square(tmp_path / "other.mp4", 2)
-    backend.prepare(Group("c/other", other, GENERATION))
+    backend.prepare(
+        a_job("c", "other", reference=FileInput(str(other), ""), parameters=GENERATION).series
+    )
     assert not np.array_equal(frames, video_of(backend, job))
 
 
@@ -205,7 +217,9 @@ def test_full_strength_ignores_the_reference(backend: WanBackend, job: Job, tmp_
     """At strength 1 the start is pure noise."""
     frames = video_of(backend, job, denoising_strength=1.0)
     other = moving_square(tmp_path / "other.mp4", 2)
-    backend.prepare(Group("c/other", other, GENERATION))
+    backend.prepare(
+        a_job("c", "other", reference=FileInput(str(other), ""), parameters=GENERATION).series
+    )
     assert np.array_equal(frames, video_of(backend, job, denoising_strength=1.0))
 
 
@@ -236,7 +250,9 @@ def test_finish_may_run_beside_the_next_job(
     )
     finish.start()
     for seed in range(3):
-        backend.prepare(Group("c/square", clip, GENERATION))
+        backend.prepare(
+            a_job("c", "square", reference=FileInput(str(clip), ""), parameters=GENERATION).series
+        )
         backend.generate(replace(job, seed=seed), tmp_path, silent)
     finish.join()
     assert (tmp_path / "beside.mp4").read_bytes() == (tmp_path / "alone.mp4").read_bytes()
@@ -290,7 +306,9 @@ def test_close_leaves_a_backend_that_can_load_again(
     other = make()
     other.close()
     other.load(Machine(DEVICE, cache))
-    other.prepare(Group("c/square", clip, GENERATION))
+    other.prepare(
+        a_job("c", "square", reference=FileInput(str(clip), ""), parameters=GENERATION).series
+    )
     assert np.array_equal(video_of(other, job), video_of(backend, job))
 
 

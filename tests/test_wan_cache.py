@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wan_jobs import PROMPT, group_of, job_of, load, moving_square, silent
+from hand_made import but
+from wan_jobs import PROMPT, job_of, load, moving_square, silent
 
 from runner.backends import Machine
 from runner.backends.wan import WanBackend
@@ -34,7 +35,7 @@ def job(tmp_path: Path) -> Job:
 
 
 def latents_of(backend: WanBackend, job: Job, scratch: Path) -> Any:
-    backend.prepare(group_of(job))
+    backend.prepare(job.series)
     return backend.latents(job, scratch, silent).cpu()
 
 
@@ -59,7 +60,7 @@ def test_the_text_encoder_is_not_loaded_where_all_embeddings_are_there(
 ) -> None:
     """It may even be gone from the disk by the time of denoising: nothing reads it."""
     cache = tmp_path / "cache"
-    others = [replace(job, prompt_text=text) for text in ("a dog", "a red ball")]
+    others = [but(job, prompt_text=text) for text in ("a dog", "a red ball")]
     jobs = [job, *others]
     first = load(DEVICE, cache, jobs)
     assert len(made(cache)) == 4
@@ -137,23 +138,24 @@ def test_what_another_recipe_prepared_is_not_taken(job: Job, tmp_path: Path) -> 
 
 def test_a_clip_read_ahead_gives_the_same_latents(job: Job, tmp_path: Path) -> None:
     """Also where another file has taken its place meanwhile, and where another group comes."""
-    clip = Path(job.reference.path)
+    clip = Path(job.series.file("reference").path)
     other = job_of(moving_square(tmp_path / "other.mp4", 2))
     expected = latents_of(load(DEVICE, tmp_path / "a"), other, tmp_path)
     backend = load(DEVICE, tmp_path / "b")
-    backend.look_ahead(group_of(job))
+    backend.look_ahead(job.series)
     assert torch.equal(latents_of(backend, other, tmp_path), expected)
 
     backend = load(DEVICE, tmp_path / "c")
-    backend.look_ahead(group_of(other))
+    backend.look_ahead(other.series)
     assert torch.equal(latents_of(backend, other, tmp_path), expected)
 
     backend = load(DEVICE, tmp_path / "d")
-    backend.look_ahead(group_of(job))
+    backend.look_ahead(job.series)
     backend._references._pool.shutdown(wait=True)  # type: ignore[union-attr]
     clip.unlink()
-    moved = replace(other, reference=replace(other.reference, path=str(clip)))
-    Path(other.reference.path).rename(clip)
+    former = other.series.file("reference")
+    moved = but(other, reference=replace(former, path=str(clip)))
+    Path(former.path).rename(clip)
     assert torch.equal(latents_of(backend, moved, tmp_path), expected)
 
 

@@ -24,6 +24,7 @@ from runner.backends import Interrupted
 from runner.backends.wan import WanBackend
 from runner.backends.wan.tensor_file import write_tensors
 from runner.job import Job
+from runner.job_record import job_record
 from runner.queue import Queue
 from runner.queue.worker_table import WorkerRow
 from runner.run_folder import sha256_file
@@ -140,11 +141,11 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from wan_jobs import prepared
-from runner.job import Job
+from runner.job_record import job_of
 import json
 import logging
 import time
-job = Job.from_json(json.loads(sys.argv[1]))
+job = job_of(json.loads(sys.argv[1]))
 backend = prepared("cpu", Path(sys.argv[2]), job, keep_latents_every=2)
 backend.latents(job, Path(sys.argv[3]), lambda done, _: done == 3 and os.kill(0, signal.SIGKILL))
 """
@@ -155,7 +156,7 @@ def test_another_process_goes_on_after_kill_9(
     backend: WanBackend, cache: Path, job: Job, undisturbed: Any, tmp_path: Path
 ) -> None:
     backend.settings = backend.settings.model_copy(update={"keep_latents_every": 2})
-    arguments = [json.dumps(job.to_json()), str(cache), str(tmp_path)]
+    arguments = [json.dumps(job_record(job)), str(cache), str(tmp_path)]
     own = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
     path = os.pathsep.join([*own, os.environ.get("PYTHONPATH", "")])
     killed = subprocess.run(

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from hand_made import a_job
 
-from runner.backends import Group, Machine
+from runner.backends import Machine
 from runner.backends.wan import WanBackend
 from runner.backends.wan.settings import WanSettings
-from runner.job import Job, Reference
+from runner.job import FileInput, Job
 from runner.run_folder import sha256_file
 from runner.video import write_video
 
@@ -43,22 +44,15 @@ def moving_square(path: Path, speed: int) -> Path:
 
 def job_of(clip: Path, *, fingerprint: str = "", prompt: str = PROMPT, **parameters: Any) -> Job:
     """A job of a clip; without a fingerprint none of its latents are kept."""
-    return Job(
-        id="0" * 16,
-        category="c",
-        video="square",
-        prompt=0,
+    return a_job(
+        "c",
+        "square",
         seed=42,
         prompt_text=prompt,
-        reference=Reference(str(clip), sha256_file(clip)),
+        reference=FileInput(str(clip), sha256_file(clip)),
         parameters={**GENERATION, **parameters},
         fingerprint=fingerprint,
-        output="c/square/seed_42_prompt_0.mp4",
     )
-
-
-def group_of(job: Job) -> Group:
-    return Group(job.group, Path(job.reference.path), job.parameters, job.reference.sha256)
 
 
 def load(device: str, cache: Path, jobs: Iterable[Job] = (), **settings: Any) -> WanBackend:
@@ -71,7 +65,7 @@ def load(device: str, cache: Path, jobs: Iterable[Job] = (), **settings: Any) ->
 def prepared(device: str, cache: Path, job: Job, **settings: Any) -> WanBackend:
     """A backend loaded for a job, with the job's group prepared."""
     backend = load(device, cache, [job], **settings)
-    backend.prepare(group_of(job))
+    backend.prepare(job.series)
     return backend
 
 

@@ -67,7 +67,7 @@ def through_the_vae(folder: Path, experiment: Experiment) -> str:
     judged = [
         one
         for job, frames in given_back
-        for one in judge(frames, mentions(captions[job.reference.path]), outlines)
+        for one in judge(frames, mentions(captions[job.series.file("reference").path]), outlines)
     ]
     colour, shape = share(one.colour for one in judged), share(one.shape for one in judged)
     return (

@@ -22,8 +22,10 @@ from typing import Any, ClassVar, Generic, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from ..axes import PROMPT, VIDEO, Axes
 from ..errors import UserError
-from ..job import Job
+from ..job import Job, Series
+from ..shape import Shape
 
 NAMES = ("fake", "script", "wan")
 
@@ -91,20 +93,6 @@ class Generation(Section):
 
 
 @dataclass(frozen=True)
-class Group:
-    """The costly input that a group of jobs shares: one reference clip.
-
-    `reference` is an absolute path, `sha256` of what is in it ("" where nobody has looked).
-    `parameters` are the group's, as in `Job.parameters`.
-    """
-
-    key: str
-    reference: Path
-    parameters: dict[str, Any]
-    sha256: str = ""
-
-
-@dataclass(frozen=True)
 class Machine:
     """Where a worker runs: `device` is "cuda" or "cpu"; a worker sees only its own GPU.
 
@@ -152,6 +140,8 @@ class Backend(ABC, Generic[SettingsT]):
 
     settings_type: ClassVar[type[Section]]
     generation_type: ClassVar[type[Generation]] = Generation
+    axes: ClassVar[Axes] = Axes((VIDEO, PROMPT))
+    """The input axes of its grids."""
     recipe: ClassVar[int]
     """Part of every fingerprint; raised when this backend's preparation or output changes."""
     recipe_change: ClassVar[str]
@@ -192,6 +182,23 @@ class Backend(ABC, Generic[SettingsT]):
             UserError: the parameters ask for a model that there is not.
         """
         return identity
+
+    def shape(
+        self,
+        parameters: Mapping[str, Any],
+        facts: Mapping[str, Any],
+    ) -> Shape:
+        """What a job's video must be.
+
+        Args:
+            facts: what was read of its files, by the inputs' roles.
+        """
+        return Shape(
+            parameters["width"],
+            parameters["height"],
+            parameters["num_frames"],
+            parameters["fps"],
+        )
 
     def settings_of(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """The settings, as JSON has them, that hold for a job of these parameters: all of them,
@@ -249,8 +256,9 @@ class Backend(ABC, Generic[SettingsT]):
         """Load the model, once, before the first job."""
 
     @abstractmethod
-    def prepare(self, group: Group) -> None:
-        """Take in a group's reference; the following `generate` calls are of this group."""
+    def prepare(self, series: Series) -> None:
+        """Take in what a group of jobs shares, of which this is a series; the following
+        `generate` calls are of this group. Paths of inputs are absolute, here and below."""
 
     @abstractmethod
     def generate(self, job: Job, scratch: Path, on_step: OnStep) -> Any:
@@ -272,9 +280,9 @@ class Backend(ABC, Generic[SettingsT]):
         decide its last bits; None where nothing is compiled on the machine."""
         return None
 
-    def look_ahead(self, group: Group) -> None:
-        """Begin what `prepare` of this group, likely the next, needs no device for: on another
-        thread, and so that nothing is lost where another group comes."""
+    def look_ahead(self, series: Series) -> None:
+        """Begin what `prepare` of this series, likely the next group's, needs no device for: on
+        another thread, and so that nothing is lost where another one comes."""
 
     @abstractmethod
     def finish(self, pending: Any, path: Path, quality: float) -> None:
@@ -284,9 +292,9 @@ class Backend(ABC, Generic[SettingsT]):
         `pending` where the disk was full.
         """
 
-    def reconstruct(self, group: Group) -> Any:
-        """A group's reference after encoding and decoding, uint8 RGB frames of its parameters'
-        size: the best that a video can look. None where a backend encodes nothing."""
+    def reconstruct(self, series: Series) -> Any:
+        """The reference of a series after encoding and decoding, uint8 RGB frames of its shape:
+        the best that a video can look. None where a backend encodes nothing."""
         return None
 
     def is_broken(self) -> str | None:

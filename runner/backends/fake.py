@@ -24,10 +24,11 @@ from pydantic import Field
 
 from ..errors import UserError
 from ..failures import BadInput, GpuError, OutOfGpuMemory
-from ..job import Job
+from ..job import FileInput, Job, Series
 from ..run_folder import append_line, write_atomically
+from ..shape import Shape
 from ..video import write_video
-from . import READING_CHANGE, Backend, Generation, Group, Machine, OnStep, Section
+from . import READING_CHANGE, Backend, Machine, OnStep, Section
 
 FILL_LIMIT = 1 << 30
 """A disk larger than this is not filled: it may be a person's."""
@@ -63,7 +64,7 @@ class Fault(Section):
     def matches(self, job: Job, gpu: int) -> bool:
         wanted: dict[str, Any] = {"category": self.category, "video": self.video}
         wanted |= {"prompt": self.prompt, "seed": self.seed}
-        fits = all(value in (None, getattr(job, name)) for name, value in wanted.items())
+        fits = all(value in (None, job.on(name)) for name, value in wanted.items())
         return fits and self.gpu in (None, gpu)
 
 
@@ -83,7 +84,7 @@ class Pending:
     """A video yet to be drawn: what it depends on."""
 
     hue: float
-    parameters: dict[str, Any]
+    shape: Shape
     truncated: bool
 
 
@@ -99,9 +100,10 @@ class FakeBackend(Backend[FakeSettings]):
         self._machine = machine
         time.sleep(self.settings.load_seconds)
 
-    def prepare(self, group: Group) -> None:
-        if not group.reference.is_file():
-            raise UserError(f"{group.reference}: no such reference clip")
+    def prepare(self, series: Series) -> None:
+        for one in series.inputs.values():
+            if isinstance(one, FileInput) and not Path(one.path).is_file():
+                raise UserError(f"{one.path}: no such file")
 
     def generate(self, job: Job, scratch: Path, on_step: OnStep) -> Pending:
         kinds = {fault.kind for fault in self.settings.faults if self._strikes(fault, job)}
@@ -121,7 +123,7 @@ class FakeBackend(Backend[FakeSettings]):
                 for kind in kinds:
                     go_wrong(kind, job, scratch)
         hue = int(job.fingerprint[:4], 16) / 0xFFFF
-        return Pending(hue, job.parameters, "truncate" in kinds)
+        return Pending(hue, job.shape, "truncate" in kinds)
 
     def steps_kept(self, job: Job, scratch: Path) -> int:
         try:
@@ -133,8 +135,8 @@ class FakeBackend(Backend[FakeSettings]):
     def finish(self, pending: Pending, path: Path, quality: float) -> None:
         write_video(
             path,
-            draw(pending.hue, Generation(**_common(pending.parameters))),
-            fps=pending.parameters["fps"],
+            draw(pending.hue, pending.shape),
+            fps=pending.shape.fps,
             quality=quality,
         )
         if pending.truncated:
@@ -158,7 +160,7 @@ class FakeBackend(Backend[FakeSettings]):
 def go_wrong(kind: str, job: Job, scratch: Path) -> None:
     """Do what a fault of that kind does in the middle of a job, where it does anything then."""
     if kind == "fail":
-        raise RuntimeError(f"asked to fail on {job.video}")
+        raise RuntimeError(f"asked to fail on {job.group.rpartition('/')[2]}")
     if kind == "bad_input":
         raise BadInput("asked to find this job's input bad")
     if kind == "out_of_gpu_memory":
@@ -197,20 +199,17 @@ def duration(settings: FakeSettings, job: Job) -> float:
     return settings.seconds * (1 + settings.spread * (2 * share - 1))
 
 
-def draw(hue: float, size: Generation) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def draw(hue: float, shape: Shape) -> np.ndarray[Any, np.dtype[np.uint8]]:
     """A bright bar that crosses a field of one hue: (num_frames, height, width, 3)."""
     field = np.array(colorsys.hsv_to_rgb(hue, 0.6, 0.5)) * 255
-    frames = np.empty((size.num_frames, size.height, size.width, 3), np.uint8)
+    count = shape.most_frames
+    frames = np.empty((count, shape.height, shape.width, 3), np.uint8)
     frames[:] = field.astype(np.uint8)
-    width = max(size.width // 8, 1)
+    width = max(shape.width // 8, 1)
     for number, frame in enumerate(frames):
-        start = number * (size.width - width) // max(size.num_frames - 1, 1)
+        start = number * (shape.width - width) // max(count - 1, 1)
         frame[:, start : start + width] = 230
     return frames
-
-
-def _common(parameters: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in parameters.items() if key in Generation.model_fields}
 
 
 BACKEND = FakeBackend

@@ -42,8 +42,8 @@ def adopt(run: str, folder: Path, pattern: str, dry_run: bool, as_json: bool) ->
 
     place = find_run(run)
     experiment = load_experiment(place.experiment)
-    parsed = Pattern.parse(pattern, experiment.generation.model_dump(mode="json"))
     queue = open_queue(place, look_at_disk=True, is_mending=True)
+    parsed = Pattern.parse(pattern, queue.points()[0])
     take_back(place, queue)
     with tqdm(unit="video", disable=None) as bar:
         result = take_in(

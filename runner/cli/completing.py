@@ -58,14 +58,14 @@ def complete_part(
     ctx: click.Context, _param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """AXIS=VALUE: the axes, and the categories of the run that has been named."""
-    from ..job import AXES
+    from ..axes import EVERY_NAME
     from ..plain_text import printable
     from ..run_folder import RESERVED
     from ..runs import find_run
 
     axis, equals, begun = incomplete.partition("=")
     if not equals:
-        return [CompletionItem(f"{name}=") for name in AXES if name.startswith(axis)]
+        return [CompletionItem(f"{name}=") for name in EVERY_NAME if name.startswith(axis)]
     if axis != "category":
         return []
     with contextlib.suppress(UserError, OSError):

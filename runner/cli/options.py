@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ..axes import EVERY_NAME
 from ..errors import UserError
-from ..job import AXES
 from ..slot_names import MOST_NUMBER, is_number
 from ..terminal import say
 from .completing import complete_part
@@ -141,7 +141,7 @@ def split_words(
         key = word.partition("=")[0]
         if only and "." not in key and key not in Experiment.model_fields:
             selectors.append(word)
-        elif key in AXES:
+        elif key in EVERY_NAME:
             raise UserError(f"{word!r}: to run a part of a sweep, say --only {word}")
         else:
             overrides.append(word)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ..launchers import Launcher, SlotCommand
     from ..queue import Queue
     from ..run_folder import RunFolder
+    from ..shape import Shape
 
 
 @click.command(short_help="Start workers, or go on with a sweep.")
@@ -214,7 +215,7 @@ def begin(
     for line in launch.left_out:
         say(f"left out: {line}")
     if launch.commands:
-        warn(launch.experiment, launch.claimable)
+        warn(launch.experiment, launch.claimable, queue.shapes())
     if how.dry_run:
         chosen.check(launch.commands)
         print_commands(name, launch.commands, as_json=how.as_json)
@@ -229,11 +230,11 @@ def begin(
     return queue, launch, []
 
 
-def warn(experiment: Experiment, jobs: int) -> None:
+def warn(experiment: Experiment, jobs: int, shapes: Iterable[Shape]) -> None:
     """Say what may cost the night that this launch is left alone for."""
     from ..doctor.guard import guard
 
-    for finding in guard(experiment, jobs):
+    for finding in guard(experiment, jobs, shapes):
         say(f"warning: {finding.name}: {finding.what}; {finding.remedy}")
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..dataset import Dataset
+from ..axes import VIDEO
+from ..dataset import Dataset, settings_wanted
 from ..device import check_backend
 from ..errors import UserError
 from ..expansion import points_of
@@ -16,6 +17,7 @@ from ..progress import take_snapshot
 from ..rules import Fitted
 from ..run_folder import RunFolder
 from ..runs import open_queue
+from ..shape import Shape
 from .file_system import check_file_system
 from .finding import Finding, Verdict, right, wrong
 from .graphics import Need, check_gpus
@@ -71,7 +73,8 @@ def _examine(experiment: Experiment, gpus: list[Gpu]) -> Iterator[Finding]:
         left = jobs_left(experiment, run, data)
     except UserError as error:
         yield wrong("run folder", str(error), "mend it, then plan again")
-    need = None if left is None else left * largest_video(experiment)
+    shapes = wanted_shapes(experiment, data) if data is not None else ()
+    need = None if left is None else left * largest_video(shapes, experiment.output.quality)
     yield from check_disk(run.path, need, left or 0)
     yield from check_host_memory(experiment, gpus)
     yield from check_file_system(run.path)
@@ -118,6 +121,15 @@ def check_host_memory(experiment: Experiment, gpus: list[Gpu]) -> Iterator[Findi
     what = "all model files" if managed else "the largest model file"
     yield from check_memory(each * workers, f"{workers} workers with {what}")
     yield from check_processor(workers)
+
+
+def wanted_shapes(experiment: Experiment, data: Dataset) -> set[Shape]:
+    """What the videos of an experiment must be."""
+    return {
+        experiment.shape_of(setting.parameters, {VIDEO.role: clip.info})
+        for clip in data.clips
+        for setting in settings_wanted(experiment, clip)
+    }
 
 
 def jobs_left(experiment: Experiment, run: RunFolder, data: Dataset | None) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -13,8 +14,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..backends import Backend, Group, Machine
-from ..job import Job, canonical_json
+from ..axes import PROMPT, VIDEO
+from ..backends import Backend, Machine
+from ..canonical import canonical_json
+from ..job import Job
 from ..reading import deciding_frames, read_reference
 from ..run_folder import RunFolder
 from ..scenes.words import mentions
@@ -80,15 +83,14 @@ def measure(
         other: list[float] = []
         alike: dict[Any, list[Frames]] = defaultdict(list)
         for job in some:
-            shape = {key: job.parameters[key] for key in ("width", "height", "num_frames", "fps")}
-            frames = read_video(run.video(job), **shape)
-            judged += judge(frames, mentions(job.prompt_text), outlines)
+            frames = read_video(run.video(job), job.shape)
+            judged += judge(frames, mentions(job.series.text(PROMPT.role)), outlines)
             flow = flow_of(frames)
             for key, reference in references.items():
                 if reference.shape != flow.shape or key[0] != job.category:
                     continue
                 (own if key == _reference(job) else other).append(agreement(flow, reference))
-            alike[job.group, job.prompt, canonical_json(job.parameters)].append(frames)
+            alike[job.group, job.on(PROMPT.name), canonical_json(job.parameters)].append(frames)
             on_video()
         apart = [
             float(np.sqrt(np.mean((one.astype(np.float32) - two) ** 2)))
@@ -118,16 +120,16 @@ def reconstructed(
 
     Nothing where the backend has no such thing. Loads the backend's model, on the CPU.
     """
-    backend.load(Machine("cpu", root))
-    try:
-        for job in {job.group: job for job in jobs}.values():
-            group = Group(job.group, root / job.reference.path, job.parameters)
-            frames = backend.reconstruct(group)
-            if frames is None:
-                return
-            yield job, frames
-    finally:
-        backend.close()
+    with tempfile.TemporaryDirectory() as cache:
+        backend.load(Machine("cpu", Path(cache)))
+        try:
+            for job in {job.group: job for job in jobs}.values():
+                frames = backend.reconstruct(job.series.resolved(root))
+                if frames is None:
+                    return
+                yield job, frames
+        finally:
+            backend.close()
 
 
 def fidelity(root: Path, some: Iterable[tuple[Job, Frames]]) -> float | None:
@@ -141,8 +143,9 @@ def fidelity(root: Path, some: Iterable[tuple[Job, Frames]]) -> float | None:
 
 
 def _reference(job: Job) -> tuple[Any, ...]:
-    return (job.category, job.reference.sha256, canonical_json(deciding_frames(job.parameters)))
+    clip = job.series.file(VIDEO.role)
+    return (job.category, clip.sha256, canonical_json(deciding_frames(job.series)))
 
 
 def _read(root: Path, job: Job) -> Frames:
-    return read_reference(root / job.reference.path, job.parameters)
+    return read_reference(job.series.resolved(root))

@@ -20,9 +20,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from ..canonical import canonical_json
 from ..errors import UserError
 from ..failures import FailureKind, Policy
-from ..job import AXES, Job, JobState, canonical_json
+from ..job import CATEGORY, SEED, Job, JobState
 from ..processes import ProcessId
 from ..slot_names import Devices, Slot
 from ..waiting import PATIENT, Busy, Waiting
@@ -53,7 +54,9 @@ from .sync import Files, OnDisk, follow_disk, follow_manifest
 from .tables import (
     CLEAN_SLATE,
     NO_CLAIM,
+    every_series,
     get_meta,
+    is_of,
     job_of,
     jobs,
     meta,
@@ -61,7 +64,6 @@ from .tables import (
     priorities_in,
     read,
     set_meta,
-    shared_parameters,
     write,
 )
 from .worker_table import WorkerTable
@@ -213,25 +215,27 @@ class Queue(Questions):
         job comes before another.
 
         Args:
-            axis: category, video, prompt, seed, or a parameter.
+            axis: of the grid, or a parameter.
         """
         place: sa.ColumnElement[int] = sa.literal(0)
         if axis is None or not order:
             axis, order = None, ()
         rank = _ranks(order)
         with write(self._engine) as connection:
-            if axis in AXES:
+            if axis in (CATEGORY, SEED):
                 place = sa.case(
                     {value: place for place, value in enumerate(order)},
                     value=jobs.c[axis],
                     else_=len(rank),
                 )
             elif axis is not None:
-                of = {
-                    key: rank.get(canonical_json(own.get(axis)), len(rank))
-                    for key, own in shared_parameters(connection).items()
-                }
-                place = sa.case(of, value=jobs.c.parameters, else_=len(rank)) if of else place
+                of: list[list[tuple[int, int]]] = [[] for _ in rank]
+                for key, series in every_series(connection).items():
+                    if (own := rank.get(canonical_json(series.on(axis)))) is not None:
+                        of[own].append(key)
+                place = sa.case(
+                    *((is_of(keys), number) for number, keys in enumerate(of)), else_=len(rank)
+                )
             set_meta(connection, "priorities", json.dumps([axis, list(order)]))
             changed = connection.execute(
                 sa.update(jobs).where(jobs.c.priority != place).values(priority=place)

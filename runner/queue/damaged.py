@@ -61,6 +61,10 @@ class DamagedQueue(UserError):
         self.what = what
 
 
+class OtherVersion(DamagedQueue):
+    """A queue of another version: whole it may be, but not for this one to read."""
+
+
 def damage_told(error: BaseException) -> str | None:
     """What an error of SQLite, or of SQLAlchemy about one, says is damaged, or None."""
     error = getattr(error, "orig", None) or error

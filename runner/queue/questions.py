@@ -9,9 +9,19 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..failures import FailureKind
-from ..job import AXES, Job, JobState, is_said
+from ..job import CATEGORY, SEED, InGrid, Job, JobState, Series, is_on
+from ..shape import Shape
 from .claim_order import Taste, choose
-from .tables import claimable, job_of, jobs, read, shared_parameters, whole_jobs
+from .tables import (
+    claimable,
+    every_series,
+    is_of,
+    job_of,
+    jobs,
+    read,
+    shared_parameters,
+    whole_jobs,
+)
 
 
 @dataclass(frozen=True)
@@ -33,16 +43,12 @@ class JobRow:
 
 
 @dataclass(frozen=True, slots=True)
-class PointRow:
+class PointRow(InGrid):
     """Where in the grid a job stands: what it takes to choose a part of a sweep."""
 
     id: str
-    category: str
-    video: str
-    prompt: int
+    series: Series
     seed: int
-    group: str
-    parameters: Mapping[str, Any]
 
 
 class Questions:
@@ -150,17 +156,28 @@ class Questions:
 
     def points(self) -> list[PointRow]:
         """Where every job of the manifest stands in the grid, in its order."""
-        columns = (jobs.c.id, jobs.c.category, jobs.c.video, jobs.c.prompt, jobs.c.seed)
         query = (
-            sa.select(*columns, jobs.c.group_key, jobs.c.parameters)
+            sa.select(jobs.c.id, jobs.c.series, jobs.c.parameters, jobs.c.seed)
             .where(jobs.c.state != JobState.RETIRED.value)
             .order_by(jobs.c.position)
         )
         with read(self._engine) as connection:
-            parameters = shared_parameters(connection)
+            series = every_series(connection)
             return [
-                PointRow(*row[:-1], parameters[row.parameters]) for row in connection.execute(query)
+                PointRow(job_id, series[one, own], seed)
+                for job_id, one, own, seed in connection.execute(query)
             ]
+
+    def shapes(self) -> set[Shape]:
+        """What videos of this sweep must be."""
+        with read(self._engine) as connection:
+            return {series.shape for series in every_series(connection).values()}
+
+    def axis_names(self) -> list[str]:
+        """The axes of the grid in which jobs stand, retired ones included."""
+        with read(self._engine) as connection:
+            found = every_series(connection).values()
+        return [*dict.fromkeys(axis for series in found for axis in series.point), SEED]
 
     def parameter_names(self) -> list[str]:
         """The names of all parameters that jobs have, retired ones included."""
@@ -237,7 +254,7 @@ class Questions:
 
         Args:
             id_start: the beginning of an id.
-            axes: values, as text, per axis: category, video, prompt, seed, or a parameter.
+            axes: values, as text, per axis of the grid, or parameter.
         """
         query = whole_jobs.order_by(jobs.c.position)
         if id_start is not None:
@@ -245,16 +262,19 @@ class Questions:
         if output is not None:
             query = query.where(jobs.c.output == output)
         with read(self._engine) as connection:
-            for axis, values in (axes or {}).items():
-                if axis in AXES:
-                    query = query.where(sa.cast(jobs.c[axis], sa.Text).in_(values))
-                    continue
-                keys = [
-                    key
-                    for key, own in shared_parameters(connection).items()
-                    if axis in own and any(is_said(own[axis], text) for text in values)
-                ]
-                query = query.where(jobs.c.parameters.in_(keys))
+            of_series = dict(axes or {})
+            for axis in (CATEGORY, SEED):
+                if axis in of_series:
+                    own = sa.cast(jobs.c[axis], sa.Text)
+                    query = query.where(own.in_(of_series.pop(axis)))
+            if of_series:
+                query = query.where(
+                    is_of(
+                        key
+                        for key, series in every_series(connection).items()
+                        if all(is_on(series, axis, texts) for axis, texts in of_series.items())
+                    )
+                )
             return [_row(row) for row in connection.execute(query)]
 
 

@@ -16,8 +16,9 @@ from sqlalchemy.dialects import sqlite
 
 from ..failures import FailureKind, Policy
 from ..job import JobState
+from ..job_record import is_series
 from ..run_folder import DATABASE_PARTS, queue_files
-from .damaged import DamagedQueue, damage_told, path_of
+from .damaged import DamagedQueue, OtherVersion, damage_told, path_of
 from .failing import Trouble
 from .gate import Gate
 from .tables import (
@@ -86,7 +87,7 @@ def check_tables(engine: sa.Engine, *, create: bool) -> None:
     if not is_whole:
         raise DamagedQueue(path_of(engine), EMPTY)
     if schema != SCHEMA:
-        raise DamagedQueue(path_of(engine), _of_version(schema))
+        raise OtherVersion(path_of(engine), _of_version(schema))
 
 
 def _of_version(schema: object) -> str:
@@ -219,7 +220,7 @@ def _own_rules(table: sa.Table) -> dict[str, str]:
             "state of a job": f"state NOT IN ({_listed(JobState)})",
             "kind of failure": f"kind IS NOT NULL AND kind NOT IN ({_listed(FailureKind)})",
             "place and number": (
-                "position < 0 OR prompt < 0 OR seed < 0 OR tries < 0 OR failures < 0 OR deaths < 0"
+                "position < 0 OR seed < 0 OR tries < 0 OR failures < 0 OR deaths < 0"
             ),
             "claim": (
                 f"state = '{JobState.RUNNING.value}' AND (token IS NULL OR worker IS NULL OR host"
@@ -253,25 +254,25 @@ def _slots(connection: sqlite3.Connection) -> Iterator[str]:
 
 def _texts(connection: sqlite3.Connection) -> Iterator[str]:
     """What is wrong with the JSON in the queue, and with who refers to it."""
-    texts: set[int] = set()
-    parameters: set[int] = set()
-    for key, value in connection.execute("SELECT key, value FROM shared"):
-        told = _parsed(value)
-        if isinstance(told, dict):
-            parameters.add(key)
-        elif isinstance(told, list) and [type(one) for one in told] == [str, str, str]:
-            texts.add(key)
-        else:
-            yield "a shared value is neither a prompt with its reference nor parameters"
-    for column, known in (("text", texts), ("parameters", parameters)):
-        keys = connection.execute(f"SELECT DISTINCT {column} FROM jobs")
-        if any(key not in known for (key,) in keys):
-            yield f"a job's {column} is missing"
+    for column, is_good in (("series", is_series), ("parameters", _is_mapping)):
+        query = (
+            f"SELECT value FROM (SELECT DISTINCT {column} FROM jobs)"
+            f" LEFT JOIN shared ON key = {column}"
+        )
+        for (value,) in connection.execute(query):
+            if value is None:
+                yield f"a job's {column} is missing"
+            elif not is_good(_parsed(value)):
+                yield f"a job's {column} cannot be read"
     for key, value in connection.execute("SELECT key, value FROM meta"):
         try:
             _META.get(key, str)(value)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             yield f"its {key!r:.20} cannot be read"
+
+
+def _is_mapping(told: Any) -> bool:
+    return isinstance(told, dict)
 
 
 def _parsed(text: str) -> Any:

@@ -35,7 +35,7 @@ MANY = 500
 _glance = sa.select(jobs.c.id, jobs.c.fingerprint, jobs.c.state, jobs.c.files)
 _rows = _glance.add_columns(
     jobs.c.position,
-    jobs.c.text,
+    jobs.c.series,
     jobs.c.parameters,
     jobs.c.held,
     sa.and_(
@@ -65,14 +65,14 @@ def follow_manifest(
         def new_rows() -> Iterator[dict[str, Any]]:
             """One pass over the manifest, since a million rows are not kept in memory."""
             for position, (job, found) in enumerate(zip(planned, evidence, strict=True)):
-                place = _Place(position, job.fingerprint, *values.keys(job))
+                place = _Place(position, job.fingerprint, *values.keys(job.series))
                 if job.id in rows:
                     update.planned(job, place, found, on_disk, files)
                 else:
                     assert found.state is not None
                     yield _row(job, place, found.state, found.stamp, held, priority(job))
             for position, job in enumerate(retired, start=len(planned)):
-                place = _Place(position, job.fingerprint, *values.keys(job))
+                place = _Place(position, job.fingerprint, *values.keys(job.series))
                 if job.id in rows:
                     update.retired(job, place)
                 else:
@@ -129,7 +129,7 @@ class _Place(NamedTuple):
 
     position: int
     fingerprint: str
-    text: int
+    series: int
     parameters: int
 
 
@@ -185,11 +185,11 @@ class _Update:
     def _note(self, row: Any, place: _Place, state: str, stamp: str | None) -> None:
         where, now = (
             (place.position, state),
-            (place.fingerprint, place.text, place.parameters, stamp),
+            (place.fingerprint, place.series, place.parameters, stamp),
         )
         if where != (row.position, row.state):
             self._moved.append(dict(zip(_MOVES, (row.id, *now, *where), strict=True)))
-        elif now != (row.fingerprint, row.text, row.parameters, row.files):
+        elif now != (row.fingerprint, row.series, row.parameters, row.files):
             self._changed.append(dict(zip(_CHANGES, (row.id, *now), strict=True)))
 
 
@@ -262,8 +262,6 @@ def _row(
         **place._asdict(),
         "category": job.category,
         "group_key": job.group,
-        "video": job.video,
-        "prompt": job.prompt,
         "seed": job.seed,
         "priority": priority,
         "output": job.output,
@@ -273,7 +271,7 @@ def _row(
     }
 
 
-_CHANGES = ("of", "fingerprint", "text", "parameters", "files")
+_CHANGES = ("of", "fingerprint", "series", "parameters", "files")
 _MOVES = (*_CHANGES, "position", "state")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
@@ -12,12 +12,15 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..job import Job, JobState, Reference, canonical_json, check_place
+from .. import job_record
+from ..canonical import canonical_json, json_in_order
+from ..job import Job, JobState, Series, check_place
+from ..job_record import record_of
 from ..waiting import Waiting
 from .damaged import telling_damage
 from .line import READ_SECONDS, Line
 
-SCHEMA = "3"
+SCHEMA = "4"
 """Of the tables; a queue of another one is made anew."""
 
 metadata = sa.MetaData()
@@ -29,14 +32,12 @@ jobs = sa.Table(
     sa.Column("position", sa.Integer, nullable=False),
     sa.Column("category", sa.String, nullable=False),
     sa.Column("group_key", sa.String, nullable=False),
-    sa.Column("video", sa.String, nullable=False),
-    sa.Column("prompt", sa.Integer, nullable=False),
     sa.Column("seed", sa.BigInteger, nullable=False),
     sa.Column("priority", sa.Integer, nullable=False, server_default="0"),
     sa.Column("fingerprint", sa.String, nullable=False),
     sa.Column("output", sa.String, nullable=False),
     # What many jobs share stands in `shared` once.
-    sa.Column("text", sa.BigInteger, nullable=False),
+    sa.Column("series", sa.BigInteger, nullable=False),
     sa.Column("parameters", sa.BigInteger, nullable=False),
     sa.Column("state", sa.String, nullable=False),
     sa.Column("held", sa.Boolean, nullable=False, server_default=sa.false()),
@@ -74,7 +75,8 @@ shared = sa.Table(
     sa.Column("key", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("value", sa.Text, nullable=False),
 )
-"""JSON of prompt and reference, and of parameters, each once; the key is a hash of it."""
+"""JSON of series (point, group, inputs, shape) and of parameters, each once; the key is a hash of
+it."""
 
 claimable_groups = sa.Table(
     "claimable_groups",
@@ -143,12 +145,14 @@ CLEAN_SLATE: dict[str, Any] = {
     **dict.fromkeys(("kind", "error", "retry_at")),
 }
 
-_text, _parameters = shared.alias(), shared.alias()
+_series, _parameters = shared.alias(), shared.alias()
 
 whole_jobs = (
-    sa.select(jobs, _text.c.value.label("text_json"), _parameters.c.value.label("parameters_json"))
+    sa.select(
+        jobs, _series.c.value.label("series_json"), _parameters.c.value.label("parameters_json")
+    )
     # One whose inputs are missing is damage, and not to be passed over.
-    .join(_text, _text.c.key == jobs.c.text, isouter=True)
+    .join(_series, _series.c.key == jobs.c.series, isouter=True)
     .join(_parameters, _parameters.c.key == jobs.c.parameters, isouter=True)
 )
 """Rows of which `job_of` can make jobs."""
@@ -165,23 +169,21 @@ class SharedValues:
 
     def __init__(self) -> None:
         self.new: dict[int, str] = {}
-        self._last: list[tuple[Any, Any, int]] = [(None, None, 0), (None, None, 0)]
+        self._series: Series | None = None
+        self._keys = (0, 0)
+        self._parameters: tuple[object, int] = (None, 0)
 
-    def keys(self, job: Job) -> tuple[int, int]:
-        """The keys of the job's prompt and reference, and of its parameters."""
-        text, reference, text_key = self._last[0]
-        if text is not job.prompt_text or reference is not job.reference:
-            value = [job.prompt_text, job.reference.path, job.reference.sha256]
-            text_key = self._key(value)
-            self._last[0] = (job.prompt_text, job.reference, text_key)
-        parameters, _, parameters_key = self._last[1]
-        if parameters is not job.parameters:
-            parameters_key = self._key(job.parameters)
-            self._last[1] = (job.parameters, None, parameters_key)
-        return text_key, parameters_key
+    def keys(self, series: Series) -> tuple[int, int]:
+        """The keys of a series, without its parameters, and of these."""
+        if series is not self._series:
+            if series.parameters is not self._parameters[0]:
+                key = self._key(canonical_json(series.parameters))
+                self._parameters = (series.parameters, key)
+            self._series = series
+            self._keys = (self._key(json_in_order(record_of(series))), self._parameters[1])
+        return self._keys
 
-    def _key(self, value: Any) -> int:
-        text = canonical_json(value)
+    def _key(self, text: str) -> int:
         digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
         key = int.from_bytes(digest[:8], "big") >> 1
         self.new[key] = text
@@ -189,25 +191,43 @@ class SharedValues:
 
 
 def job_of(row: Any) -> Job:
-    """The job of a row of `whole_jobs`; jobs share their parameters.
+    """The job of a row of `whole_jobs`; jobs share their series.
 
     Raises:
         ValueError: its id or its path is none.
     """
     check_place(row.id, row.output)
-    prompt_text, path, sha256 = json.loads(row.text_json)
-    return Job(
-        id=row.id,
-        category=row.category,
-        video=row.video,
-        prompt=row.prompt,
-        seed=row.seed,
-        prompt_text=prompt_text,
-        reference=Reference(path, sha256),
-        parameters=_parsed(row.parameters_json),
-        fingerprint=row.fingerprint,
-        output=row.output,
-    )
+    series = series_of(row.series_json, row.parameters_json)
+    return Job(row.id, series, row.seed, row.fingerprint, row.output)
+
+
+@lru_cache(maxsize=4096)
+def series_of(text: str, parameters_text: str) -> Series:
+    """The series of what stands in `shared` of it.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError: it is none.
+    """
+    return job_record.series_of(json.loads(text), _parsed(parameters_text))
+
+
+def every_series(connection: sa.Connection) -> dict[tuple[int, int], Series]:
+    """The series of all jobs, by the two keys that rows have for them."""
+    query = sa.select(jobs.c.series, jobs.c.parameters).distinct()
+    pairs = connection.execute(query).all()
+    texts: dict[int, str] = {
+        row.key: row.value for row in connection.execute(sa.select(shared.c.key, shared.c.value))
+    }
+    make = series_of.__wrapped__
+    return {(one, own): make(texts[one], texts[own]) for one, own in pairs}
+
+
+def is_of(keys: Iterable[tuple[int, int]]) -> sa.ColumnElement[bool]:
+    """Whether a job is of one of these series; there may be more than a statement takes values."""
+    listed = json.dumps([f"{one} {own}" for one, own in keys])
+    wanted = sa.func.json_each(listed).table_valued("value")
+    own = sa.cast(jobs.c.series, sa.Text) + " " + sa.cast(jobs.c.parameters, sa.Text)
+    return own.in_(sa.select(wanted.c.value))
 
 
 def shared_parameters(connection: sa.Connection) -> dict[int, Any]:

@@ -11,7 +11,7 @@ from .pictures import run_ffmpeg
 
 RECORD_KEYS = frozenset(
     {
-        *("job", "category", "video_name", "prompt", "seed", "parameters", "quality"),
+        *("job", "point", "parameters", "shape", "quality"),
         *("attempt", "seconds", "peak_gpu_memory_gib", "backend", "schema", "model_is"),
     }
 )

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
-from ..job import canonical_json
+from ..canonical import canonical_json
+from ..job import CATEGORY, SEED
 from ..reading import PARAMETERS
-from .cells import Cell, Run
+from .cells import Run
 
 Value = Any
+
+
+class AxisKind(str, Enum):
+    """What the values of an axis are."""
+
+    CATEGORY = "category"
+    LEADING = "leading"
+    FILE = "file"
+    TEXT = "text"
+    SEED = "seed"
+    PARAMETER = "parameter"
+    RUN = "run"
 
 
 @dataclass(frozen=True)
@@ -18,6 +32,7 @@ class Axis:
     """One axis: its name and its values in the order of the manifest."""
 
     name: str
+    kind: AxisKind
     values: tuple[Value, ...]
 
 
@@ -31,15 +46,16 @@ class Grid:
 
 
 def lay_out(runs: Sequence[Run]) -> Grid:
-    """Find the axes of runs: category, video, prompt, seed, every parameter that differs within
-    a run, and `run` itself where there are several.
+    """Find the axes of runs: those of their grids, every parameter that differs within a run, and
+    `run` itself where there are several.
 
     A parameter that differs only from run to run is no axis of its own: the runs say it.
     """
     varying = [name for name in _parameters(runs) if any(_varies(run, name) for run in runs)]
-    names = ["category", "video", "prompt", "seed", *varying]
+    kinds = {**_of_grids(runs), **dict.fromkeys(varying, AxisKind.PARAMETER)}
     if len(runs) > 1:
-        names.append("run")
+        kinds["run"] = AxisKind.RUN
+    names = list(kinds)
     values: list[dict[str, int]] = [{} for _ in names]
     originals: list[list[Value]] = [[] for _ in names]
     places = []
@@ -47,7 +63,8 @@ def lay_out(runs: Sequence[Run]) -> Grid:
         own = []
         for cell in run.cells:
             place = []
-            for number, value in enumerate(_point(run, cell, varying, len(runs) > 1)):
+            for number, name in enumerate(names):
+                value = run.name if kinds[name] is AxisKind.RUN else cell.job.on(name)
                 key = canonical_json(value)
                 index = values[number].setdefault(key, len(values[number]))
                 if index == len(originals[number]):
@@ -55,8 +72,21 @@ def lay_out(runs: Sequence[Run]) -> Grid:
                 place.append(index)
             own.append(tuple(place))
         places.append(tuple(own))
-    axes = tuple(Axis(n, tuple(v)) for n, v in zip(names, originals, strict=True))
+    own_axes = zip(kinds.items(), originals, strict=True)
+    axes = tuple(Axis(name, kind, tuple(own)) for (name, kind), own in own_axes)
     return Grid(axes, tuple(places))
+
+
+def _of_grids(runs: Sequence[Run]) -> dict[str, AxisKind]:
+    """The axes of runs that are no parameters; several runs need not have the same ones."""
+    kinds = {CATEGORY: AxisKind.CATEGORY}
+    for run in runs:
+        for axis in run.axes.inputs:
+            own = AxisKind.FILE if axis.kind.is_file else AxisKind.TEXT
+            kinds.setdefault(axis.name, AxisKind.LEADING if axis is run.axes.leading else own)
+    there = {id(c.job.series): c.job.series.point for run in runs for c in run.cells}
+    used = {CATEGORY, *(axis for point in there.values() for axis in point)}
+    return {**{axis: kind for axis, kind in kinds.items() if axis in used}, SEED: AxisKind.SEED}
 
 
 def parameter_differences(runs: Sequence[Run]) -> list[dict[str, Value]]:
@@ -70,13 +100,6 @@ def parameter_differences(runs: Sequence[Run]) -> list[dict[str, Value]]:
             for own, value in zip(result, values, strict=True):
                 own[name] = value
     return result
-
-
-def _point(run: Run, cell: Cell, varying: Sequence[str], several: bool) -> list[Value]:
-    job = cell.job
-    point = [job.category, job.video, job.prompt, job.seed]
-    point += [job.parameters.get(name) for name in varying]
-    return [*point, run.name] if several else point
 
 
 def _parameters(runs: Sequence[Run]) -> list[str]:

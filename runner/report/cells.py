@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from ..attempts import read_attempts
+from ..axes import Axes, InputKind
+from ..drift import changed_inputs
 from ..experiment import load_experiment
-from ..job import Job, JobState
+from ..job import FileInput, Job, JobState, TextInput
 from ..progress import Snapshot, take_snapshot
 from ..publish import read_sidecar
 from ..queue.questions import JobRow
 from ..run_folder import RunFolder
 from ..runs import open_queue, take_back
-
-SHAPE = ("width", "height", "num_frames", "fps")
+from ..shape import Shape
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,8 @@ class Cell:
     """One job as a person looks at it.
 
     `reason` says why there is no video, or why a stale one is stale; `record` is the sidecar of
-    the video that is there; `attempts` are its lines of `attempts.jsonl`, oldest first.
+    the video that is there; `attempts` are its lines of `attempts.jsonl`, oldest first; `clip` is
+    what it is made from, where the leading axis has clips.
     """
 
     job: Job
@@ -33,6 +35,13 @@ class Cell:
     record: dict[str, Any] | None
     attempts: tuple[dict[str, Any], ...]
     row: JobRow
+    clip: FileInput | None = None
+
+    @property
+    def text(self) -> str:
+        """The texts that it is made from, mostly one; "" where there are none."""
+        texts = (one.text for one in self.job.inputs.values() if isinstance(one, TextInput))
+        return " · ".join(texts)
 
     @property
     def video_sha256(self) -> str | None:
@@ -40,11 +49,12 @@ class Cell:
         return None if self.record is None else str(self.record["video"].get("sha256"))
 
     @property
-    def shape(self) -> tuple[int, int, int, float]:
-        """Width, height, number of frames and frame rate of the job's video."""
-        said = self.job.parameters if self.record is None else self.record["video"]
-        width, height, frames, fps = (said.get(key) or 0 for key in SHAPE)
-        return int(width), int(height), int(frames), float(fps)
+    def shape(self) -> Shape:
+        """Of the video that is there, else what it must be."""
+        try:
+            return self.job.shape if self.record is None else Shape.from_json(self.record["video"])
+        except KeyError:
+            return self.job.shape
 
 
 class Sidecars:
@@ -70,8 +80,8 @@ class Sidecars:
 class Run:
     """One run folder, read once.
 
-    `root` is where the reference paths of its jobs start; `parameter_axes` are those that its
-    experiment names, in its order.
+    `root` is where the paths of its jobs' inputs start; `axes` are those that its backend
+    declares, and `parameter_axes` those that its experiment names, in its order.
     """
 
     folder: RunFolder
@@ -80,6 +90,7 @@ class Run:
     cells: tuple[Cell, ...]
     attempts: tuple[dict[str, Any], ...]
     snapshot: Snapshot
+    axes: Axes
     parameter_axes: tuple[str, ...] = ()
 
 
@@ -106,13 +117,20 @@ def read_run(folder: RunFolder, sidecars: Sidecars | None = None) -> Run:
         by_job.setdefault(str(attempt.get("job")), []).append(attempt)
     experiment = load_experiment(folder.experiment)
     known = Sidecars() if sidecars is None else sidecars
-    cells = tuple(_cell(folder, row, tuple(by_job.get(row.job.id, ())), known) for row in rows)
-    axes = tuple(experiment.axes)
-    return Run(folder, folder.name, experiment.data, cells, attempts, snapshot, axes)
+    axes = experiment.input_axes
+    cells = tuple(
+        _cell(folder, row, tuple(by_job.get(row.job.id, ())), known, axes) for row in rows
+    )
+    parameters = tuple(experiment.axes)
+    return Run(folder, folder.name, experiment.data, cells, attempts, snapshot, axes, parameters)
 
 
 def _cell(
-    folder: RunFolder, row: JobRow, attempts: tuple[dict[str, Any], ...], sidecars: Sidecars
+    folder: RunFolder,
+    row: JobRow,
+    attempts: tuple[dict[str, Any], ...],
+    sidecars: Sidecars,
+    axes: Axes,
 ) -> Cell:
     record = None
     if row.state in (JobState.DONE, JobState.STALE):
@@ -121,7 +139,9 @@ def _cell(
     if record is None and state in (JobState.DONE, JobState.STALE):
         # Taken away since the queue was asked.
         state = JobState.PENDING
-    return Cell(row.job, state, _reason(state, row, record, attempts), record, attempts, row)
+    clip = row.job.inputs.get(axes.leading.role) if axes.leading.kind is InputKind.CLIP else None
+    shown = clip if isinstance(clip, FileInput) else None
+    return Cell(row.job, state, _reason(state, row, record, attempts), record, attempts, row, shown)
 
 
 def _reason(
@@ -148,12 +168,7 @@ def _reason(
 
 def differences(job: Job, record: Mapping[str, Any]) -> list[str]:
     """The inputs in which a job differs from what its sidecar says the video was made from."""
-    prompt, reference = record.get("prompt") or {}, record.get("reference") or {}
-    found = []
-    if prompt.get("text") != job.prompt_text:
-        found.append("prompt")
-    if reference.get("sha256") != job.reference.sha256:
-        found.append("reference clip")
+    found = changed_inputs(record, job)
     then = record.get("parameters") or {}
     names = dict.fromkeys([*job.parameters, *then])
     found += [name for name in names if then.get(name) != job.parameters.get(name)]

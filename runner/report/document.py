@@ -8,15 +8,16 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-from ..job import AXES, Job, JobState, canonical_json
+from ..canonical import canonical_json
+from ..job import JobState
 from ..publish import inputs_of
 from .anonymous import hidden_effort, hidden_record, values_without_paths, without_paths
-from .axes import Grid, lay_out, parameter_differences
+from .axes import AxisKind, Grid, lay_out, parameter_differences
 from .cells import Cell, Run
 from .effort import dashboard, kind_of
 from .pictures import Seen, seen_of
 
-SCHEMA = 1
+SCHEMA = 2
 LONG = 24
 """Texts from this length on are put among the shared values."""
 
@@ -90,7 +91,7 @@ class _Writer:
         if look.is_anonymous:
             different = [without_paths(own) for own in different]
             values = [
-                own if axis.name in (*AXES, "run") else values_without_paths(own)
+                values_without_paths(own) if axis.kind is AxisKind.PARAMETER else own
                 for axis, own in zip(grid.axes, values, strict=True)
             ]
         return {
@@ -108,7 +109,7 @@ class _Writer:
                 for run, base, own in zip(runs, look.bases, different, strict=True)
             ],
             "axes": [
-                {"name": axis.name, "values": own}
+                {"name": axis.name, "kind": axis.kind.value, "values": own}
                 for axis, own in zip(grid.axes, values, strict=True)
             ],
             "references": self.references,
@@ -132,9 +133,9 @@ class _Writer:
             "run": number,
             "at": list(place),
             "state": cell.state.value,
-            "text": self.shared.number(job.prompt_text),
-            "reference": self._reference(job, cell.shape),
-            "shape": self.shared.number(list(cell.shape)),
+            "text": self.shared.number(cell.text),
+            "reference": self._reference(cell),
+            "shape": self.shared.number(cell.shape.to_json()),
         }
         if cell.reason is not None:
             value["reason"] = self._reason(cell)
@@ -181,12 +182,13 @@ class _Writer:
             kind_of(attempt, by_error=not hidden),
         ]
 
-    def _reference(self, job: Job, shape: tuple[int, int, int, float]) -> int:
-        reference = job.reference
-        key = seen_of(job, shape)
+    def _reference(self, cell: Cell) -> int | None:
+        if cell.clip is None:
+            return None
+        key = seen_of(cell.clip, cell.job.parameters, cell.shape)
         if key not in self._reference_numbers:
             clip, problem = self.look.references.get(key, (None, None))
-            path = reference.path
+            path = cell.clip.path
             if self.look.is_anonymous:
                 path, problem = path.rpartition("/")[2], problem and "the clip is not here"
             self._reference_numbers[key] = len(self.references)

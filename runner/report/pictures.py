@@ -10,33 +10,33 @@ from __future__ import annotations
 import os
 import subprocess
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from ..job import Job, sha256_of
+from ..canonical import sha256_of
+from ..job import FileInput
 from ..reading import Reading
 from ..run_folder import sha256_file
-from ..video import BrokenVideo, probe, read_clip, write_video
+from ..shape import Shape
+from ..video import BrokenVideo, read_clip, write_video
 from ..video.program import ffmpeg
 
 POSTER_WIDTH = 320
 CLIP_QUALITY = 6.0
 LIMIT_S = 120
-COPIED = 2
+COPIED = 3
 """Raised when the copy of a reference clip changes."""
-
-Shape = tuple[int, int, int, float]
-"""Width, height, number of frames, frames per second."""
 
 Seen = tuple[str, Reading, Shape]
 """What is seen of a reference clip: its sha256, how it is read, and in which shape."""
 
 
-def seen_of(job: Job, shape: Shape) -> Seen:
-    """What a job sees of its reference."""
-    return job.reference.sha256, Reading.of(job.parameters), shape
+def seen_of(clip: FileInput, parameters: Mapping[str, Any], shape: Shape) -> Seen:
+    """What a job of these parameters sees of its clip."""
+    return clip.sha256, Reading.of(parameters), shape
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Pictures:
 
     def poster(self, video: Path, sha256: str, shape: Shape) -> Wanted:
         """The frame in the middle of a video, 320 pixels wide."""
-        seconds = shape[2] / shape[3] / 2 if shape[3] else 0.0
+        seconds = shape.most_frames / shape.fps / 2
         path = self.folder / "posters" / f"{_short(sha256)}.jpg"
         return Wanted(path, lambda target: extract_frame(video, target, seconds), video.name)
 
@@ -65,20 +65,21 @@ class Pictures:
         path = self.folder / "previews" / f"{_short(sha256)}_{width}.mp4"
         return Wanted(path, lambda target: shrink(video, target, width), video.name)
 
-    def reference(self, root: Path, job: Job, shape: Shape, width: int = 0) -> Wanted:
-        """The frames of its reference clip that a job of this shape was made from.
+    def reference(self, source: Path, name: str, seen: Seen, width: int = 0) -> Wanted:
+        """The frames of a clip that a job was made from.
 
         Args:
+            name: of the clip, for a message.
             width: make it at most so many pixels wide; 0 keeps the job's size.
         """
-        if 0 < width < shape[0]:
-            shape = (_even(width), _even(shape[1] * width / shape[0]), *shape[2:])
-        seen = seen_of(job, shape)
-        sha256, reading, _ = seen
-        key = [COPIED, sha256, reading.start, reading.fit, *shape]
+        sha256, reading, shape = seen
+        if 0 < width < shape.width:
+            height = _even(shape.height * width / shape.width)
+            shape = replace(shape, width=_even(width), height=height)
+        key = [COPIED, sha256, reading.start, reading.fit, shape.to_json()]
         path = self.folder / "references" / f"{sha256_of(key)[:32]}.mp4"
-        source = root / job.reference.path
-        return Wanted(path, lambda target: copy_clip(source, seen, target), job.reference.path)
+        small = (sha256, reading, shape)
+        return Wanted(path, lambda target: copy_clip(source, small, target), name)
 
 
 def make_all(
@@ -161,21 +162,16 @@ def copy_clip(source: Path, seen: Seen, target: Path) -> None:
     sha256, reading, shape = seen
     if sha256_file(source) != sha256:
         raise ValueError("the clip has changed since the sweep was planned")
-    width, height, num_frames, fps = shape
-    if not all(shape):
-        info = probe(source)
-        width, height = _even(info.width), _even(info.height)
-        num_frames, fps = info.num_frames, info.fps
     frames = read_clip(
         source,
-        width=width,
-        height=height,
-        num_frames=num_frames,
-        fps=fps,
+        width=shape.width,
+        height=shape.height,
+        num_frames=shape.most_frames,
+        fps=shape.fps,
         start=reading.start,
         fit=reading.fit,
     )
-    write_video(target, frames, fps=fps, quality=CLIP_QUALITY)
+    write_video(target, frames, fps=shape.fps, quality=CLIP_QUALITY)
 
 
 def run_ffmpeg(before: list[str], source: Path, after: list[str], target: Path) -> None:

@@ -19,8 +19,9 @@ from ..errors import UserError
 from ..job import is_said
 from ..reading import read_reference
 from ..run_folder import make_folder
+from ..shape import Shape
 from ..video import BrokenVideo, read_video, write_video
-from .axes import Axis, lay_out
+from .axes import Axis, AxisKind, lay_out
 from .cells import Cell, Run
 from .lettering import Lettering
 
@@ -73,7 +74,7 @@ def sheets(run: Run, only: Mapping[str, Collection[str]]) -> list[Sheet]:
     """
     grid = lay_out([run])
     _check(grid.axes, only)
-    fixed = [n for n, axis in enumerate(grid.axes) if axis.name != "prompt"]
+    fixed = [n for n, axis in enumerate(grid.axes) if axis.kind is not AxisKind.TEXT]
     groups: dict[tuple[int, ...], list[Cell]] = {}
     for cell, place in zip(run.cells, grid.places[0], strict=True):
         values = {a.name: a.values[i] for a, i in zip(grid.axes, place, strict=True)}
@@ -87,13 +88,14 @@ def sheets(run: Run, only: Mapping[str, Collection[str]]) -> list[Sheet]:
         rest = [
             f"{grid.axes[n].name} {grid.axes[n].values[index]}"
             for n, index in zip(fixed, place, strict=True)
-            if grid.axes[n].name not in ("category", "video")
+            if grid.axes[n].kind not in (AxisKind.CATEGORY, AxisKind.LEADING)
         ]
-        name = "_".join([job.video, *(text.replace(" ", "_") for text in rest)]).replace("/", "_")
+        lead = str(job.on(run.axes.leading.name))
+        name = "_".join([lead, *(text.replace(" ", "_") for text in rest)]).replace("/", "_")
         found.append(
             Sheet(
                 f"{job.category}/{name}",
-                " · ".join([job.category, job.video, *rest]),
+                " · ".join([job.category, lead, *rest]),
                 run,
                 tuple(cells),
             )
@@ -203,18 +205,21 @@ def write_mp4(sheet: Sheet, path: Path, style: Style) -> frozenset[str]:
         for moment in range(longest):
             frame = frames[min(moment, len(frames) - 1)]
             moments[moment, y : y + size[1], x : x + size[0]] = frame
-    write_video(path, moments, fps=_shape(sheet)[3], quality=MP4_QUALITY)
+    write_video(path, moments, fps=_shape(sheet).fps, quality=MP4_QUALITY)
     return frozenset(small.left_out | head.left_out)
 
 
 def _rows(sheet: Sheet, size: tuple[int, int]) -> Iterator[tuple[str, Frames | None, str]]:
     """Label, frames (None where there are none) and why, for the reference and each cell."""
-    job = sheet.cells[0].job
-    source = sheet.run.root / job.reference.path
-    frames, problem = _read(lambda: read_reference(source, job.parameters, size))
-    yield f"reference {job.reference.path.rpartition('/')[2]}", frames, problem
+    first = sheet.cells[0]
+    if first.clip is not None:
+        series = first.job.series.resolved(sheet.run.root)
+        frames, problem = _read(lambda: read_reference(series, size))
+        yield f"{sheet.run.axes.leading.role} {first.clip.path.rpartition('/')[2]}", frames, problem
+    texts = [axis for axis in sheet.run.axes.texts if axis.name in first.job.point]
     for cell in sheet.cells:
-        text = f"{cell.job.prompt}: {cell.job.prompt_text}"
+        numbers = " ".join(str(cell.job.on(axis.name)) for axis in texts)
+        text = f"{numbers}: {cell.text}" if texts else cell.job.output.rpartition("/")[2]
         if cell.record is None:
             yield text, None, cell.state.value
         else:
@@ -222,8 +227,7 @@ def _rows(sheet: Sheet, size: tuple[int, int]) -> Iterator[tuple[str, Frames | N
 
 
 def _read_video(video: Path, cell: Cell, size: tuple[int, int]) -> Frames:
-    _, _, num_frames, fps = cell.shape
-    return read_video(video, width=size[0], height=size[1], num_frames=num_frames, fps=fps)
+    return read_video(video, cell.shape, size)
 
 
 def _read(read: Callable[[], Frames]) -> tuple[Frames | None, str]:
@@ -245,13 +249,13 @@ def _hole(
     small.write(image, (at[0] + 8, at[1] + 5), lines, QUIET)
 
 
-def _shape(sheet: Sheet) -> tuple[int, int, int, float]:
+def _shape(sheet: Sheet) -> Shape:
     return next(cell.shape for cell in sheet.cells if cell.record is not None)
 
 
 def _size(sheet: Sheet, width: int) -> tuple[int, int]:
     own = _shape(sheet)
-    return _even(width), _even(width * own[1] / own[0])
+    return _even(width), _even(width * own.height / own.width)
 
 
 def _even(size: float) -> int:

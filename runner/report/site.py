@@ -83,7 +83,7 @@ class Site:
 
     def _take_in(self, runs: Sequence[Run]) -> None:
         beside = Beside(self._wish.folder(runs[0].folder), runs, self._wish)
-        roots = {cell.job.reference: run.root for run, cell in each_cell(runs)}
+        roots = {cell.clip: run.root for run, cell in each_cell(runs) if cell.clip is not None}
         problems = {
             wanted.path: f"{reference.path}: is not on this machine"
             for reference, root in roots.items()

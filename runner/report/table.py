@@ -8,10 +8,10 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
 
-from ..job import Outcome
+from ..job import FileInput, Job, Outcome
 from ..plain_text import printable
 from .axes import lay_out
-from .cells import SHAPE, Cell, Run
+from .cells import Cell, Run
 from .effort import kind_of
 
 MEASURES = ("peak_gpu_memory_gib", "attempt", "claimed_at", "finished_at", "host", "device")
@@ -62,11 +62,12 @@ def _of_cell(run: Run, cell: Cell) -> Iterator[tuple[str, Any]]:
     outcomes = [one.get("outcome") for one in cell.attempts]
     kinds = [kind for kind in map(kind_of, cell.attempts) if kind]
     yield from (("sweep", run.folder.name), ("job", job.id), ("state", cell.state.value))
-    yield from (("prompt_text", job.prompt_text), ("reason", cell.reason))
+    yield from _inputs(job)
+    yield "reason", cell.reason
     yield "video_file", job.output if cell.record is not None else None
-    yield from (("reference_path", job.reference.path), ("fingerprint", job.fingerprint))
+    yield "fingerprint", job.fingerprint
     yield from (("sha256", video.get("sha256")), ("bytes", video.get("size")))
-    yield from zip(SHAPE, cell.shape, strict=True)
+    yield from cell.shape.to_json().items()
     yield from (("attempts", len(outcomes)), ("failures", outcomes.count(Outcome.FAILED.value)))
     yield from (
         ("deaths", outcomes.count(Outcome.DIED.value)),
@@ -75,6 +76,14 @@ def _of_cell(run: Run, cell: Cell) -> Iterator[tuple[str, Any]]:
     yield "worker", record.get("worker")
     for name in MEASURES:
         yield name, record.get(name)
+
+
+def _inputs(job: Job) -> Iterator[tuple[str, Any]]:
+    """What it is made from: `prompt_text`, `reference_path`."""
+    for role, one in job.inputs.items():
+        yield (
+            (f"{role}_path", one.path) if isinstance(one, FileInput) else (f"{role}_text", one.text)
+        )
 
 
 def _seconds(cell: Cell, stages: Sequence[str]) -> Iterator[tuple[str, Any]]:

@@ -69,10 +69,12 @@ class Beside:
         self.references: dict[Seen, Wanted] = {}
         for run, cell in each_cell(runs):
             shape = cell.shape
-            seen = seen_of(cell.job, shape)
-            if seen not in self.references:
-                wanted = pictures.reference(run.root, cell.job, shape, wish.preview)
-                self.references[seen] = wanted
+            if (clip := cell.clip) is not None:
+                seen = seen_of(clip, cell.job.parameters, shape)
+                if seen not in self.references:
+                    source = run.root / clip.path
+                    wanted = pictures.reference(source, clip.path, seen, wish.preview)
+                    self.references[seen] = wanted
             sha256, video = cell.video_sha256, run.folder.video(cell.job)
             if sha256 is not None and wish.has_posters:
                 self.posters[sha256] = pictures.poster(video, sha256, shape)

@@ -10,6 +10,7 @@ from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
+from ..shape import Shape
 from .errors import BrokenVideo
 from .program import ffmpeg
 from .whole import check_mp4
@@ -30,8 +31,8 @@ class Decoded:
     fps: float
 
 
-def check_video(path: Path, *, width: int, height: int, num_frames: int, fps: float) -> Decoded:
-    """Decode every frame of a video, strictly, and compare it with what it should be.
+def check_video(path: Path, shape: Shape) -> Decoded:
+    """Decode every frame of a video, strictly, and compare it with the shape that it must have.
 
     A file cut short is always found. Damaged bytes often are not: H.264 has no checksum, and of
     flipped bits that change the picture about half still decode without a complaint. Only the
@@ -41,8 +42,8 @@ def check_video(path: Path, *, width: int, height: int, num_frames: int, fps: fl
         What the file was found to be; its frame rate is that of its frames' times.
 
     Raises:
-        BrokenVideo: cut short, the decoder complained, or size, frame count or frame rate
-            differ; the message names what.
+        BrokenVideo: cut short, the decoder complained, size, frame count or frame rate differ,
+            or it has no sound where it must; the message names what.
         OSError: the file cannot be read at all.
         subprocess.CalledProcessError: ffmpeg was killed.
     """
@@ -51,9 +52,11 @@ def check_video(path: Path, *, width: int, height: int, num_frames: int, fps: fl
     command = [ffmpeg(), "-nostdin", "-hide_banner", "-nostats"]
     # With its level before each message: one run tells what the file is, and what is wrong.
     command += ["-v", "level+info", "-xerror", "-threads", "1", "-i", url, "-map", "0:v:0"]
+    # Where sound is wanted and there is none, that is the complaint.
+    command += ["-map", "0:a:0"] if shape.sound else []
     # Frames as they are, at the times the file gives them, none doubled or dropped.
     command += ["-fps_mode", "passthrough", "-enc_time_base", "demux", "-f", "framecrc", "-"]
-    limit_s = 60 + num_frames
+    limit_s = 60 + shape.most_frames
     try:
         done = subprocess.run(
             command,
@@ -72,10 +75,10 @@ def check_video(path: Path, *, width: int, height: int, num_frames: int, fps: fl
         raise BrokenVideo(name + complaint["message"].strip())
     if done.returncode:
         raise subprocess.CalledProcessError(done.returncode, "ffmpeg", stderr=told)
-    fps = _compare(done.stdout, width, height, num_frames, fps)
+    number, fps = _compare(done.stdout, shape)
     stream = _STREAM.search(told)
     codec, pix_fmt = (stream["codec"], stream["pix_fmt"]) if stream else (None, None)
-    return Decoded(codec, pix_fmt, width, height, num_frames, fps)
+    return Decoded(codec, pix_fmt, shape.width, shape.height, number, fps)
 
 
 _COMPLAINT = re.compile(
@@ -87,23 +90,26 @@ _STREAM = re.compile(
 """The input's video stream; ffmpeg describes it before it says anything of its own output."""
 
 
-def _compare(framecrc: str, width: int, height: int, num_frames: int, fps: float) -> float:
+def _compare(framecrc: str, shape: Shape) -> tuple[int, float]:
     """Compare ffmpeg's framecrc report (https://ffmpeg.org/ffmpeg-formats.html#framecrc).
 
-    Returns the frame rate.
+    Returns the number of frames and their rate.
     """
     header = dict(re.findall(r"^#(\w+) 0: (.+)$", framecrc, re.MULTILINE))
-    rows = [line.split(",") for line in framecrc.splitlines() if line and line[0] != "#"]
-    if header.get("dimensions") != f"{width}x{height}":
-        raise BrokenVideo(f"size is {header.get('dimensions')}, not {width}x{height}")
-    if len(rows) != num_frames:
-        raise BrokenVideo(f"{len(rows)} frames, not {num_frames}")
+    lines = (line.split(",") for line in framecrc.splitlines() if line and line[0] != "#")
+    rows = [line for line in lines if line[0].strip() == "0"]
+    if header.get("dimensions") != f"{shape.width}x{shape.height}":
+        raise BrokenVideo(f"size is {header.get('dimensions')}, not {shape.width}x{shape.height}")
+    least, most = shape.frames
+    if not least <= len(rows) <= most:
+        wanted = f"{most}" if least == most else f"{least} to {most}"
+        raise BrokenVideo(f"{len(rows)} frames, not {wanted}")
     tick = Fraction(header["tb"])
     times = [int(row[2]) for row in rows]
     steps = [b - a for a, b in pairwise(times)] or [int(rows[0][3])]
     if min(steps) <= 0 or max(steps) - min(steps) > 1 + 0.01 * min(steps):
         raise BrokenVideo("the time from frame to frame is not constant")
     rate = float(len(steps) / (sum(steps) * tick))
-    if not math.isclose(rate, fps, rel_tol=RATE_TOLERANCE):
-        raise BrokenVideo(f"frame rate is {rate:g}, not {fps:g}")
-    return rate
+    if not math.isclose(rate, shape.fps, rel_tol=RATE_TOLERANCE):
+        raise BrokenVideo(f"frame rate is {rate:g}, not {shape.fps:g}")
+    return len(rows), rate

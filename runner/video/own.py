@@ -12,6 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..shape import Shape
 from .clip import read_clip
 from .errors import BrokenVideo
 from .picture import fitted
@@ -21,12 +22,13 @@ if TYPE_CHECKING:
     from .picture import Frames
 
 
-def read_video(path: Path, *, width: int, height: int, num_frames: int, fps: float) -> Frames:
-    """All frames of a video of the sweep, each scaled and cropped to a size as in `read_clip`.
+def read_video(path: Path, shape: Shape, size: tuple[int, int] | None = None) -> Frames:
+    """All frames of a video of the sweep.
 
     Args:
-        num_frames: how many it has.
-        fps: its frames a second.
+        shape: what it is, with a number of frames.
+        size: width and height to which frames are scaled and cropped, as in `read_clip`, where
+            they are not to be the video's own.
 
     Returns:
         uint8 RGB of shape (num_frames, height, width, 3).
@@ -38,9 +40,11 @@ def read_video(path: Path, *, width: int, height: int, num_frames: int, fps: flo
     import numpy as np
 
     check_mp4(path)
+    width, height = size or (shape.width, shape.height)
+    num_frames = shape.most_frames
     reader = _decord_reader(path)
     if reader is None or len(reader) != num_frames:
-        return read_clip(path, width=width, height=height, num_frames=num_frames, fps=fps)
+        return read_clip(path, width=width, height=height, num_frames=num_frames, fps=shape.fps)
     frames = np.empty((num_frames, height, width, 3), np.uint8)
     for number in range(num_frames):
         with _border(f"frame {number} of {num_frames} cannot be decoded"):

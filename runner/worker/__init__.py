@@ -15,11 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..backends import Backend, Group, Interrupted, Machine
+from ..backends import Backend, Interrupted, Machine
 from ..errors import UserError
 from ..failures import (
     ANSWERS,
-    BadInput,
     FailureKind,
     is_disk_full,
     keeps_work,
@@ -28,24 +27,23 @@ from ..failures import (
     was_killed,
 )
 from ..fingerprint import Recipe
-from ..job import Job, JobState, canonical_json
+from ..job import Job, JobState
 from ..processes import ProcessId, Stop, oom_kills
 from ..publish import state_on_disk
 from ..queue import Queue
 from ..queue.claim_order import Taste
 from ..queue.claims import Claim
 from ..queue.worker_table import WorkerState
-from ..reading import deciding_frames
-from ..run_folder import RunFolder, sha256_file
+from ..run_folder import RunFolder
 from ..run_id import is_still, run_id
 from ..runs import take_back
 from ..slot import RESTART, WRONG
 from ..slot_names import Slot
-from ..video import BrokenVideo
 from ..waiting import Busy
 from .endings import Endings
 from .finishing import Finisher
 from .heart import Heart
+from .inputs import Inputs
 from .leaving import Broken, LoadFailed, Outdated, Restart
 from .making import LostClaim, Making, Patience
 from .surroundings import REPORT_SECONDS, Surroundings, report
@@ -96,7 +94,6 @@ class Worker:
         self.backend = backend
         self.machine = machine
         self.recipe = recipe
-        self.data = data
         self.slot = slot
         self.taste = taste
         self.stop = stop
@@ -130,7 +127,7 @@ class Worker:
         self._last_done_at = 0.0
         self._lasting = 0.0
         self._group: str | None = None
-        self._prepared: tuple[object, ...] | None = None
+        self._inputs = Inputs(backend, data)
         self._jobs_done = 0
         self._next_take_back = 0.0
         self._next_report = 0.0
@@ -344,47 +341,26 @@ class Worker:
         for leftover in run.temporaries(job):
             leftover.unlink(missing_ok=True)
         self._finisher.begin()
-        self._prepare(making)
+        handed = self._inputs.hand_over(making)
+        self._group = job.group
         self._look_ahead(job)
-        making.from_step = self.backend.steps_kept(job, scratch)
+        making.from_step = self.backend.steps_kept(handed, scratch)
         if making.from_step:
             log.info("%s: goes on after step %d", job.id, making.from_step)
         self._generating = making
         try:
             with making.stage("generate"):
-                pending = self.backend.generate(job, scratch, self._on_step)
-            making.kernels = self.backend.kernels(job)
+                pending = self.backend.generate(handed, scratch, self._on_step)
+            making.kernels = self.backend.kernels(handed)
             return pending
         finally:
             self._generating = None
-
-    def _prepare(self, making: Making) -> None:
-        """Have the backend take in the job's reference, unless it is the one it has."""
-        job = making.job
-        read = canonical_json(deciding_frames(job.parameters))
-        wanted = (job.group, job.reference.sha256, read)
-        if wanted == self._prepared:
-            return
-        self._prepared = None
-        with making.stage("prepare"):
-            group = self._group_of(job)
-            try:
-                if sha256_file(group.reference) != job.reference.sha256:
-                    raise BadInput(f"{job.reference.path} has changed; run `sweep plan` again")
-                self.backend.prepare(group)
-            except (FileNotFoundError, BrokenVideo) as error:
-                raise BadInput(f"{job.reference.path} cannot be read: {error}") from error
-        self._prepared, self._group = wanted, job.group
-
-    def _group_of(self, job: Job) -> Group:
-        path = self.data / job.reference.path
-        return Group(job.group, path, job.parameters, job.reference.sha256)
 
     def _look_ahead(self, job: Job) -> None:
         """Tell the backend of the next group, where this job seems to be the last of its own."""
         upcoming = self.queue.likely_next(Taste(job.group, self.taste.home, self.taste.static))
         if upcoming is not None and upcoming.group != job.group:
-            self.backend.look_ahead(self._group_of(upcoming))
+            self._inputs.look_ahead(upcoming)
 
     def _end(self, making: Making, error: BaseException | None) -> None:
         """Record the end of an attempt, whatever it is: the sweep goes on."""

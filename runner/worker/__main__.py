@@ -67,7 +67,9 @@ class StepBar:
     def show(self, claim: Claim, step: int, steps: int) -> None:
         if self._bar is None or self._job != claim.token:
             self.close()
-            name = tail(printable(f"{claim.job.video}/{Path(claim.job.output).stem}"), 36)
+            name = tail(
+                printable(f"{claim.job.group.rpartition('/')[2]}/{Path(claim.job.output).stem}"), 36
+            )
             self._bar = tqdm(total=steps, desc=name, leave=False, ncols=78)
             self._job = claim.token
         self._bar.update(step - self._bar.n)
@@ -116,7 +118,9 @@ def work(arguments: argparse.Namespace) -> None:
         queue=queue,
         slot=slot,
         stop=stop,
-        room=DiskRoom(run.path, largest_video(experiment), limits.max_disk_gb),
+        room=DiskRoom(
+            run.path, largest_video(queue.shapes(), experiment.output.quality), limits.max_disk_gb
+        ),
         watch=GpuWatch(slot.devices),
         recycling=Recycling(limits.recycle_after_jobs, limits.recycle_growth_gb),
     )

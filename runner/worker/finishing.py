@@ -112,13 +112,12 @@ class Finisher:
         """Encode, check and publish a video; False where the disk has no room for it."""
         job = making.job
         temporary = self._run.temporary(job)
-        expected = {key: job.parameters[key] for key in ("width", "height", "num_frames", "fps")}
         try:
             with making.stage("finish"):
                 encode = self._backend.finish
                 self._encoder.submit(encode, pending, temporary, self._recipe.quality).result()
             with making.stage("check"):
-                found = self._encoder.submit(check_video, temporary, **expected).result()
+                found = self._encoder.submit(check_video, temporary, job.shape).result()
             self._surroundings.room.saw_video(temporary.stat().st_size)
             if making.is_lost or not self._queue.renew(making.claim):
                 raise LostClaim  # noqa: TRY301

@@ -15,21 +15,22 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...axes import PROMPT, VIDEO
 from ...errors import UserError
 from ...failures import FailureKind, ForeignError, kind_of
-from ...job import Job
+from ...job import CATEGORY, Job, Series
 from ...reading import Reading, own_parameters
 from ...video import probe
-from .. import READING_CHANGE, Backend, FileState, Generation, Group, Machine, OnStep, PeakMemory
+from .. import READING_CHANGE, Backend, FileState, Generation, Machine, OnStep, PeakMemory
 from .child import Child
 from .settings import Method, ScriptGeneration, ScriptSettings
 from .source import Script
 
-VIDEO = "video.mp4"
+WRITTEN = "video.mp4"
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class ScriptBackend(Backend[ScriptSettings]):
         self._device = "cpu"
         self._child: Child | None = None
         self._method: str | None = None
-        self._group: Group | None = None
+        self._series: Series | None = None
         self._gpu_gib: float | None = None
         self._peak_gib: float | None = None
 
@@ -122,18 +123,17 @@ class ScriptBackend(Backend[ScriptSettings]):
         if not self.settings.methods:
             self._load(None)
 
-    def prepare(self, group: Group) -> None:
-        self._switch(group.parameters)
-        self._group = None
-        self._prepare(group)
-        self._group = group
+    def prepare(self, series: Series) -> None:
+        self._switch(series.parameters)
+        self._series = None
+        self._prepare(series)
+        self._series = series
 
     def generate(self, job: Job, scratch: Path, on_step: OnStep) -> Pending:
-        group = self._group
-        assert group is not None, "`prepare` comes first"
+        assert self._series is not None, "`prepare` comes first"
         if self._switch(job.parameters):
-            self._prepare(replace(group, parameters=job.parameters))
-        path = (scratch / VIDEO).absolute()
+            self._prepare(job.series)
+        path = (scratch / WRITTEN).absolute()
         # What an earlier attempt left there is not this one's.
         path.unlink(missing_ok=True)
         self._call(
@@ -142,11 +142,10 @@ class ScriptBackend(Backend[ScriptSettings]):
             path=str(path),
             job={
                 "id": job.id,
-                "category": job.category,
-                "video": job.video,
-                **told_reference(group.reference, job.parameters),
-                "prompt": job.prompt_text,
-                "prompt_number": job.prompt,
+                **job.series.point,
+                **told_reference(job.series),
+                "prompt": job.series.text(PROMPT.role),
+                "prompt_number": job.on(PROMPT.name),
                 "seed": job.seed,
                 "parameters": own_parameters(job.parameters),
             },
@@ -193,11 +192,11 @@ class ScriptBackend(Backend[ScriptSettings]):
                 self._child.end()
             raise
 
-    def _prepare(self, group: Group) -> None:
-        category, _, video = group.key.partition("/")
-        told = {"category": category, "video": video}
-        told |= told_reference(group.reference, group.parameters)
-        self._call("prepare", group={**told, "parameters": own_parameters(group.parameters)})
+    def _prepare(self, series: Series) -> None:
+        shared = (CATEGORY, *(axis.name for axis in self.axes.grouping))
+        told = {name: series.point[name] for name in shared}
+        told |= told_reference(series)
+        self._call("prepare", group={**told, "parameters": own_parameters(series.parameters)})
 
     def _switch(self, parameters: Mapping[str, Any]) -> bool:
         """Have the process be of the job's method; whether it is another one than before."""
@@ -237,20 +236,20 @@ class ScriptBackend(Backend[ScriptSettings]):
         return [Script(own, self.root, name) for name, own in self.settings.methods.items()]
 
 
-def told_reference(path: Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
+def told_reference(series: Series) -> dict[str, Any]:
     """What a script is told of its reference: where it lies, at which second of it to begin, and
     what to do with another shape.
 
     Raises:
         BrokenVideo: a clip of which the middle is wanted cannot be read.
     """
-    reading = Reading.of(parameters)
-    start = reading.start
+    reading, shape = Reading.of(series.parameters), series.shape
+    path, start = series.file(VIDEO.role).path, reading.start
     if start == "middle":
-        timing = probe(path).timing
-        start = float(timing.start_seconds(parameters["num_frames"], parameters["fps"], start))
+        timing = probe(Path(path)).timing
+        start = float(timing.start_seconds(shape.most_frames, shape.fps, start))
     return {
-        "reference": str(path),
+        "reference": path,
         "reference_start": start,
         "reference_fit": reading.fit,
     }

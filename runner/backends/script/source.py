@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...canonical import sha256_of
 from ...errors import UserError
-from ...job import sha256_of
 from .. import FileState
 from ..model_file import content_of
 from .child import Child

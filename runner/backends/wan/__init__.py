@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...axes import PROMPT
 from ...errors import UserError
 from ...gpus import compute_capability
-from ...job import Job
+from ...job import Job, Series
 from ...machine_file import read_machine
 from ...reading import own_parameters
 from .. import (
@@ -23,7 +24,6 @@ from .. import (
     Backend,
     FileState,
     Generation,
-    Group,
     Interrupted,
     Machine,
     OnStep,
@@ -187,20 +187,20 @@ class WanBackend(Backend[WanSettings]):
             lambda frames: encode_reference(self._pipe, frames, tiled=self._tiled),
         )
 
-    def look_ahead(self, group: Group) -> None:
+    def look_ahead(self, series: Series) -> None:
         assert self._references is not None
-        self._references.look_ahead(group)
+        self._references.look_ahead(series)
 
-    def prepare(self, group: Group) -> None:
+    def prepare(self, series: Series) -> None:
         assert self._references is not None
-        self._reference = self._references.of(group).to(self._pipe.device)
+        self._reference = self._references.of(series).to(self._pipe.device)
         if self._compiled is not None:
             with chosen(self.settings.attention):
-                self._compiled.make_ready(request_of(group.parameters, seed=0), self._reference)
+                self._compiled.make_ready(request_of(series.parameters, seed=0), self._reference)
 
-    def reconstruct(self, group: Group) -> Any:
+    def reconstruct(self, series: Series) -> Any:
         assert self._references is not None
-        return self.decoded(self._references.of(group).to(self._pipe.device))
+        return self.decoded(self._references.of(series).to(self._pipe.device))
 
     def kernels(self, job: Job) -> str | None:
         if self._compiled is None:
@@ -215,7 +215,7 @@ class WanBackend(Backend[WanSettings]):
         latents = self.latents(job, scratch, on_step)
         # Here and not in `finish`: beside the next job's denoising, the decoding's many small
         # transfers each wait for a whole step, and it lasts as long as that job.
-        return Pending(self.decoded(latents), job.parameters["fps"])
+        return Pending(self.decoded(latents), job.shape.fps)
 
     def decoded(self, latents: Any) -> Any:
         """The frames of finished latents, uint8 (num_frames, height, width, 3)."""
@@ -400,7 +400,7 @@ def texts_of(jobs: Iterable[Job]) -> Iterator[str]:
     negative prompt."""
     defaults = WanGeneration()
     for job in jobs:
-        yield job.prompt_text
+        yield job.series.text(PROMPT.role)
         if job.parameters.get("cfg_scale", defaults.cfg_scale) != 1.0:
             yield job.parameters.get("negative_prompt", defaults.negative_prompt)
 

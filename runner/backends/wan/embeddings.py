@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from ...job import sha256_of
+from ...canonical import sha256_of
 from ...run_folder import locked
 from ...waiting import Busy, Waiting
 from .tensor_file import read_tensors, try_to_write

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...canonical import canonical_json, sha256_of
 from ...input_file import parse_json, read_input
-from ...job import canonical_json, sha256_of
 from ...run_folder import locked, write_atomically
 from ...waiting import Busy, Waiting
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...job import canonical_json, sha256_of
+from ...axes import VIDEO
+from ...canonical import canonical_json, sha256_of
+from ...job import Series
 from ...reading import deciding_frames, read_reference
-from .. import Group
 from .tensor_file import read_tensors, try_to_write
 
 if TYPE_CHECKING:
@@ -53,32 +54,32 @@ class References:
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="reference")
         self._ahead: Ahead | None = None
 
-    def look_ahead(self, group: Group) -> None:
-        """Begin to read a group's clip on another thread, unless its latents are there."""
-        if self._ahead is not None and self._ahead.clip == _clip(group):
+    def look_ahead(self, series: Series) -> None:
+        """Begin to read a series' clip on another thread, unless its latents are there."""
+        if self._ahead is not None and self._ahead.clip == _clip(series):
             return
-        if group.sha256 and self._path(group).exists():
+        if _content(series) and self._path(series).exists():
             return
         try:
-            file = _file(group.reference)
+            file = _file(series)
         except OSError:
-            # Whether that matters is seen once the group is taken in.
+            # Whether that matters is seen once the series is taken in.
             return
-        self._ahead = Ahead(_clip(group), file, self._pool.submit(_read, group))
+        self._ahead = Ahead(_clip(series), file, self._pool.submit(read_reference, series))
 
-    def of(self, group: Group) -> Any:
-        """The latents of a group's reference: kept ones on the CPU, else as `encode` gave them.
+    def of(self, series: Series) -> Any:
+        """The latents of a series' reference: kept ones on the CPU, else as `encode` gave them.
 
         Raises:
             BrokenVideo: the clip cannot be decoded.
             OSError: it cannot be read.
         """
         # Only of a known content can it be said that it is the same.
-        path = self._path(group) if group.sha256 else None
+        path = self._path(series) if _content(series) else None
         held = None if path is None else read_tensors(path)
         if held is not None:
             return held[0]["latents"]
-        latents = self._encode(self._frames(group))
+        latents = self._encode(self._frames(series))
         if path is not None:
             try_to_write(path, {"latents": latents}, {})
         return latents
@@ -87,30 +88,30 @@ class References:
         self._ahead = None
         self._pool.shutdown(cancel_futures=True)
 
-    def _frames(self, group: Group) -> Frames:
+    def _frames(self, series: Series) -> Frames:
         ahead, self._ahead = self._ahead, None
         # Another file may stand there by now.
-        if ahead is not None and (ahead.clip, ahead.file) == (_clip(group), _file(group.reference)):
+        if ahead is not None and (ahead.clip, ahead.file) == (_clip(series), _file(series)):
             try:
                 return ahead.frames.result()
             except Exception as error:
-                logger.warning("%s: read again: %s", group.reference, error)
-        return _read(group)
+                logger.warning("%s: read again: %s", series.file(VIDEO.role).path, error)
+        return read_reference(series)
 
-    def _path(self, group: Group) -> Path:
-        read = deciding_frames(group.parameters)
-        key = {**self._encoder, **read, "clip": group.sha256}
+    def _path(self, series: Series) -> Path:
+        key = {**self._encoder, **deciding_frames(series), "clip": _content(series)}
         return self._folder / f"{sha256_of(key)}.safetensors"
 
 
-def _clip(group: Group) -> tuple[Any, ...]:
-    return (group.reference, group.sha256, canonical_json(deciding_frames(group.parameters)))
+def _content(series: Series) -> str:
+    """The clip's sha256, "" where nobody has looked."""
+    return series.file(VIDEO.role).sha256
 
 
-def _file(path: Path) -> tuple[int, ...]:
-    found = path.stat()
+def _clip(series: Series) -> tuple[Any, ...]:
+    return (series.file(VIDEO.role), canonical_json(deciding_frames(series)))
+
+
+def _file(series: Series) -> tuple[int, ...]:
+    found = Path(series.file(VIDEO.role).path).stat()
     return found.st_ino, found.st_size, found.st_mtime_ns
-
-
-def _read(group: Group) -> Frames:
-    return read_reference(group.reference, group.parameters)

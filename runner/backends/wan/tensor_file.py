@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from ...job import canonical_json
+from ...canonical import canonical_json
 from ...run_folder import write_atomically
 
 logger = logging.getLogger("sweep.wan")

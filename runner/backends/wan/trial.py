@@ -15,8 +15,9 @@ from typing import Any
 
 from ...errors import UserError
 from ...job import Job
+from ...job_record import job_of
 from ...plain_text import printable
-from .. import Group, Interrupted, Machine
+from .. import Interrupted, Machine
 from . import WanBackend
 from .settings import WanSettings
 
@@ -25,20 +26,19 @@ def run(wanted: dict[str, Any]) -> dict[str, Any]:
     """Make a job, and part of it again.
 
     Args:
-        wanted: `settings` (a `model` section), `root`, `device`, `cache`, `job`, `reference` (the
-            clip's path), `scratch` (a folder to work in), `leave` (a folder for latents after half
-            of the steps, or null) and `go_on` (such a folder to go on from, or null).
+        wanted: `settings` (a `model` section), `root`, `device`, `cache`, `job` (with
+            absolute paths), `scratch` (a folder to work in), `leave` (a folder for latents after
+            half of the steps, or null) and `go_on` (such a folder to go on from, or null).
 
     Returns:
         `latents` and `frames`, hashes; `kernels`; `from_step` and `resumed`, the hash of the
         latents that were gone on with, where there was something to go on from; `seconds` a step.
     """
-    job = Job.from_json(wanted["job"])
+    job = job_of(wanted["job"])
     backend = WanBackend(WanSettings.model_validate(wanted["settings"]), Path(wanted["root"]))
     device, scratch = wanted["device"], Path(wanted["scratch"])
     backend.load(Machine(device, Path(wanted["cache"]), jobs=lambda: [job]))
-    reference = Path(wanted["reference"])
-    backend.prepare(Group(job.group, reference, job.parameters, job.reference.sha256))
+    backend.prepare(job.series)
     at: list[float] = []
     latents = backend.latents(job, scratch, lambda *_: at.append(time.perf_counter()))
     frames = backend.decoded(latents)

@@ -1,25 +1,23 @@
-const SECTION_AXES = ["category", "video"];
-
 // Which axis is on rows, which on columns, and one value for every other.
 class Arrangement {
   constructor(sweep) {
     this.sweep = sweep;
     const several = (name) => sweep.axis(name) >= 0 && sweep.axes[sweep.axis(name)].values.length > 1;
-    const free = sweep.names.filter((name) => !SECTION_AXES.includes(name));
     // Runs or values of a parameter beside each other are what a person came to compare.
-    const parameters = free.filter((name) => !["prompt", "seed", "run"].includes(name));
-    const columns = ["run", ...parameters, "seed", "prompt"].find((name) => several(name)) || "seed";
-    this.rows = columns === "prompt" ? "seed" : "prompt";
-    this.columns = columns;
+    const compared = sweep.ofKind("parameter", "file");
+    const texts = sweep.ofKind("text");
+    this.columns = ["run", ...compared, "seed", ...texts].find((name) => several(name)) || "seed";
+    const rest = [...texts, "seed", ...compared, ...sweep.sectionAxes];
+    this.rows = rest.find((name) => name !== this.columns);
     this.picks = new Map();
   }
 
   get sectionAxes() {
-    return SECTION_AXES.filter((name) => name !== this.rows && name !== this.columns);
+    return this.sweep.sectionAxes.filter((name) => name !== this.rows && name !== this.columns);
   }
 
   get picked() {
-    const used = [this.rows, this.columns, ...SECTION_AXES];
+    const used = [this.rows, this.columns, ...this.sweep.sectionAxes];
     return this.sweep.names.filter(
       (name) => !used.includes(name) && this.sweep.axes[this.sweep.axis(name)].values.length > 1,
     );

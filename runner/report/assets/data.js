@@ -11,11 +11,19 @@ class Sweep {
     this.axes = data.axes;
     this.cells = data.cells;
     this.names = data.axes.map((axis) => axis.name);
+    // Each of these has a section of its own; the last one's items are what is shown beside it.
+    this.sectionAxes = this.ofKind("category", "leading");
+    [this.leading] = this.ofKind("leading");
     this.cells.forEach((cell, number) => {
       cell.number = number;
       cell.key = `${data.runs[cell.run].name}/${cell.id}`;
       if (cell.retry_at) cell.reason += `; its next attempt not before ${moment(cell.retry_at)}`;
     });
+  }
+
+  // The axes of these kinds: category, leading, file, text, seed, parameter, run.
+  ofKind(...kinds) {
+    return this.data.axes.filter((axis) => kinds.includes(axis.kind)).map((axis) => axis.name);
   }
 
   axis(name) {
@@ -31,15 +39,16 @@ class Sweep {
     return this.data.shared[cell.text];
   }
 
-  // {width, height, frames, fps}; zeros where nothing is known.
+  // {width, height, frames, fps}; of a range of frames the most.
   shape(cell) {
-    const [width, height, frames, fps] = this.data.shared[cell.shape];
-    return { width, height, frames, fps };
+    const { width, height, num_frames: frames, fps } = this.data.shared[cell.shape];
+    return { width, height, frames: Array.isArray(frames) ? frames[1] : frames, fps };
   }
 
+  // The clip that it was made from; null where it was made from none.
   reference(cell) {
     const own = this.data.references[cell.reference];
-    return { ...own, url: own.clip && this.data.assets + own.clip };
+    return own ? { ...own, url: own.clip && this.data.assets + own.clip } : null;
   }
 
   url(cell) {
@@ -72,10 +81,11 @@ class Sweep {
 
   // "seed 42", "prompt 0", "denoising_strength 0.7", and plainly a category's or a video's name.
   valueLabel(axis, index) {
-    const { name, values } = this.axes[axis];
+    const { name, kind, values } = this.axes[axis];
     const value = values[index];
     const text = typeof value === "string" ? value : JSON.stringify(value);
-    return ["category", "video", "run"].includes(name) ? text : `${name} ${text}`;
+    const isName = kind === "run" || (this.sectionAxes.includes(name) && typeof value === "string");
+    return isName ? text : `${name} ${text}`;
   }
 
   label(cell) {

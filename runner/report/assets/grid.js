@@ -102,7 +102,8 @@ class Grid {
     section.count = el("span", { class: "count" });
     this.showCount(section);
     const perRow = this.hasOwnReferences(section);
-    const reference = section.axes.includes("video") ? this.referenceFigure(section.first) : null;
+    const isOfOne = section.axes.includes(sweep.leading);
+    const reference = isOfOne ? this.referenceFigure(section.first) : null;
     section.referenceClips = reference?.clip ? [reference.clip] : [];
     const grid = el(
       "div",
@@ -117,11 +118,11 @@ class Grid {
         perRow ? el("div", { class: "columnhead", role: "columnheader" }, "reference") : null,
         section.columns.map((value) => this.columnHead(section, value)),
       ),
-      this.arrangement.columns === "video" ? this.referenceRow(section) : null,
+      this.arrangement.columns === sweep.leading ? this.referenceRow(section) : null,
       section.shown.map((row) => row.element),
     );
     // Names and prompts need room, a seed or a number little.
-    if (!["prompt", "video", "category"].includes(this.arrangement.rows)) {
+    if (!sweep.ofKind("category", "leading", "file", "text").includes(this.arrangement.rows)) {
       grid.style.setProperty("--head", "104px");
     }
     grid.style.setProperty("--columns", section.columns.length + (perRow ? 1 : 0));
@@ -142,7 +143,9 @@ class Grid {
 
   // Whether each row of a section has a reference clip of its own.
   hasOwnReferences(section) {
-    return !section.axes.includes("video") && this.arrangement.columns !== "video";
+    const { leading } = this.sweep;
+    return !section.axes.includes(leading) && this.arrangement.columns !== leading
+      && this.sweep.data.references.length > 0;
   }
 
   // Above its outputs, where each column is a reference video's.
@@ -150,7 +153,9 @@ class Grid {
     const figures = section.columns.map((_, column) => {
       const cell = section.rows.map((row) => row.cells[column]).find(Boolean);
       if (!cell) return el("div");
-      const { element, clip } = this.referenceFigure(cell);
+      const figure = this.referenceFigure(cell);
+      if (!figure) return el("div");
+      const { element, clip } = figure;
       if (clip) section.referenceClips.push(clip);
       return element;
     });
@@ -171,16 +176,20 @@ class Grid {
       el("b", {}, label), text ? el("span", {}, ` ${text}`) : null);
   }
 
-  // The prompt that a number stands for, where all cells of it in a section have the same.
+  // The text that a number stands for, where all cells of it in a section have the same.
   promptText(section, name, value) {
-    if (name !== "prompt" || !section.axes.includes("video")) return null;
-    const axis = this.sweep.axis("prompt");
+    if (!this.sweep.ofKind("text").includes(name) || !section.axes.includes(this.sweep.leading)) {
+      return null;
+    }
+    const axis = this.sweep.axis(name);
     const own = section.rows.flatMap((row) => row.cells).find((c) => c && c.at[axis] === value);
     return own ? this.sweep.text(own) : null;
   }
 
+  // null where a cell was made from no clip.
   referenceFigure(cell) {
     const reference = this.sweep.reference(cell);
+    if (!reference) return null;
     const { fps, frames } = this.sweep.shape(cell);
     const name = reference.path.split("/").at(-1);
     const frame = el("div", { class: "frame" });

@@ -24,7 +24,7 @@ class LargeView {
     const label = this.sweep.label(cell);
     this.clips = [];
     const shown = this.wide ? row.cells.filter(Boolean) : [cell];
-    const pictures = [this.reference(cell), ...shown.map((one) => this.output(one))];
+    const pictures = [this.reference(cell), ...shown.map((one) => this.output(one))].filter(Boolean);
     this.markButtons = Object.keys(MARKS).map((mark) => el("button", {
       type: "button", "data-mark": mark, title: `${mark} (${mark === "favourite" ? "f" : "x"})`,
       onclick: () => this.marks.toggle(this.cell, mark),
@@ -88,7 +88,9 @@ class LargeView {
   }
 
   reference(cell) {
-    const { url, path, problem } = this.sweep.reference(cell);
+    const own = this.sweep.reference(cell);
+    if (!own) return null;
+    const { url, path, problem } = own;
     return this.figure(`reference · ${path}`, url, null, cell, problem || "no clip");
   }
 

@@ -34,11 +34,17 @@ class Marks {
     this.listeners.forEach((listener) => listener(cell));
   }
 
+  // What a text is called in a table.
+  get texts() {
+    return this.sweep.ofKind("text").slice(0, 1).map((name) => `${name}_text`);
+  }
+
   rows() {
     return this.sweep.cells.filter((cell) => this.of(cell)).map((cell) => {
       const row = { mark: this.of(cell), run: this.sweep.data.runs[cell.run].name, job: cell.id };
       this.sweep.names.forEach((name) => { row[name] = this.sweep.value(cell, name); });
-      return { ...row, prompt_text: this.sweep.text(cell), video_file: cell.video || null };
+      this.texts.forEach((name) => { row[name] = this.sweep.text(cell); });
+      return { ...row, video_file: cell.video || null };
     });
   }
 
@@ -48,7 +54,7 @@ class Marks {
 
   toCsv() {
     const rows = this.rows();
-    const names = ["mark", "run", "job", ...this.sweep.names, "prompt_text", "video_file"];
+    const names = ["mark", "run", "job", ...this.sweep.names, ...this.texts, "video_file"];
     const unique = [...new Set(names)];
     const field = (value) => {
       const text = value === null || value === undefined ? ""

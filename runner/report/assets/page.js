@@ -30,7 +30,7 @@ function fitCells() {
   root.style.setProperty("--ratio", width && height ? width / height : 16 / 9);
   const { arrangement } = grid;
   const columns = Math.max(1, ...arrangement.sections().map((s) => s.columns.length
-    + (s.axes.includes("video") ? 0 : 1)));
+    + (grid.hasOwnReferences(s) ? 1 : 0)));
   const isNarrow = innerWidth < 640;
   const room = innerWidth - (isNarrow ? 34 : 290);
   const fit = Math.round(Math.max(isNarrow ? 132 : 120, Math.min(room / (columns + (isNarrow ? 0 : 1)) - 8, 300)));

@@ -27,8 +27,8 @@ class Toolbar {
   build() {
     const { sweep } = this;
     const { arrangement } = this.grid;
-    const several = sweep.axes.filter((axis) => axis.values.length > 1 || axis.name === "prompt"
-      || axis.name === "seed").map((axis) => [axis.name, axis.name]);
+    const several = sweep.axes.filter((axis) => axis.values.length > 1 || axis.kind === "text"
+      || axis.kind === "seed").map((axis) => [axis.name, axis.name]);
     const place = (where) => choice(where, several, arrangement[where], (name) => {
       arrangement.put(where, name);
       this.build();

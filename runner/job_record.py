@@ -1,0 +1,100 @@
+"""How records tell of a job's series: the same keys in manifest, queue and sidecar."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .forms import (
+    Form,
+    is_axis_value,
+    is_fps,
+    is_frames,
+    is_input,
+    is_size,
+    is_truth,
+    is_writable,
+    mapping_of,
+    misfit,
+)
+from .job import CATEGORY, Job, Series, input_of
+from .shape import Shape
+
+SHAPE: Form = {
+    "width": is_size,
+    "height": is_size,
+    "num_frames": is_frames,
+    "fps": is_fps,
+    "sound": is_truth,
+}
+
+
+def is_shape(value: Any) -> bool:
+    """Whether it is a shape's record."""
+    return isinstance(value, dict) and value.keys() == SHAPE.keys() and not misfit(value, SHAPE)
+
+
+def is_point(value: Any) -> bool:
+    """Whether it is a point's record, with or without the seed."""
+    return mapping_of(is_axis_value)(value) and is_writable(value.get(CATEGORY))
+
+
+SERIES: Form = {
+    "point": is_point,
+    "group": is_writable,
+    "inputs": mapping_of(is_input),
+    "shape": is_shape,
+}
+"""What there is of a series beside its parameters."""
+
+
+def is_series(value: Any) -> bool:
+    """Whether it is a series' record."""
+    return isinstance(value, dict) and value.keys() == SERIES.keys() and not misfit(value, SERIES)
+
+
+def record_of(series: Series) -> dict[str, Any]:
+    """What records say of a series, beside its parameters."""
+    return {
+        "point": dict(series.point),
+        "group": series.group,
+        "inputs": inputs_record(series),
+        "shape": series.shape.to_json(),
+    }
+
+
+def job_record(job: Job) -> dict[str, Any]:
+    """All there is to say of a job."""
+    return {
+        "id": job.id,
+        "seed": job.seed,
+        "fingerprint": job.fingerprint,
+        "output": job.output,
+        **record_of(job.series),
+        "parameters": dict(job.parameters),
+    }
+
+
+def job_of(record: Mapping[str, Any]) -> Job:
+    """The job of what `job_record` made."""
+    own = {key: record[key] for key in ("id", "seed", "fingerprint", "output")}
+    return Job(series=series_of(record, record["parameters"]), **own)
+
+
+def inputs_record(series: Series) -> dict[str, Any]:
+    return {role: one.to_json() for role, one in series.inputs.items()}
+
+
+def series_of(record: Mapping[str, Any], parameters: Mapping[str, Any]) -> Series:
+    """The series of a record that is one.
+
+    Raises:
+        KeyError, TypeError, AttributeError: it is none.
+    """
+    return Series(
+        point=record["point"],
+        group=record["group"],
+        inputs={role: input_of(one) for role, one in record["inputs"].items()},
+        parameters=parameters,
+        shape=Shape.from_json(record["shape"]),
+    )

@@ -1,0 +1,86 @@
+"""A job's inputs as the backend is handed them: there, unchanged, with absolute paths, prepared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ..axes import InputAxis
+from ..backends import Backend
+from ..canonical import canonical_json
+from ..failures import BadInput
+from ..job import FileInput, Job, Series
+from ..reading import deciding_frames
+from ..run_folder import sha256_file
+from ..video import BrokenVideo
+from .making import Making
+
+
+class Inputs:
+    """Hands jobs over to a backend, and has it prepare what their groups share.
+
+    Args:
+        data: the folder in which the paths of inputs start.
+    """
+
+    def __init__(self, backend: Backend[Any], data: Path) -> None:
+        self._backend = backend
+        self._data = data
+        self._prepared: tuple[str, str] | None = None
+        self._planned: Series | None = None
+        self._handed: Series | None = None
+
+    def hand_over(self, making: Making) -> Job:
+        """The job with absolute paths, its group prepared.
+
+        Raises:
+            BadInput: a file is not what it was when the job was planned, or cannot be read.
+        """
+        job = making.job
+        series = self._resolved(job.series)
+        shared = self._backend.axes.grouping
+        wanted = (series.group, canonical_json(self._deciding(series)))
+        if wanted != self._prepared:
+            self._prepared = None
+            with making.stage("prepare"):
+                self._check(job, shared)
+                try:
+                    self._backend.prepare(series)
+                except (FileNotFoundError, BrokenVideo) as error:
+                    files = (job.inputs.get(axis.role) for axis in shared)
+                    names = [file.path for file in files if isinstance(file, FileInput)]
+                    raise BadInput(f"{', '.join(names)} cannot be read: {error}") from error
+            self._prepared = wanted
+        self._check(job, [axis for axis in self._backend.axes.files if axis not in shared])
+        return replace(job, series=series)
+
+    def look_ahead(self, job: Job) -> None:
+        """Tell the backend of a job that will likely be the next."""
+        self._backend.look_ahead(job.series.resolved(self._data))
+
+    def _deciding(self, series: Series) -> dict[str, Any]:
+        """What decides what is prepared for a series: the inputs that its group shares, and how
+        frames are read of them."""
+        roles = [axis.role for axis in self._backend.axes.grouping]
+        shared = {role: series.inputs[role].identity for role in roles if role in series.inputs}
+        return {**deciding_frames(series), **shared}
+
+    def _check(self, job: Job, axes: Iterable[InputAxis]) -> None:
+        for axis in axes:
+            file = job.inputs.get(axis.role)
+            if not isinstance(file, FileInput):
+                continue
+            try:
+                is_same = sha256_file(self._data / file.path) == file.sha256
+            except FileNotFoundError as error:
+                raise BadInput(f"{file.path} cannot be read: {error}") from error
+            if not is_same:
+                raise BadInput(f"{file.path} has changed; run `sweep plan` again")
+
+    def _resolved(self, series: Series) -> Series:
+        """The series as the backend is handed it: the same object as long as it is the same."""
+        if self._planned is not series or self._handed is None:
+            self._planned, self._handed = series, series.resolved(self._data)
+        return self._handed
