@@ -19,7 +19,8 @@ from dataset import ORIGINAL, make_dataset
 from measuring import table, write_section
 
 from runner.attempts import read_attempts
-from runner.backends.fake import FakeSettings, duration
+from runner.backends.fake.engine import duration
+from runner.backends.fake.planner import FakeSettings
 from runner.manifest import read_manifest
 from runner.run_folder import RunFolder
 

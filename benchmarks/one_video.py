@@ -21,8 +21,8 @@ from hand_made import a_job
 from measuring import table, write_section
 
 from runner.backends import Machine
-from runner.backends.wan import WanBackend
 from runner.backends.wan.offline import import_torch
+from runner.backends.wan.planner import WanPlanner
 from runner.backends.wan.settings import WanSettings
 from runner.job import FileInput
 from runner.scenes.caption import english
@@ -50,8 +50,8 @@ def make_videos(folder: Path, videos: int) -> list[list[float]]:
     frames = render([scene], width=128, height=80, num_frames=17, fps=8)[0]
     clip = folder / "clip.mp4"
     write_video(clip, frames, fps=8, quality=9)
-    backend = WanBackend(WanSettings(checkpoint="tiny"), folder)
-    backend.load(Machine("cpu", folder))
+    engine = WanPlanner(WanSettings(checkpoint="tiny"), folder).engine()
+    engine.load(Machine("cpu", folder))
     rows = []
     for seed in range(videos + 1):
         job = a_job(
@@ -63,18 +63,18 @@ def make_videos(folder: Path, videos: int) -> list[list[float]]:
             parameters=GENERATION,
         )
         marks, spent = [time.perf_counter()], time.process_time()
-        backend.prepare(job.series)
+        engine.prepare(job.series)
         marks.append(time.perf_counter())
-        pending = backend.generate(job, folder, lambda _done, _total: None)
+        pending = engine.generate(job, folder, lambda _done, _total: None)
         marks.append(time.perf_counter())
         path = folder / f"{seed}.mp4"
-        backend.finish(pending, path, 5)
+        engine.finish(pending, path, 5)
         marks.append(time.perf_counter())
         spent = time.process_time() - spent
         check_video(path, Shape(width=128, height=80, num_frames=17, fps=8))
         parts = [after - before for before, after in pairwise(marks)]
         rows.append([*parts, spent])
-    backend.close()
+    engine.close()
     return rows[1:]
 
 

@@ -26,7 +26,7 @@ import yaml
 from measuring import table, write_section
 from playwright.sync_api import Browser, sync_playwright
 
-from runner.backends.fake import draw
+from runner.backends.fake.engine import draw
 from runner.manifest import read_manifest
 from runner.publish import SCHEMA, inputs_of
 from runner.run_folder import RunFolder

@@ -85,13 +85,14 @@ class Given:
         pass
 
 
-def backend_on(pipe: Any, settings: dict[str, Any], cache: Path, part: dict[str, Any]) -> Any:
-    """The product's own backend around a pipe of random numbers."""
-    from runner.backends.wan import WanBackend
+def engine_on(pipe: Any, settings: dict[str, Any], cache: Path, part: dict[str, Any]) -> Any:
+    """The product's own engine around a pipe of random numbers."""
+    from runner.backends.wan.engine import WanEngine
     from runner.backends.wan.pipeline import speed_up, versions_on
+    from runner.backends.wan.planner import WanPlanner
     from runner.backends.wan.settings import WanSettings
 
-    class Mixing(WanBackend):
+    class Mixing(WanEngine):
         """Goes on from whatever latents there are, as if kernels were no part of a make."""
 
         def _kept(self, job: Any, scratch: Path) -> Any:
@@ -99,23 +100,23 @@ def backend_on(pipe: Any, settings: dict[str, Any], cache: Path, part: dict[str,
             kept._belongs.pop("kernels", None)
             return kept
 
-    kind = WanBackend if part["way"] == "shared" else Mixing
-    backend: Any = kind(WanSettings(keep_latents_every=1, **settings), ROOT)
-    backend._device = part["device"]
-    backend._surroundings = versions_on(part["device"])
-    backend._pipe = pipe
-    speed_up(pipe, backend.settings)
+    kind = WanEngine if part["way"] == "shared" else Mixing
+    engine: Any = kind(WanPlanner(WanSettings(keep_latents_every=1, **settings), ROOT))
+    engine._device = part["device"]
+    engine._surroundings = versions_on(part["device"])
+    engine._pipe = pipe
+    speed_up(pipe, engine.settings)
     if part["way"] == "lottery":
         import torch
 
         torch._inductor.config.deterministic = False
-    backend._compiled = backend._compiled_blocks(cache)
+    engine._compiled = engine._compiled_blocks(cache)
     width, height, frames = part["size"]
     shape = (1, 16, (frames - 1) // 4 + 1, height // 8, width // 8)
     text = pipe.dit.text_embedding[0].in_features
-    backend._references = Given(shape, pipe.torch_dtype)
-    backend._prompts = Given((1, 512, text), pipe.torch_dtype)
-    return backend
+    engine._references = Given(shape, pipe.torch_dtype)
+    engine._prompts = Given((1, 512, text), pipe.torch_dtype)
+    return engine
 
 
 def job_of(part: dict[str, Any]) -> Any:
@@ -137,7 +138,7 @@ def job_of(part: dict[str, Any]) -> Any:
     )
 
 
-def make(backend: Any, part: dict[str, Any], scratch: Path, end_after: int = 0) -> dict[str, Any]:
+def make(engine: Any, part: dict[str, Any], scratch: Path, end_after: int = 0) -> dict[str, Any]:
     """The job's latents by this process: their hash, seconds of each step, steps found done."""
     from gpu_clock import Clock
 
@@ -150,9 +151,9 @@ def make(backend: Any, part: dict[str, Any], scratch: Path, end_after: int = 0) 
         if done == end_after:
             raise Interrupted
 
-    kept = backend.steps_kept(job, scratch)
+    kept = engine.steps_kept(job, scratch)
     try:
-        latents = backend.latents(job, scratch, on_step)
+        latents = engine.latents(job, scratch, on_step)
     except Interrupted:
         return {"from_step": kept}
     hashed = digest(latents)
@@ -176,7 +177,7 @@ def of_setting(pipe: Any, name: str, settings: dict[str, Any], part: dict[str, A
     folder = Path(part["folder"])
     own = folder / f"{part['way']}-{part['place']}"
     cache = folder / "cache" if part["way"] == "shared" else own / "cache"
-    backend = backend_on(pipe, settings, cache, part)
+    engine = engine_on(pipe, settings, cache, part)
     job = job_of(part)
     first_block: list[str] = []
 
@@ -185,26 +186,26 @@ def of_setting(pipe: Any, name: str, settings: dict[str, Any], part: dict[str, A
             first_block.append(digest(out))
 
     hook = pipe.dit.blocks[0].register_forward_hook(note)
-    preparing, _ = timed(lambda: backend.prepare(job.series))
+    preparing, _ = timed(lambda: engine.prepare(job.series))
     hook.remove()
     slug = "".join(letter if letter.isalnum() else "_" for letter in name)
-    found = make(backend, part, own / slug / "whole")
+    found = make(engine, part, own / slug / "whole")
     latents = found.pop("latents")
-    found |= {"prepare": preparing, "first_block": first_block, "kernels": backend.kernels(job)}
+    found |= {"prepare": preparing, "first_block": first_block, "kernels": engine.kernels(job)}
     if "decodes" in part and name in part["decodes"]:
-        tiled = backend.settings.vae_tiling == "on"
+        tiled = engine.settings.vae_tiling == "on"
         seconds, frames = timed(lambda: decode(pipe, latents, tiled=tiled))
         found |= {"frames": hashlib.sha256(frames.tobytes()).hexdigest()[:16], "decode": seconds}
-    if backend._compiled is not None:
-        ((_, choices),) = backend._compiled._made.values()
+    if engine._compiled is not None:
+        ((_, choices),) = engine._compiled._made.values()
         found["choices"] = {"kernels": choices.kernels, "configs": choices.configs}
     half = folder / f"half-{part['way']}" / slug
     if part["place"] == "first":
-        make(backend, part, half, end_after=max(1, part["steps"] // 2))
+        make(engine, part, half, end_after=max(1, part["steps"] // 2))
     elif half.exists():
         mine = own / slug / "resumed"
         shutil.copytree(half, mine)
-        again = make(backend, part, mine)
+        again = make(engine, part, mine)
         found["resumed"] = {"hash": again["hash"], "from_step": again["from_step"]}
     return found
 

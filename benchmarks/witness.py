@@ -59,8 +59,8 @@ def _is_alive(pid: int) -> bool:
 
 
 def watch(witness: Witness) -> None:
-    """Have every backend class that is defined from now on hold its jobs' locks."""
-    from runner.backends import Backend
+    """Have every engine class that is defined from now on hold its jobs' locks."""
+    from runner.backends import Engine
 
     held: dict[int, int] = {}
     jobs: dict[int, str] = {}
@@ -98,7 +98,7 @@ def watch(witness: Witness) -> None:
         if "finish" in cls.__dict__:
             cls.finish = finishing(cls.finish)
 
-    Backend.__init_subclass__ = classmethod(define)  # type: ignore[assignment]
+    Engine.__init_subclass__ = classmethod(define)  # type: ignore[assignment]
 
 
 if "runner.worker" in sys.orig_argv and "SWEEP_WITNESS" in os.environ:

@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from runner.backends import NAMES, Section, backend_class
-from runner.backends.fake import Fault
+from runner.backends import Section
+from runner.backends.fake.planner import Fault
+from runner.backends.registry import OURS, planner_class
 from runner.experiment import Experiment
 from runner.schema import experiment_schema
 from runner.sections import ClipReading, Dataset, Limits, Output, Placement, Retries
@@ -87,6 +89,16 @@ they come.
 """
 
 
+LOSSES = """\
+## The settings of a model
+
+Behind each stands what a video loses where it is not the default; plan, sidecar and page name
+such settings so. *exact*: nothing, the same bits. *same accuracy*: other last bits, no further
+from exact arithmetic than the default's. *approximate*: another video, meant to look the same.
+*another model*: another video, by other weights or another method.
+"""
+
+
 def reference() -> str:
     """The whole of docs/experiment.md."""
     return "\n".join([HEAD, *_sections()])
@@ -110,8 +122,9 @@ def _sections() -> Iterator[str]:
         if model is Dataset:
             title = "A clip of `dataset.clips`"
             yield from _table(title, ClipReading, "dataset.clips.<category>/<video>.")
-    for backend in sorted(NAMES, reverse=True):
-        cls = backend_class(backend)
+    yield LOSSES
+    for backend in sorted(OURS, reverse=True):
+        cls = planner_class(backend)
         yield from _table(f"`model` of backend {backend}", cls.settings_type, "model.")
         title = f"`generation` of backend {backend}"
         yield from _table(title, cls.generation_type, "generation.")
@@ -137,8 +150,15 @@ def _table(
         assert is_section or shown == "needed" or default is not PydanticUndefined, name
         kind = "section" if is_section else _kind(schema["properties"][name], schema)
         meaning = (field.description or "").replace("|", "\\|")
+        if (loss := _loss(field)) is not None:
+            meaning = f"{meaning} (*{loss}*)"
         yield f"| `{prefix}{name}` | {kind} | {shown} | {meaning} |"
     yield ""
+
+
+def _loss(field: FieldInfo) -> str | None:
+    marks = field.json_schema_extra
+    return str(marks["loss"]) if isinstance(marks, dict) and "loss" in marks else None
 
 
 KINDS = {

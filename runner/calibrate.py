@@ -240,7 +240,8 @@ def _write_experiment(
     values: dict[str, Any] = yaml.safe_load(experiment.to_yaml(folder))
     values |= {"name": NAME, "results": str(folder / "results"), "overrides": []}
     values |= {"axes": {}, "include": [], "exclude": []}
-    values["generation"] = {**kind.parameters, "num_inference_steps": trial.steps}
+    own = {**kind.parameters, "num_inference_steps": trial.steps}
+    values["generation"] = experiment.generation.from_parameters(own).model_dump(mode="json")
     values["seeds"] = list(range(videos))
     values["placement"] |= {"gpus": [trial.gpu], "processes_per_gpu": processes, "assign": {}}
     values["placement"]["balance"] = "steal"

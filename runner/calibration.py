@@ -84,7 +84,7 @@ class Subject:
     @classmethod
     def of(cls, experiment: Experiment, recipe: Recipe, parameters: Mapping[str, Any]) -> Subject:
         """What videos of these parameters (as in `Job.parameters`) are."""
-        settings = experiment.make_backend().settings_of(parameters)
+        settings = experiment.planner().settings_of(parameters)
         return cls(
             backend=recipe.backend,
             identity=dict(recipe.model_of(parameters)),

@@ -245,7 +245,7 @@ def settings_wanted(experiment: Experiment, wanted: Wanted | Clip) -> list[Setti
     settings: Iterable[Setting] = experiment.settings_of(wanted.category, wanted.video)
     if wanted.listed is not None:
         settings = {id(job.setting): job.setting for job in wanted.listed}.values()
-    return [setting for setting in settings if cut.given(setting.parameters).may_keep]
+    return [setting for setting in settings if cut.given(setting.complete).may_keep]
 
 
 def is_long_enough(info: VideoInfo, parameters: Mapping[str, Any]) -> bool:

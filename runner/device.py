@@ -17,7 +17,7 @@ def check_backend(experiment: Experiment, gpus: Sequence[Gpu]) -> str:
         UserError: this machine lacks it, or what the experiment's backend needs there.
     """
     device = choose_device(experiment, bool(gpus))
-    experiment.make_backend().check_launch(device, explicit=experiment.placement.device == device)
+    experiment.planner().check_launch(device, explicit=experiment.placement.device == device)
     return device
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .backends import backend_class
+from .backends.registry import planner_class
 from .canonical import canonical_json
 from .errors import UserError
 from .experiment import Experiment
@@ -65,7 +65,7 @@ class Now:
 
     Args:
         recipe: None where it cannot be told on this machine, for the reason `unknown`.
-        model_files: as `Backend.model_files` gives them.
+        model_files: as `Planner.model_files` gives them.
     """
 
     recipe: Recipe | None
@@ -75,10 +75,11 @@ class Now:
     @classmethod
     def of(cls, experiment: Experiment) -> Now:
         try:
-            recipe = Recipe.of(experiment)
+            planner = experiment.planner()
+            recipe = Recipe.of(experiment, planner)
         except UserError as error:
             return cls(None, unknown=str(error))
-        return cls(recipe, experiment.make_backend().model_files())
+        return cls(recipe, planner.model_files())
 
 
 def changes_of(sidecar: Mapping[str, Any], job: Job, now: Now) -> list[Change]:
@@ -108,7 +109,7 @@ def changes_of(sidecar: Mapping[str, Any], job: Job, now: Now) -> list[Change]:
             if key in sidecar and sidecar[key] != present:
                 note = None
                 if key == "recipe":
-                    since = backend_class(recipe.backend).recipe_change
+                    since = planner_class(recipe.backend).recipe_change
                     note = f"{sidecar[key]} -> {present}: {since}"
                 found.append(Change(name, sidecar[key], present, note))
         found += _model(sidecar, job, recipe, now.model_files)

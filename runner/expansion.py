@@ -67,7 +67,7 @@ def expand(
     Raises:
         UserError: a rule fits nothing, or nothing is left.
     """
-    axes = experiment.input_axes
+    axes, planner = experiment.input_axes, experiment.planner()
     numbers: dict[str, dict[int, str]] = {}
     for job in (*former.retired, *former.jobs):
         if PROMPT.name in job.series.point:
@@ -93,7 +93,7 @@ def expand(
                 group=clip.group,
                 inputs=inputs[text],
                 parameters=setting.parameters,
-                shape=experiment.shape_of(setting.parameters, {VIDEO.role: clip.info}),
+                shape=planner.shape(setting.parameters, {VIDEO.role: clip.info}),
             )
             ids = job_ids(point, seeds, setting.differing)
             fingerprints = recipe.fingerprints(series.inputs, seeds, series.parameters)
@@ -127,7 +127,7 @@ def points_of(
     """
     own = fitted.note(cut.given({"category": clip.category, "video": clip.video}))
     for setting, text, seeds in uncut_points(experiment, clip, number_of) if own.may_keep else ():
-        of_setting = fitted.note(own.given(setting.parameters))
+        of_setting = fitted.note(own.given(setting.complete))
         last = fitted.note(of_setting.given({"prompt": number_of[text]}))
         if not last.may_keep or not is_long_enough(clip.info, setting.parameters):
             continue

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from pydantic import (
 )
 
 from .axes import Axes
-from .backends import Backend, Generation, Section, backend_class
+from .backends import Generation, Planner, Section
+from .backends.registry import planner_class
 from .errors import UserError
 from .failures import Policy, failures_allowed
 from .grid import Setting, checked_axes, settings_of
@@ -38,7 +39,6 @@ from .sections import (
     clip_name,
     refuse_repeats,
 )
-from .shape import Shape
 from .yaml_file import read_yaml, schema_line
 
 
@@ -123,6 +123,7 @@ class Experiment(Section):
     def _axes(cls, value: object) -> object:
         """Names and values are the backend's to check."""
         if isinstance(value, dict):
+            value = dotted_axes(value)
             for name, values in value.items():
                 if not isinstance(values, list):
                     raise ValueError(f"{name} must have a list of values such as [0.7, 0.8]")  # noqa: TRY004
@@ -203,20 +204,16 @@ class Experiment(Section):
 
     @property
     def steps_are_alike(self) -> bool | None:
-        """See `Backend`."""
-        return self.make_backend().steps_are_alike()
+        """See `Planner`."""
+        return self.planner().steps_are_alike()
 
     @property
     def input_axes(self) -> Axes:
         """The axes of its grid whose values are files or texts."""
-        return backend_class(self.backend).axes
+        return planner_class(self.backend).axes
 
-    def shape_of(self, parameters: Mapping[str, Any], facts: Mapping[str, Any]) -> Shape:
-        """What the video of a job of these parameters must be; see `Backend.shape`."""
-        return self.make_backend().shape(parameters, facts)
-
-    def make_backend(self) -> Backend[Any]:
-        return backend_class(self.backend)(self.model, self._root)
+    def planner(self) -> Planner[Any, Any]:
+        return planner_class(self.backend)(self.model, self._root)
 
     def to_yaml(self, folder: Path) -> str:
         """The resolved experiment as YAML that means the same when it lies in `folder`."""
@@ -257,7 +254,7 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
         values["overrides"] = kept
     backend = values.get("backend", "wan")
     try:
-        cls = backend_class(backend)
+        cls = planner_class(backend)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     schema = create_model(
@@ -358,6 +355,20 @@ def read_planned_yaml(path: Path) -> dict[str, Any]:
     if "overrides" not in values:
         raise UserError(f"{path}: is damaged: cut short; {remedy}")
     return values
+
+
+def dotted_axes(axes: dict[Any, Any]) -> dict[Any, Any]:
+    """Axes of a section's parameters by their dotted names: `{a: {b: [1]}}` as `{"a.b": [1]}`."""
+    found: dict[Any, Any] = {}
+    for name, values in axes.items():
+        inside = dotted_axes(values) if isinstance(values, dict) else {}
+        for dotted, own in {f"{name}.{inner}": own for inner, own in inside.items()}.items():
+            if dotted in axes:
+                raise ValueError(f"{dotted} is there twice; name each once")
+            found[dotted] = own
+        if not inside:
+            found[name] = values
+    return found
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .backends import backend_class
+from .backends import Planner
+from .backends.registry import planner_class
 from .canonical import sha256_of_each
 from .experiment import Experiment
 from .job import SEED, Input, Job
@@ -22,19 +23,23 @@ class Recipe:
     quality: float
 
     @classmethod
-    def of(cls, experiment: Experiment) -> Recipe:
-        """Reads the checkpoint's identity: a moment's work, and a `UserError` if it is absent."""
-        backend = experiment.make_backend()
+    def of(cls, experiment: Experiment, planner: Planner[Any, Any] | None = None) -> Recipe:
+        """Reads the checkpoint's identity: a moment's work, and a `UserError` if it is absent.
+
+        Args:
+            planner: the experiment's, where there is one already.
+        """
+        planner = planner or experiment.planner()
         return cls(
             backend=experiment.backend,
-            recipe=backend.recipe,
-            model=backend.identity(),
+            recipe=planner.recipe,
+            model=planner.identity(),
             quality=experiment.output.quality,
         )
 
     def model_of(self, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
         """What of the model decides the jobs of these parameters."""
-        return backend_class(self.backend).deciding(self.model, parameters)
+        return planner_class(self.backend).deciding(self.model, parameters)
 
     def fingerprint_of(self, job: Job) -> str:
         """What a job's fingerprint would be were it planned now."""

@@ -1,4 +1,4 @@
-"""The parameter axes of a grid: any field of a backend's generation schema, with its values."""
+"""The parameter axes of a grid: any parameter of a backend, with its values."""
 
 from __future__ import annotations
 
@@ -24,10 +24,12 @@ class Setting:
     Args:
         parameters: as in `Job.parameters`.
         differing: those that an axis sets differently from `generation`: part of ids and paths.
+        complete: every parameter, those too that are later ones and their default.
     """
 
     parameters: dict[str, Any]
     differing: dict[str, Any]
+    complete: dict[str, Any]
 
     @property
     def suffix(self) -> str:
@@ -73,7 +75,7 @@ def checked_axes(
         own: dict[str, Any] = {}
         for number, value in enumerate(values):
             place = f"axes.{name}.{number}"
-            found = with_values(generation, {name: value}, place)[name]
+            found = with_values(generation, {name: value}, place).complete()[name]
             if canonical_json(found) in own:
                 raise UserError(f"{place}: {value!r} is there twice; name each value once")
             own[canonical_json(found)] = found
@@ -99,31 +101,33 @@ def setting_of(generation: Generation, values: Mapping[str, Any], place: str) ->
     Args:
         place: where the values stand, for an error.
     """
-    base = generation.model_dump(mode="json")
-    parameters = with_values(generation, values, place)
+    base = generation.complete()
+    found = with_values(generation, values, place)
+    complete = found.complete()
     differing = {
-        name: parameters[name]
+        name: complete[name]
         for name in values
-        if canonical_json(parameters[name]) != canonical_json(base[name])
+        if canonical_json(complete[name]) != canonical_json(base[name])
     }
-    return Setting(parameters, differing)
+    return Setting(found.to_parameters(), differing, complete)
 
 
-def with_values(generation: Generation, values: Mapping[str, Any], place: str) -> dict[str, Any]:
-    """All parameters, those of `values` in the place of the experiment's, checked by the schema.
+def with_values(generation: Generation, values: Mapping[str, Any], place: str) -> Generation:
+    """A generation with those of `values` in the place of its own, checked by the schema.
+
+    Args:
+        values: parameters by their dotted names.
 
     Raises:
         UserError: the schema refuses a value.
     """
-    base = generation.model_dump(mode="json")
     try:
-        found = type(generation).model_validate({**base, **values})
+        return generation.from_parameters({**generation.complete(), **values})
     except ValidationError as error:
         detail = error.errors(include_url=False, include_context=False)[0]
         message = detail["msg"].removeprefix("Value error, ")
         said = ", ".join(f"{name}={shown(value)}" for name, value in values.items())
         raise UserError(f"{place}: {said}: {message[:1].lower()}{message[1:]}") from None
-    return found.model_dump(mode="json")
 
 
 def unknown_parameter(place: str, name: str, valid: Sequence[str]) -> str:

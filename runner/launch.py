@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .at_end import EndCommands
-from .backends import backend_class
+from .backends.registry import planner_class
 from .borrowed import BorrowedQueue
 from .device import check_backend
 from .errors import UserError
@@ -296,7 +296,7 @@ def prioritise(experiment: Experiment, queue: Queue, axis: str | None) -> None:
         **experiment.axes,
     }
     if axis is None:
-        axis = backend_class(experiment.backend).costly_axis
+        axis = planner_class(experiment.backend).costly_axis
         if axis not in experiment.axes or queue.priority_axis() is not None:
             return
     inputs = [one.name for one in experiment.input_axes.inputs]

@@ -53,7 +53,12 @@ def apply_override(values: dict[str, Any], override: str) -> None:
     except (yaml.YAMLError, ValueError, RecursionError):
         raise UserError(f"{override!r}: the value is not YAML (quote it?)") from None
     section = values
-    for name in names[:-1]:
+    for number, name in enumerate(names[:-1]):
+        rest = ".".join(names[number:])
+        if rest in section:
+            # An axis is named after a parameter, which may be a section's.
+            section[rest] = value
+            return
         inner = section.get(name)
         if inner is None:
             inner = {}

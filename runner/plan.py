@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .backends import Backend, Generation, PeakMemory
+from .backends import Examined, Generation, PeakMemory, Planner
 from .errors import UserError
 from .experiment import Experiment
 from .job import SEED, InGrid, Job, Series, is_on
 from .manifest import Manifest
 from .placement import home_categories
-from .reading import PARAMETERS, own_parameters
+from .reading import PARAMETERS
 from .sections import Placement
 from .shape import Shape
 from .slot_names import Slot, slots
@@ -122,7 +122,7 @@ def estimate(
 
     Args:
         gpus: the GPU numbers it will use.
-        peak_memory: of one worker, from the backend.
+        peak_memory: of one worker, from the planner.
         gpu_memory_gib: of the smallest GPU, or None where this machine has none.
         bytes_a_video: what videos of this sweep were found to take, or None.
     """
@@ -178,10 +178,10 @@ def ignored_references(jobs: Sequence[Job]) -> list[str]:
     ]
 
 
-def model_problems(backend: Backend[Any]) -> list[str]:
+def model_problems(model: Examined) -> list[str]:
     """A line where this machine lacks what a launch of the model needs: a sweep may be planned
     away from its weights, by their identity."""
-    found = [f"{one.file}: {one.problem}" for one in backend.look_at_files() if one.problem]
+    found = [f"{one.file}: {one.problem}" for one in model.problems]
     if not found:
         return []
     more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
@@ -206,18 +206,18 @@ def assigned_elsewhere(placement: Placement, gpus: Sequence[int]) -> list[str]:
 
 
 def peak_memory(
-    backend: Backend[Any], experiment: Experiment, jobs: Sequence[Job]
+    planner: Planner[Any, Any], experiment: Experiment, jobs: Sequence[Job]
 ) -> PeakMemory | None:
     """Peak GPU memory of one worker at the costliest of these jobs."""
     shapes = {series.shape: series.parameters for series in each_series(jobs)}
-    peaks = [backend.peak_memory(generation_of(experiment, own)) for own in shapes.values()]
+    peaks = [planner.peak_memory(generation_of(experiment, own)) for own in shapes.values()]
     known = [peak for peak in peaks if peak is not None]
     return max(known, key=lambda peak: peak.gib, default=None)
 
 
 def generation_of(experiment: Experiment, parameters: Mapping[str, Any]) -> Generation:
     """A job's parameters as the backend's own."""
-    return type(experiment.generation).model_validate(own_parameters(parameters))
+    return experiment.generation.from_parameters(parameters)
 
 
 def mean_steps(jobs: Sequence[Job]) -> int:
@@ -227,14 +227,16 @@ def mean_steps(jobs: Sequence[Job]) -> int:
 
 
 def flops_a_video(
-    backend: Backend[Any], experiment: Experiment, videos: Sequence[tuple[Mapping[str, Any], int]]
+    planner: Planner[Any, Any],
+    experiment: Experiment,
+    videos: Sequence[tuple[Mapping[str, Any], int]],
 ) -> float | None:
     """Floating-point operations of one of these videos, on average; None where it is not known.
 
     Args:
         videos: how many there are of each of several parameters.
     """
-    known = [(backend.flops(generation_of(experiment, own)), n) for own, n in videos]
+    known = [(planner.flops(generation_of(experiment, own)), n) for own, n in videos]
     if not known or any(flops is None for flops, _ in known):
         return None
     return sum((flops or 0.0) * n for flops, n in known) / sum(n for _, n in known)

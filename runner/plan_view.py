@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.table import Table
 
+from .backends.settings import settings_line, settings_record, settings_set
 from .console import PlainConsole, plain
 from .costs import Pace, hours
 from .drift import Survey
@@ -25,7 +26,8 @@ def plan_json(
     return {
         "sweep": planned.run.name,
         "run_folder": str(planned.run.path),
-        "model_is": planned.model_is,
+        "model_is": planned.model.what,
+        "settings": settings_record(settings_set(planned.experiment.model)),
         "total": estimate.jobs,
         "changes": asdict(planned.changes),
         "made_stale": planned.made_stale,
@@ -72,8 +74,10 @@ def print_plan(planned: Planned, estimate: Estimate, survey: Survey, forecast: F
             fits = "no" if processes * peak.gib > estimate.gpu_memory_gib else "yes"
         table.add_row(str(gpu), str(jobs), str(processes), memory, fits)
     console.print(table)
-    if planned.model_is is not None:
-        console.print(plain(f"model: {planned.model_is}"))
+    if planned.model.what is not None:
+        console.print(plain(f"model: {planned.model.what}"))
+    if settings := settings_line(settings_set(planned.experiment.model)):
+        console.print(plain(f"settings: {settings}"))
     sessions = (
         "1 worker session" if estimate.sessions == 1 else f"{estimate.sessions} worker sessions"
     )

@@ -10,7 +10,8 @@ import subprocess
 from importlib import metadata
 from typing import Any
 
-from .backends import Backend
+from .backends import Planner
+from .backends.settings import settings_record, settings_set
 from .experiment import Experiment
 from .fingerprint import Recipe
 from .git_state import git_state
@@ -24,7 +25,7 @@ PACKAGES = (
 
 
 def provenance(
-    experiment: Experiment, backend: Backend[Any], recipe: Recipe, device: str
+    experiment: Experiment, planner: Planner[Any, Any], recipe: Recipe, device: str
 ) -> dict[str, Any]:
     """What all videos of a worker on `device` ("cuda" or "cpu") have in common.
 
@@ -34,9 +35,9 @@ def provenance(
     commit, dirty = git_state(experiment.root)
     return {
         **inputs_in_common(experiment, recipe),
-        "model_is": backend.model_is(),
-        "model_files": backend.model_files(),
-        "versions": {**versions(), **backend.versions()},
+        "model_is": planner.examine().what,
+        "model_files": planner.model_files(),
+        "versions": {**versions(), **planner.versions()},
         "host": socket.gethostname(),
         "device": gpu.name if gpu else processor_name(),
         "gpu": gpu and {"number": gpu.number, "uuid": gpu.uuid, "memory_gib": gpu.memory_gib},
@@ -51,8 +52,9 @@ def inputs_in_common(experiment: Experiment, recipe: Recipe | None) -> dict[str,
     """The part of it that decides the videos; `recipe` is None where the model is not here."""
     return {
         "backend": experiment.backend,
-        "recipe": experiment.make_backend().recipe,
+        "recipe": experiment.planner().recipe,
         "model": experiment.model.model_dump(mode="json"),
+        "settings": settings_record(settings_set(experiment.model)),
         "model_identity": None if recipe is None else dict(recipe.model),
     }
 

@@ -83,6 +83,7 @@ FORM: Form = {
     "backend": is_text,
     "recipe": is_count,
     "model": _RECORD,
+    "settings": or_none(mapping_of(record_of({"value": anything, "loss": is_text}))),
     "model_is": _TEXT,
     "model_identity": _RECORD,
     "model_files": or_none(list_of(mapping_of(anything))),

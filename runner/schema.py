@@ -6,9 +6,12 @@ Draft 2020-12 (https://json-schema.org/draft/2020-12). What a backend decides ha
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from .backends import NAMES, backend_class
+from .backends import Planner
+from .backends.registry import OURS, planner_class
+from .backends.section import defaults
 from .experiment import Experiment
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
@@ -16,22 +19,29 @@ OF_A_BACKEND = ("model", "generation", "axes")
 DEFAULT_BACKEND = "wan"
 
 
-def experiment_schema() -> dict[str, Any]:
-    """The schema as JSON."""
+def experiment_schema(names: Sequence[str] = tuple(OURS)) -> dict[str, Any]:
+    """The schema as JSON, with the backends of these names.
+
+    Raises:
+        UserError: one of them cannot be imported.
+    """
     whole = Experiment.model_json_schema()
     properties, definitions = whole["properties"], whole["$defs"]
     for name in OF_A_BACKEND:
         properties[name] = {"description": properties[name].get("description", "the backend's own")}
-    properties["backend"] |= {"enum": list(NAMES)}
+    properties["backend"] |= {"enum": list(names)}
     properties["retries"] = {"anyOf": [properties["retries"], {"type": "integer", "minimum": 0}]}
     rules = []
-    for name in NAMES:
+    for name in names:
         is_backend: dict[str, Any] = {"properties": {"backend": {"const": name}}}
         if name != DEFAULT_BACKEND:
             is_backend["required"] = ["backend"]
-        rules.append({"if": is_backend, "then": {"properties": _own(name, definitions)}})
+        rules.append(
+            {"if": is_backend, "then": {"properties": _own(planner_class(name), definitions)}}
+        )
     # Nothing refers to it any more.
-    definitions.pop("Section", None)
+    for name in ("Section", "Generation"):
+        definitions.pop(name, None)
     return {
         "$schema": DRAFT,
         "title": "sweep experiment",
@@ -46,9 +56,8 @@ def experiment_schema() -> dict[str, Any]:
     }
 
 
-def _own(backend: str, definitions: dict[str, Any]) -> dict[str, Any]:
+def _own(cls: type[Planner[Any, Any]], definitions: dict[str, Any]) -> dict[str, Any]:
     """The properties of one backend; what they refer to is added to the definitions."""
-    cls = backend_class(backend)
     references = {}
     for key, model in (("model", cls.settings_type), ("generation", cls.generation_type)):
         schema = model.model_json_schema()
@@ -57,12 +66,12 @@ def _own(backend: str, definitions: dict[str, Any]) -> dict[str, Any]:
         references[key] = {"$ref": f"#/$defs/{model.__name__}"}
     name = cls.generation_type.__name__
     axes = {
-        field: {
+        leaf.name: {
             "type": "array",
             "minItems": 1,
-            "items": {"$ref": f"#/$defs/{name}/properties/{field}"},
+            "items": {"$ref": f"#/$defs/{leaf.owner.__name__}/properties/{leaf.path[-1]}"},
         }
-        for field in cls.generation_type.model_fields
+        for leaf in defaults(cls.generation_type).values()
     }
     takes_any = takes_own_keys(definitions[name])
     others = {"type": "array", "minItems": 1} if takes_any else False

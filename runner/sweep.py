@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .backends import Examined, Planner
 from .damage import mend_queue, read_former, set_aside
 from .dataset import Dataset, read_dataset
 from .errors import UserError
@@ -38,7 +39,7 @@ class Planned:
     how many of them became so by this plan, and `reasons` what it changed of jobs that were there.
     `left` are the numbers of those yet to be made, per category, and `left_of` per parameters;
     `linked` are the jobs whose video was made elsewhere; `remarks` is what is worth knowing of the
-    clips, and `model_is` what the model is, where its files tell.
+    clips, `planner` the experiment's backend, and `model` what it found on this machine.
     """
 
     run: RunFolder
@@ -55,7 +56,8 @@ class Planned:
     reasons: tuple[str, ...]
     linked: tuple[Linked, ...]
     remarks: tuple[Remark, ...]
-    model_is: str | None
+    planner: Planner[Any, Any]
+    model: Examined
 
 
 def plan_sweep(
@@ -102,7 +104,8 @@ def plan_sweep(
     dataset = read_dataset(experiment, skip_invalid=skip_invalid)
     check_placement(experiment, dataset)
     check_gpus(experiment, gpus)
-    recipe = Recipe.of(experiment)
+    planner = experiment.planner()
+    recipe = Recipe.of(experiment, planner)
     make_folder(run.path)
     with locked(run.plan_lock):
         ensure_run_id(run)
@@ -152,7 +155,8 @@ def plan_sweep(
         reasons=tuple(reasons(changed)),
         linked=tuple(linked),
         remarks=dataset.remarks,
-        model_is=experiment.make_backend().model_is(),
+        planner=planner,
+        model=planner.examine(),
     )
 
 

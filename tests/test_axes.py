@@ -14,8 +14,8 @@ from conftest import FRAMES, Project, write_clip
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.backends import Generation
-from runner.backends.fake import FakeBackend
+from runner.backends.fake.planner import FakePlanner
+from runner.backends.video_parameters import VideoGeneration
 from runner.dataset import Clip
 from runner.errors import UserError
 from runner.expansion import expand
@@ -69,7 +69,7 @@ def test_adding_axes_values_and_seeds_changes_no_id_and_no_path(
 ) -> None:
     """A job that is still in the grid, by all that decides it, keeps its id and its path; where
     the generation's own value stays among a new axis' values, every job is still in it."""
-    own = Generation().model_dump()
+    own = VideoGeneration().model_dump()
     larger = {name: list(axes.get(name, [])) for name in {**axes, **more}}
     for name, values in larger.items():
         for value in (*more.get(name, []), own[name]):
@@ -149,10 +149,10 @@ def test_ids_and_paths_with_an_axis_are_a_contract(folder: Path) -> None:
 
 def test_values_are_as_the_schema_has_them() -> None:
     """5 is 5.0, so that one value has one id however it is written."""
-    assert checked_axes(Generation(), {"cfg_scale": [5, 3]}, FakeBackend.axes.names) == {
+    assert checked_axes(VideoGeneration(), {"cfg_scale": [5, 3]}, FakePlanner.axes.names) == {
         "cfg_scale": [5.0, 3.0]
     }
-    settings = settings_of(Generation(), {"cfg_scale": [5.0, 3.0], "num_frames": [81, 49]})
+    settings = settings_of(VideoGeneration(), {"cfg_scale": [5.0, 3.0], "num_frames": [81, 49]})
     assert [setting.differing for setting in settings] == [
         {},
         {"num_frames": 49},
@@ -160,7 +160,7 @@ def test_values_are_as_the_schema_has_them() -> None:
         {"cfg_scale": 3.0, "num_frames": 49},
     ]
     with pytest.raises(UserError, match=r"axes.cfg_scale.1: 5.0 is there twice"):
-        checked_axes(Generation(), {"cfg_scale": [5, 5.0]}, FakeBackend.axes.names)
+        checked_axes(VideoGeneration(), {"cfg_scale": [5, 5.0]}, FakePlanner.axes.names)
 
 
 @pytest.mark.parametrize(

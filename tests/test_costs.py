@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.backends import Generation
+from runner.backends.video_parameters import VideoGeneration
 from runner.backends.wan.memory import Weights, denoising_flops
 from runner.calibration import Calibration, Mix, Row, Share, Subject, find, save
 from runner.costs import (
@@ -76,7 +76,7 @@ def test_a_video_without_seconds_a_step_tells_nothing_of_other_steps() -> None:
 
 def test_arithmetic_says_that_it_is_and_gives_a_range() -> None:
     """The original videos: 168 PFLOP each, and about 332 s on an H200 were measured."""
-    flops = denoising_flops(Weights(), Generation())
+    flops = denoising_flops(Weights(), VideoGeneration())
     assert flops == pytest.approx(168e15, rel=0.02)
     pace = pace_of_arithmetic(flops, "NVIDIA H200")
     assert pace.least < 332 < pace.most

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from runner.backends import PeakMemory
 from runner.backends.wan.checkpoint import Checkpoint
-from runner.backends.wan.judgement import examine
+from runner.backends.wan.judgement import judge
 from runner.backends.wan.tiny import tiny_checkpoint
 from runner.doctor import software
 from runner.doctor.file_system import judge_mount, mount_of, try_locking
@@ -211,13 +211,13 @@ def test_each_model_file_is_looked_at(tmp_path: Path, damage: str, suffix: str) 
     if suffix == ".pth":
         (folder / "Wan2.1_VAE.safetensors").unlink()
         torch.save({"a": torch.zeros(1000)}, victim)
-    assert all(state.problem is None for state in examine(Checkpoint(folder)).states)
+    assert all(state.problem is None for state in judge(Checkpoint(folder)).states)
     content = victim.read_bytes()
     if damage == "missing":
         victim.unlink()
     else:
         victim.write_bytes(content[: len(content) // 2] if damage == "cut" else b"x" * 99)
-    (bad,) = [state for state in examine(Checkpoint(folder)).states if state.problem is not None]
+    (bad,) = [state for state in judge(Checkpoint(folder)).states if state.problem is not None]
     assert bad.file.startswith("Wan2.1_VAE")
     assert bad.remedy
 

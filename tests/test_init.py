@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
+from runner.backends.wan.settings import WanGeneration
 from runner.backends.wan.tiny import tiny_checkpoint
 from runner.experiment import load_experiment
 from runner.proposal.former_config import read_config
@@ -99,6 +100,7 @@ def test_a_former_config_is_read_by_its_usual_spellings(tmp_path: Path) -> None:
     experiment = load_experiment(tmp_path / "experiments" / "my.yaml")
     assert experiment.seeds == [42, 142]
     generation = experiment.generation
+    assert isinstance(generation, WanGeneration)
     assert (generation.num_inference_steps, generation.cfg_scale) == (30, 4.5)
     assert (generation.denoising_strength, generation.num_frames) == (0.7, 9)
     assert generation.negative_prompt == "模糊: # 'bad'"

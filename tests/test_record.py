@@ -30,7 +30,17 @@ ON_A_CPU = (
     "where we made it",
     "/proc",
 )
-OPEN = {"point", "inputs", "shape", "parameters", "model", "model_identity", "seconds", "versions"}
+OPEN = {
+    "point",
+    "inputs",
+    "shape",
+    "parameters",
+    "model",
+    "settings",
+    "model_identity",
+    "seconds",
+    "versions",
+}
 """Mappings whose keys are the experiment's, the backend's or the machine's."""
 
 

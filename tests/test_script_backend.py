@@ -22,11 +22,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from runner.backends import Generation, Machine, backend_class
-from runner.backends.script import ScriptBackend
-from runner.backends.script.child import Child
+from runner.backends import Machine
+from runner.backends.foreign.child import Child
+from runner.backends.registry import planner_class
+from runner.backends.script.engine import ScriptEngine
+from runner.backends.script.planner import ScriptPlanner
 from runner.backends.script.settings import ScriptGeneration, ScriptSettings
-from runner.backends.script.source import Source
+from runner.backends.script.source import SERVICE, Source
+from runner.backends.video_parameters import VideoGeneration
 from runner.errors import UserError
 from runner.failures import ChildDied, FailureKind, ForeignError, kind_of, told
 from runner.job import FileInput, Job
@@ -78,32 +81,51 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def make(tmp_path: Path, bare: Path) -> Iterator[Callable[..., ScriptBackend]]:
-    """Make a loaded backend of a script's text, in a folder with an awkward name."""
+def root(tmp_path: Path) -> Path:
+    """The project, in a folder with an awkward name."""
     root = tmp_path / "项目 'a b'"
     root.mkdir()
-    made: list[ScriptBackend] = []
+    return root
 
-    def make(text: str, *, load: bool = True, **given: Any) -> ScriptBackend:
+
+Plan = Callable[..., ScriptPlanner]
+Make = Callable[..., ScriptEngine]
+
+
+@pytest.fixture
+def plan(root: Path, bare: Path) -> Plan:
+    """Make the planner of a script's text."""
+
+    def plan(text: str, **given: Any) -> ScriptPlanner:
         (root / "方法 x.py").write_text(textwrap.dedent(text), encoding="utf-8")
         given = {"file": "方法 x.py", "interpreter": str(bare), **given}
-        backend = ScriptBackend(ScriptSettings(**given), root)
-        made.append(backend)
-        if load:
-            backend.load(Machine("cpu", root / "cache"))
-            backend.prepare(
-                made_job(
-                    "分类",
-                    "ref 🎬",
-                    reference=FileInput(str(root / "ref.mp4"), ""),
-                    parameters={"width": 112},
-                ).series
-            )
-        return backend
+        return ScriptPlanner(ScriptSettings(**given), root)
+
+    return plan
+
+
+@pytest.fixture
+def make(root: Path, plan: Plan) -> Iterator[Make]:
+    """Make a loaded engine of a script's text, with a group prepared."""
+    made: list[ScriptEngine] = []
+
+    def make(text: str, **given: Any) -> ScriptEngine:
+        engine = plan(text, **given).engine()
+        made.append(engine)
+        engine.load(Machine("cpu", root / "cache"))
+        engine.prepare(
+            made_job(
+                "分类",
+                "ref 🎬",
+                reference=FileInput(str(root / "ref.mp4"), ""),
+                parameters={"width": 112},
+            ).series
+        )
+        return engine
 
     yield make
-    for backend in made:
-        backend.close()
+    for engine in made:
+        engine.close()
 
 
 def a_job(
@@ -125,9 +147,9 @@ def silent(_step: int, _steps: int) -> None:
     return None
 
 
-def made(backend: ScriptBackend, job: Job, scratch: Path) -> Any:
+def made(engine: ScriptEngine, job: Job, scratch: Path) -> Any:
     """What the script has written as JSON."""
-    return json.loads(backend.generate(job, scratch, silent).file.read_text(encoding="utf-8"))
+    return json.loads(engine.generate(job, scratch, silent).file.read_text(encoding="utf-8"))
 
 
 WITH_LOAD = "def load(settings): pass\n"
@@ -135,43 +157,40 @@ WITH_LOAD = "def load(settings): pass\n"
 
 @pytest.mark.parametrize("python", list(interpreters()), ids=lambda path: str(path.parts[-3]))
 def test_every_python_from_3_9_serves_a_script(
-    make: Callable[..., ScriptBackend], python: Path, tmp_path: Path
+    plan: Plan, make: Make, python: Path, tmp_path: Path
 ) -> None:
-    backend = make(ECHO, interpreter=str(python))
-    backend.check_launch("cpu", explicit=False)
-    assert made(backend, a_job(), tmp_path)["prompt"] == "一只猫 🙂"
-    backend.close()
-    assert backend.versions()["script.python"].startswith("3.")
+    planner = plan(ECHO, interpreter=str(python))
+    planner.check_launch("cpu", explicit=False)
+    assert made(make(ECHO, interpreter=str(python)), a_job(), tmp_path)["prompt"] == "一只猫 🙂"
+    assert planner.versions()["script.python"].startswith("3.")
 
 
-def test_nothing_of_ours_is_there(make: Callable[..., ScriptBackend], tmp_path: Path) -> None:
+def test_nothing_of_ours_is_there(make: Make, root: Path, tmp_path: Path) -> None:
     """Neither this package, nor what it needs, nor what lies beside the file that serves."""
-    backend = make(
+    engine = make(
         WITH_LOAD
         + """
 import importlib.util, json, sys
-names = ["runner", "pydantic", "numpy", "settings", "child", "source"]
+names = ["runner", "pydantic", "numpy", "server", "child", "service", "source"]
 
 def generate(job, path):
     found = [name for name in names if importlib.util.find_spec(name)]
     json.dump([found, sys.path[0], sys.prefix], open(path, "w"))
 """
     )
-    found, first, prefix = made(backend, a_job(), tmp_path)
+    found, first, prefix = made(engine, a_job(), tmp_path)
     assert found == []
-    assert first == str(backend.root)
+    assert first == str(root)
     assert Path(prefix).name == "bare env"
 
 
-def test_all_of_a_job_reaches_the_script(
-    make: Callable[..., ScriptBackend], tmp_path: Path
-) -> None:
+def test_all_of_a_job_reaches_the_script(make: Make, root: Path, tmp_path: Path) -> None:
     (tmp_path / "weights 重").mkdir()
-    backend = make(
+    engine = make(
         ECHO, settings={"depth": [1, {"a": None}]}, files={"weights": str(tmp_path / "weights 重")}
     )
-    clip = backend.root / "ref.mp4"
-    seen = made(backend, a_job(reference=clip, width=112, mine="值"), tmp_path)
+    clip = root / "ref.mp4"
+    seen = made(engine, a_job(reference=clip, width=112, mine="值"), tmp_path)
     assert seen["settings"] == {
         "depth": [1, {"a": None}],
         "weights": str(tmp_path / "weights 重"),
@@ -184,11 +203,11 @@ def test_all_of_a_job_reaches_the_script(
 
 
 def test_a_script_is_told_where_in_its_reference_to_begin_and_how_to_fit_it(
-    make: Callable[..., ScriptBackend], tmp_path: Path
+    make: Make, root: Path, tmp_path: Path
 ) -> None:
     """In seconds, also where it is the middle; its parameters stay its own."""
-    backend = make(ECHO)
-    clip = backend.root / "ref.mp4"
+    engine = make(ECHO)
+    clip = root / "ref.mp4"
     write_video(clip, np.zeros((60, 16, 16, 3), np.uint8), fps=30, quality=5)
     shape: dict[str, Any] = {"num_frames": 9, "fps": 15.0}
     for said, start, fit in (
@@ -198,8 +217,8 @@ def test_a_script_is_told_where_in_its_reference_to_begin_and_how_to_fit_it(
     ):
         parameters = {**shape, **said}
         job = a_job(reference=clip, **parameters)
-        backend.prepare(job.series)
-        seen = made(backend, job, tmp_path)
+        engine.prepare(job.series)
+        seen = made(engine, job, tmp_path)
         assert seen["parameters"] == seen["group"]["parameters"] == shape
         for told_it in (seen, seen["group"]):
             assert told_it["reference_start"] == pytest.approx(start)
@@ -216,7 +235,7 @@ JSON = st.recursive(
 @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(prompts=st.lists(st.text(), min_size=1, max_size=3), value=JSON, seed=st.integers(0, 2**63))
 def test_any_text_and_number_crosses_the_pipe_unchanged(
-    echo: ScriptBackend, prompts: list[str], value: Any, seed: int, tmp_path: Path
+    echo: ScriptEngine, prompts: list[str], value: Any, seed: int, tmp_path: Path
 ) -> None:
     for prompt in prompts:
         seen = made(echo, a_job(prompt, seed, value=value), tmp_path)
@@ -225,15 +244,15 @@ def test_any_text_and_number_crosses_the_pipe_unchanged(
 
 
 @pytest.fixture
-def echo(make: Callable[..., ScriptBackend]) -> ScriptBackend:
+def echo(make: Make) -> ScriptEngine:
     return make(ECHO)
 
 
 def test_what_a_script_prints_goes_to_the_log(
-    make: Callable[..., ScriptBackend], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    make: Make, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """By print, by raw writes, by what it starts: none of it disturbs the worker."""
-    backend = make(
+    engine = make(
         WITH_LOAD
         + """
 import os, subprocess, sys
@@ -248,7 +267,7 @@ def generate(job, path):
     open(path, "w").write("{}")
 """
     )
-    backend.generate(a_job(), tmp_path, silent)
+    engine.generate(a_job(), tmp_path, silent)
     said = capfd.readouterr()
     assert said.out.splitlines()[0] == "at import 导入"
     assert "by a child\nhalf a line" in said.out
@@ -286,7 +305,7 @@ def generate(job, path):
     ],
 )  # fmt: skip
 def test_each_error_of_a_script_has_its_kind(
-    make: Callable[..., ScriptBackend],
+    make: Make,
     tmp_path: Path,
     statement: str,
     kind: FailureKind,
@@ -294,30 +313,30 @@ def test_each_error_of_a_script_has_its_kind(
 ) -> None:
     """Known by the names of its classes and by its text, with the place where it was raised; and
     the process serves the next job, unless its GPU memory may be the cause."""
-    backend = make(
+    engine = make(
         WITH_LOAD
         + f"import sys\ndef generate(job, path):\n  if job.seed:\n    {statement}\n"
         + "  else:\n    open(path, 'w').write('[]')\n"
     )
     with pytest.raises(Exception) as caught:  # noqa: PT011 - its kind is what is asked about
-        backend.generate(a_job(), tmp_path, silent)
+        engine.generate(a_job(), tmp_path, silent)
     assert kind_of(caught.value) is kind
     assert message in told(caught.value)
     if isinstance(caught.value, ForeignError):
         assert "方法 x.py:" in told(caught.value)
         assert " in generate: " in told(caught.value)
     if kind is FailureKind.OUT_OF_GPU_MEMORY:
-        assert backend.is_broken()
+        assert engine.is_broken()
     else:
-        assert made(backend, a_job(seed=0), tmp_path) == []
+        assert made(engine, a_job(seed=0), tmp_path) == []
 
 
 def test_a_whole_traceback_is_in_the_log(
-    make: Callable[..., ScriptBackend], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    make: Make, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    backend = make(WITH_LOAD + "def generate(job, path):\n    deeper()\ndef deeper(): 1 / 0\n")
+    engine = make(WITH_LOAD + "def generate(job, path):\n    deeper()\ndef deeper(): 1 / 0\n")
     with pytest.raises(ForeignError, match=r"x\.py:3 in generate: deeper\(\) > .*:4 in deeper"):
-        backend.generate(a_job(), tmp_path, silent)
+        engine.generate(a_job(), tmp_path, silent)
     said = capfd.readouterr().err
     assert said.startswith("Traceback (most recent call last):\n")
     assert "server.py" not in said
@@ -342,42 +361,40 @@ def generate(job, path):
 )
 
 
-def test_steps_are_told_and_a_step_can_end_a_job(
-    make: Callable[..., ScriptBackend], tmp_path: Path
-) -> None:
+def test_steps_are_told_and_a_step_can_end_a_job(make: Make, tmp_path: Path) -> None:
     """What `on_step` raises passes through, also where the script catches its own errors; the
     same process makes the next job."""
-    backend = make(STEPS)
+    engine = make(STEPS)
     steps: list[tuple[int, int]] = []
-    backend.generate(a_job(seed=0), tmp_path, lambda *step: steps.append(step))
+    engine.generate(a_job(seed=0), tmp_path, lambda *step: steps.append(step))
     assert [step for step in steps if step[1]] == [(1, 3), (2, 3), (3, 3)]
-    before = made(backend, a_job(seed=0), tmp_path)
+    before = made(engine, a_job(seed=0), tmp_path)
 
     def stop(_step: int, steps: int) -> None:
         if steps:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        backend.generate(a_job(seed=1), tmp_path, stop)
-    assert backend.is_broken() is None
-    assert made(backend, a_job(seed=0), tmp_path) == before
+        engine.generate(a_job(seed=1), tmp_path, stop)
+    assert engine.is_broken() is None
+    assert made(engine, a_job(seed=0), tmp_path) == before
 
 
-def child_of(make: Callable[..., ScriptBackend], text: str, **given: Any) -> Child:
-    backend = make(text, load=False)
-    source = Source.read(backend.root / backend.settings.file)
-    interpreter = Path(str(backend.settings.interpreter))
-    child = Child(interpreter, source.path, source.sha256, backend.root, {}, **given)
-    child.call("load", settings={})
-    return child
+def child_of(plan: Plan, text: str, **given: Any) -> Child:
+    planner = plan(text)
+    source = Source.read(planner.root / planner.settings.file)
+    interpreter, arguments = Path(str(planner.settings.interpreter)), [str(source.path)]
+    given = {"sha256": source.sha256, **given}
+    arguments.append(given.pop("sha256"))
+    return Child(interpreter, SERVICE, arguments, planner.root, {}, name="script", **given)
 
 
 def test_a_job_without_steps_is_ended_with_its_process_and_what_that_started(
-    make: Callable[..., ScriptBackend], tmp_path: Path
+    plan: Plan, tmp_path: Path
 ) -> None:
     """Whoever asks it to end waits for a step, and not for ever."""
     child = child_of(
-        make,
+        plan,
         WITH_LOAD
         + """
 import subprocess, time
@@ -390,6 +407,7 @@ def generate(job, path):
 """,
         stop_seconds=0.3,
     )
+    child.call("load", settings={})
     file = tmp_path / "pid"
 
     def stop(_step: int, _steps: int) -> None:
@@ -415,44 +433,43 @@ def is_running(pid: int) -> bool:
 
 @pytest.mark.parametrize("forks", [False, True])
 def test_a_process_that_dies_is_a_death_not_a_failure(
-    make: Callable[..., ScriptBackend], tmp_path: Path, forks: bool
+    make: Make, tmp_path: Path, forks: bool
 ) -> None:
     """Also where a process that it forked holds its pipes open; and no further job is tried."""
     fork = "if not os.fork(): time.sleep(600)" if forks else "pass"
-    backend = make(
+    engine = make(
         WITH_LOAD
         + f"import os, time\ndef generate(job, path):\n    {fork}\n    os.kill(os.getpid(), 9)\n"
     )
     with pytest.raises(ChildDied, match="killed by SIGKILL") as caught:
-        backend.generate(a_job(), tmp_path, silent)
+        engine.generate(a_job(), tmp_path, silent)
     assert kind_of(caught.value) is FailureKind.WORKER_DIED
-    assert backend.is_broken() is not None
+    assert engine.is_broken() is not None
 
 
-def test_a_process_that_exits_is_a_death(
-    make: Callable[..., ScriptBackend], tmp_path: Path
-) -> None:
-    backend = make(WITH_LOAD + "import os\ndef generate(job, path): os._exit(7)\n")
+def test_a_process_that_exits_is_a_death(make: Make, tmp_path: Path) -> None:
+    engine = make(WITH_LOAD + "import os\ndef generate(job, path): os._exit(7)\n")
     with pytest.raises(ChildDied, match="ended with status 7"):
-        backend.generate(a_job(), tmp_path, silent)
+        engine.generate(a_job(), tmp_path, silent)
 
 
-def test_a_script_dies_with_its_worker(make: Callable[..., ScriptBackend], bare: Path) -> None:
+def test_a_script_dies_with_its_worker(plan: Plan, bare: Path) -> None:
     """Whatever the worker dies of, the kernel sees to it."""
-    backend = make(ECHO, load=False)
+    planner = plan(ECHO)
     code = """
 import sys, time
 from pathlib import Path
 from runner.backends import Machine
-from runner.backends.script import ScriptBackend
+from runner.backends.script.planner import ScriptPlanner
 from runner.backends.script.settings import ScriptSettings
 file, interpreter, root = sys.argv[1:]
-backend = ScriptBackend(ScriptSettings(file=file, interpreter=interpreter), Path(root))
-backend.load(Machine("cpu", Path()))
-print(backend._child.pid, flush=True)
+settings = ScriptSettings(file=file, interpreter=interpreter)
+engine = ScriptPlanner(settings, Path(root)).engine()
+engine.load(Machine("cpu", Path()))
+print(engine._child.pid, flush=True)
 time.sleep(600)
 """
-    command = [sys.executable, "-c", code, backend.settings.file, str(bare), str(backend.root)]
+    command = [sys.executable, "-c", code, planner.settings.file, str(bare), str(planner.root)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as worker:
         assert worker.stdout is not None
         child = ProcessId.of(int(worker.stdout.readline()))
@@ -461,35 +478,31 @@ time.sleep(600)
     wait_for(child.is_gone)
 
 
-def test_close_is_called_and_need_not_be_there(
-    make: Callable[..., ScriptBackend], tmp_path: Path
-) -> None:
-    backend = make(ECHO + f"\ndef close(): open({str(tmp_path / 'closed')!r}, 'w')\n")
-    backend.close()
+def test_close_is_called_and_need_not_be_there(make: Make, tmp_path: Path) -> None:
+    engine = make(ECHO + f"\ndef close(): open({str(tmp_path / 'closed')!r}, 'w')\n")
+    engine.close()
     assert (tmp_path / "closed").exists()
     make(ECHO).close()
 
 
 def test_a_script_that_changed_under_its_worker_is_not_run(
-    make: Callable[..., ScriptBackend],
+    plan: Plan,
 ) -> None:
     """What makes a video is what its fingerprint says."""
-    backend = make(ECHO, load=False)
-    script, interpreter = backend.root / backend.settings.file, backend.settings.interpreter
-    child = Child(Path(str(interpreter)), script, "0" * 64, backend.root, {})
+    child = child_of(plan, ECHO, sha256="0" * 64)
     with pytest.raises(ForeignError, match="has changed since this worker started"):
         child.call("load", settings={})
     child.close()
 
 
-def test_an_error_while_loading_ends_the_process(make: Callable[..., ScriptBackend]) -> None:
-    backend = make("def load(settings): 1 / 0\ndef generate(job, path): pass\n", load=False)
+def test_an_error_while_loading_ends_the_process(plan: Plan) -> None:
+    engine = plan("def load(settings): 1 / 0\ndef generate(job, path): pass\n").engine()
     with pytest.raises(ForeignError, match="division by zero"):
-        backend.load(Machine("cpu", Path()))
-    assert backend.is_broken()
-    backend = make("import nosuch\ndef load(s): pass\ndef generate(job, path): pass\n", load=False)
+        engine.load(Machine("cpu", Path()))
+    assert engine.is_broken()
+    engine = plan("import nosuch\ndef load(s): pass\ndef generate(job, path): pass\n").engine()
     with pytest.raises(ForeignError, match="No module named 'nosuch'"):
-        backend.load(Machine("cpu", Path()))
+        engine.load(Machine("cpu", Path()))
 
 
 # Before anything runs.
@@ -509,11 +522,9 @@ def test_an_error_while_loading_ends_the_process(make: Callable[..., ScriptBacke
         ("\0", "is not Python"),
     ],
 )
-def test_a_script_is_checked_without_being_run(
-    make: Callable[..., ScriptBackend], text: str, message: str
-) -> None:
+def test_a_script_is_checked_without_being_run(plan: Plan, text: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as caught:
-        make(text, load=False).identity()
+        plan(text).identity()
     assert str(caught.value).startswith("model.file: ")
 
 
@@ -527,10 +538,8 @@ def test_a_script_is_checked_without_being_run(
         "load, generate = print, print\n",
     ],
 )
-def test_a_script_may_get_its_functions_from_anywhere(
-    make: Callable[..., ScriptBackend], text: str
-) -> None:
-    make(text, load=False).identity()
+def test_a_script_may_get_its_functions_from_anywhere(plan: Plan, text: str) -> None:
+    plan(text).identity()
 
 
 @given(
@@ -566,33 +575,31 @@ def test_takes_is_what_python_says(
 
 
 def test_the_fingerprint_covers_content_and_settings_not_places(
-    make: Callable[..., ScriptBackend], tmp_path: Path, bare: Path
+    plan: Plan, tmp_path: Path, bare: Path
 ) -> None:
     folder = tmp_path / "weights"
     (folder / "sub").mkdir(parents=True)
     (folder / "sub" / "a.bin").write_bytes(b"a" * 100)
-    base: dict[str, Any] = {"settings": {"a": 1}, "files": {"weights": str(folder)}, "load": False}
-    identity = make(ECHO, **base).identity()
+    base: dict[str, Any] = {"settings": {"a": 1}, "files": {"weights": str(folder)}}
+    identity = plan(ECHO, **base).identity()
     moved = shutil.copytree(folder, tmp_path / "elsewhere")
     (moved / ".cache").mkdir()
     (moved / ".cache" / "x").touch()
     other = {"environment": {"A": "b"}, "interpreter": None, "files": {"weights": str(moved)}}
-    assert make(ECHO, **{**base, **other}).identity() == identity
-    assert make(ECHO + "# more\n", **base).identity() != identity
-    assert make(ECHO, **{**base, "settings": {"a": 2}}).identity() != identity
-    assert make(ECHO, **{**base, "files": {"others": str(folder)}}).identity() != identity
+    assert plan(ECHO, **{**base, **other}).identity() == identity
+    assert plan(ECHO + "# more\n", **base).identity() != identity
+    assert plan(ECHO, **{**base, "settings": {"a": 2}}).identity() != identity
+    assert plan(ECHO, **{**base, "files": {"others": str(folder)}}).identity() != identity
     (folder / "sub" / "a.bin").write_bytes(b"b" * 100)
-    assert make(ECHO, **base).identity() != identity
+    assert plan(ECHO, **base).identity() != identity
 
 
-def test_model_files_name_the_script_and_every_file(
-    make: Callable[..., ScriptBackend], tmp_path: Path
-) -> None:
+def test_model_files_name_the_script_and_every_file(plan: Plan, tmp_path: Path) -> None:
     (tmp_path / "w").mkdir()
     (tmp_path / "w" / "a.bin").write_bytes(b"a")
     (tmp_path / "b.py").write_bytes(b"b")
     files = {"weights": str(tmp_path / "w"), "blocks": str(tmp_path / "b.py")}
-    found = make(ECHO, files=files, load=False).model_files()
+    found = plan(ECHO, files=files).model_files()
     assert [(one["key"], one["file"], one["size"]) for one in found] == [
         ("file", "方法 x.py", len(textwrap.dedent(ECHO).encode())),
         ("files.weights", "weights/a.bin", 1),
@@ -606,9 +613,7 @@ def program(path: Path, text: str) -> str:
     return str(path)
 
 
-def test_an_interpreter_that_cannot_serve_is_refused_at_launch(
-    make: Callable[..., ScriptBackend], tmp_path: Path
-) -> None:
+def test_an_interpreter_that_cannot_serve_is_refused_at_launch(plan: Plan, tmp_path: Path) -> None:
     for interpreter, message in (
         (str(tmp_path / "absent"), "is no program that can be run"),
         ("no-such-python", "no command is called 'no-such-python'"),
@@ -616,20 +621,20 @@ def test_an_interpreter_that_cannot_serve_is_refused_at_launch(
         (program(tmp_path / "b", "echo hello"), "does not answer as a Python does"),
         (program(tmp_path / "c", "echo broken >&2; exit 3"), "ended with status 3: broken"),
     ):
-        backend = make(ECHO, interpreter=interpreter, load=False)
-        backend.identity()
+        planner = plan(ECHO, interpreter=interpreter)
+        planner.identity()
         with pytest.raises(UserError, match=message) as caught:
-            backend.check_launch("cpu", explicit=False)
+            planner.check_launch("cpu", explicit=False)
         assert str(caught.value).startswith("model.interpreter: ")
 
 
 def test_files_that_are_absent_are_refused_when_planning(
-    make: Callable[..., ScriptBackend],
+    plan: Plan,
 ) -> None:
     with pytest.raises(UserError, match=r"model\.file: no such script"):
-        make(ECHO, file="absent.py", load=False).identity()
+        plan(ECHO, file="absent.py").identity()
     with pytest.raises(UserError, match=r"model\.files\.w: no such file or folder"):
-        make(ECHO, files={"w": "absent"}, load=False).identity()
+        plan(ECHO, files={"w": "absent"}).identity()
 
 
 def test_ones_own_parameters_are_any_scalars_but_no_slips() -> None:
@@ -637,7 +642,7 @@ def test_ones_own_parameters_are_any_scalars_but_no_slips() -> None:
     dumped = wanted.model_dump(mode="json")
     assert (dumped["guidance"], dumped["模式"], dumped["x"]) == (1, "快", None)
     assert type(dumped["guidance"]) is int
-    assert set(dumped) == {*Generation.model_fields, "method", "guidance", "模式", "x"}
+    assert set(dumped) == {*VideoGeneration.model_fields, "method", "guidance", "模式", "x"}
     import datetime
 
     bad: list[tuple[dict[str, Any], str]] = [
@@ -677,29 +682,29 @@ def test_a_job_is_decided_by_its_own_method_alone(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / f"{name}.py").write_text(WITH_LOAD + "def generate(job, path): pass\n")
     methods = {name: {"file": f"{name}.py", "settings": {"n": name}} for name in ("a", "b")}
-    backend = ScriptBackend(ScriptSettings.model_validate({"methods": methods}), tmp_path)
-    whole = backend.identity()
-    assert backend.deciding(whole, {"method": "a"})["settings"] == {"n": "a"}
+    planner = ScriptPlanner(ScriptSettings.model_validate({"methods": methods}), tmp_path)
+    whole = planner.identity()
+    assert planner.deciding(whole, {"method": "a"})["settings"] == {"n": "a"}
     with pytest.raises(
         UserError, match=r"generation\.method: None is none of model\.methods \(a, b"
     ):
-        backend.deciding(whole, {"method": None})
-    alone = ScriptBackend(ScriptSettings.model_validate(methods["a"]), tmp_path)
-    assert alone.deciding(alone.identity(), {}) == backend.deciding(whole, {"method": "a"})
+        planner.deciding(whole, {"method": None})
+    alone = ScriptPlanner(ScriptSettings.model_validate(methods["a"]), tmp_path)
+    assert alone.deciding(alone.identity(), {}) == planner.deciding(whole, {"method": "a"})
     with pytest.raises(UserError, match=r"there are no model\.methods"):
         alone.deciding(alone.identity(), {"method": "a"})
     (tmp_path / "b.py").unlink()
     with pytest.raises(UserError, match=r"model\.methods\.b\.file: no such script"):
-        backend.identity()
+        planner.identity()
 
 
-def test_its_process_is_known_while_it_lives(make: Callable[..., ScriptBackend]) -> None:
+def test_its_process_is_known_while_it_lives(make: Make) -> None:
     """What it holds in memory is the worker's."""
-    backend = make("import os\ndef load(settings): print(os.getpid())\ndef generate(job, path): 0")
-    (pid,) = backend.processes()
+    engine = make("import os\ndef load(settings): print(os.getpid())\ndef generate(job, path): 0")
+    (pid,) = engine.processes()
     assert is_running(pid)
-    backend.close()
-    assert backend.processes() == ()
+    engine.close()
+    assert engine.processes() == ()
 
 
 def test_every_setting_is_described() -> None:
@@ -708,19 +713,17 @@ def test_every_setting_is_described() -> None:
 
 
 def test_the_backend_is_found_by_name() -> None:
-    assert backend_class("script") is ScriptBackend
+    assert planner_class("script") is ScriptPlanner
 
 
-def test_a_script_that_does_not_end_is_ended(
-    make: Callable[..., ScriptBackend], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_script_that_does_not_end_is_ended(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it holds of the GPU is free before another model is loaded."""
-    monkeypatch.setattr("runner.backends.script.child.CLOSE_SECONDS", 0.3)
+    monkeypatch.setattr("runner.backends.foreign.child.CLOSE_SECONDS", 0.3)
     text = (
         "import atexit, time\natexit.register(time.sleep, 600)\n"
         "def load(settings): pass\ndef generate(job, path): pass\n"
     )
-    backend = make(text)
-    (pid,) = backend.processes()
-    backend.close()
+    engine = make(text)
+    (pid,) = engine.processes()
+    engine.close()
     assert not is_running(pid)

@@ -15,8 +15,9 @@ pytest.importorskip("cv2")
 
 from hand_made import a_job  # noqa: E402 - after the packages are known
 
-from runner.backends import Machine  # noqa: E402 - after the packages are known
-from runner.backends.wan import WanBackend  # noqa: E402
+from runner.backends import Machine  # noqa: E402
+from runner.backends.wan.engine import WanEngine  # noqa: E402
+from runner.backends.wan.planner import WanPlanner  # noqa: E402
 from runner.backends.wan.settings import WanSettings  # noqa: E402
 from runner.job import FileInput  # noqa: E402
 from runner.quality.looks import Frames, fit_outlines, judge, share  # noqa: E402
@@ -43,11 +44,11 @@ def write_scene(path: Path, scene: Scene) -> Frames:
 
 
 @pytest.fixture(scope="module")
-def backend(tmp_path_factory: pytest.TempPathFactory) -> WanBackend:
+def engine(tmp_path_factory: pytest.TempPathFactory) -> WanEngine:
     root = tmp_path_factory.mktemp("project")
-    backend = WanBackend(WanSettings(checkpoint="tiny"), root)
-    backend.load(Machine("cpu", root))
-    return backend
+    engine = WanPlanner(WanSettings(checkpoint="tiny"), root).engine()
+    engine.load(Machine("cpu", root))
+    return engine
 
 
 @pytest.fixture(scope="module")
@@ -71,29 +72,27 @@ def parameters(strength: float) -> dict[str, Any]:
     }
 
 
-def video(backend: WanBackend, clip: Path, prompt: str, strength: float) -> Frames:
+def video(engine: WanEngine, clip: Path, prompt: str, strength: float) -> Frames:
     wanted = parameters(strength)
     job = a_job(prompt_text=prompt, reference=FileInput(str(clip), ""), parameters=wanted)
-    backend.prepare(job.series)
-    return np.asarray(backend.generate(job, Path(), lambda _done, _total: None).frames)
+    engine.prepare(job.series)
+    return np.asarray(engine.generate(job, Path(), lambda _done, _total: None).frames)
 
 
-def test_what_a_prompt_names_is_there(
-    backend: WanBackend, clips: list[tuple[Path, Frames]]
-) -> None:
+def test_what_a_prompt_names_is_there(engine: WanEngine, clips: list[tuple[Path, Frames]]) -> None:
     """Colour and shape of combinations that training left out, from the prompt alone."""
     outlines = fit_outlines(80)
     scenes = held_out("single_object", 3, 1) + held_out("multiple_objects", 2, 1)
     judged = []
     for scene in scenes:
         text = english(scene)
-        frames = video(backend, clips[0][0], text, 1.0)
+        frames = video(engine, clips[0][0], text, 1.0)
         judged += judge(frames, mentions(text), outlines)
     assert (share(one.colour for one in judged) or 0) >= 0.9
     assert (share(one.shape for one in judged) or 0) >= 0.8
 
 
-def test_motion_is_the_references(backend: WanBackend, clips: list[tuple[Path, Frames]]) -> None:
+def test_motion_is_the_references(engine: WanEngine, clips: list[tuple[Path, Frames]]) -> None:
     """The prompt names other things in the clip's place, and no motion: the clip's is taken."""
     flows = [flow_of(frames) for _, frames in clips]
     own: list[float] = []
@@ -102,20 +101,20 @@ def test_motion_is_the_references(backend: WanBackend, clips: list[tuple[Path, F
         category = CATEGORIES[number]
         (shown,), (wanted,) = held_out(category, 1, 4), held_out(category, 1, 5)
         prompt = english(replace(wanted, background=shown.background), motion=False)
-        flow = flow_of(video(backend, path, prompt, 0.5))
+        flow = flow_of(video(engine, path, prompt, 0.5))
         for at, reference in enumerate(flows):
             (own if at == number else other).append(agreement(flow, reference))
     assert np.mean(own) > 0.3
     assert np.mean(own) > np.mean(other) + 0.2
 
 
-def test_the_vae_gives_clips_back(backend: WanBackend, clips: list[tuple[Path, Frames]]) -> None:
+def test_the_vae_gives_clips_back(engine: WanEngine, clips: list[tuple[Path, Frames]]) -> None:
     """Their pixels nearly, and all shapes: what a VAE rounds off no DiT can draw."""
     outlines = fit_outlines(80)
     psnr = []
     judged = []
     for number, (path, frames) in enumerate(clips):
-        again = backend.reconstruct(
+        again = engine.reconstruct(
             a_job(
                 "c", "clip", reference=FileInput(str(path), ""), parameters=parameters(1.0)
             ).series

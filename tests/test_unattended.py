@@ -143,7 +143,7 @@ def test_workers_make_room_for_new_ones(project: Project) -> None:
 def test_a_model_that_cannot_be_loaded_is_not_loaded_for_ever(project: Project) -> None:
     write(project)
     project.call("plan", "experiments/x.yaml")
-    fake = "import runner.backends.fake as f\nf.FakeBackend.load = lambda *_: 1 / 0\n"
+    fake = "import runner.backends.fake.engine as f\nf.FakeEngine.load = lambda *_: 1 / 0\n"
     (project.root / "sitecustomize.py").write_text(fake)
     paths = f"{project.root}:{Path(__file__).resolve().parents[1]}"
     project.environment["PYTHONPATH"] = paths

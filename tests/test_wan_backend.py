@@ -21,11 +21,13 @@ from random_checkpoint import random_numbers
 from wan_headers import LARGE, UMT5, dit, vae, write_sparse
 from wan_jobs import GENERATION, Frames, job_of, moving_square
 
-from runner.backends import Machine, backend_class
-from runner.backends.wan import WanBackend
+from runner.backends import Machine
+from runner.backends.registry import planner_class
+from runner.backends.wan.engine import WanEngine
 from runner.backends.wan.frames import pixels_of
 from runner.backends.wan.made_up import write_checkpoint
 from runner.backends.wan.offline import ENVIRONMENT, import_torch
+from runner.backends.wan.planner import WanPlanner
 from runner.backends.wan.settings import WanGeneration, WanSettings
 from runner.backends.wan.sizes import TINY
 from runner.backends.wan.wide import widen
@@ -42,7 +44,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run folder's cache of every backend here."""
+    """The run folder's cache of every engine here."""
     return tmp_path_factory.mktemp("cache")
 
 
@@ -54,28 +56,28 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def make(
     cache: Path, clip: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[..., WanBackend]:
-    """Make a loaded backend with given settings, its reference prepared."""
+) -> Callable[..., WanEngine]:
+    """Make a loaded engine with given settings, its reference prepared."""
 
-    def make(**settings: Any) -> WanBackend:
-        backend = WanBackend(WanSettings(**settings), tmp_path_factory.mktemp("project"))
-        backend.load(Machine(DEVICE, cache))
-        backend.prepare(
+    def make(**settings: Any) -> WanEngine:
+        engine = WanPlanner(WanSettings(**settings), tmp_path_factory.mktemp("project")).engine()
+        engine.load(Machine(DEVICE, cache))
+        engine.prepare(
             a_job("c", "square", reference=FileInput(str(clip), ""), parameters=GENERATION).series
         )
-        return backend
+        return engine
 
     return make
 
 
 @pytest.fixture(scope="module")
-def loaded(make: Callable[..., WanBackend]) -> WanBackend:
+def loaded(make: Callable[..., WanEngine]) -> WanEngine:
     return make()
 
 
 @pytest.fixture
-def backend(loaded: WanBackend, clip: Path) -> WanBackend:
-    """The module's backend, prepared for the clip whatever a test before did."""
+def engine(loaded: WanEngine, clip: Path) -> WanEngine:
+    """The module's engine, prepared for the clip whatever a test before did."""
     loaded.prepare(
         a_job("c", "square", reference=FileInput(str(clip), ""), parameters=GENERATION).series
     )
@@ -87,26 +89,26 @@ def job(clip: Path) -> Job:
     return job_of(clip)
 
 
-def whole_pipe(backend: WanBackend) -> Any:
-    """diffsynth's pipeline with all models that the backend's checkpoint has."""
-    return backend._load(["dit", "text_encoder", "vae"])
+def whole_pipe(engine: WanEngine) -> Any:
+    """diffsynth's pipeline with all models that the engine's checkpoint has."""
+    return engine._load(["dit", "text_encoder", "vae"])
 
 
-def video_of(backend: WanBackend, job: Job, **parameters: Any) -> Frames:
-    """The frames that the backend makes of a job, before they are encoded."""
+def video_of(engine: WanEngine, job: Job, **parameters: Any) -> Frames:
+    """The frames that the engine makes of a job, before they are encoded."""
 
     job = but(job, parameters={**job.parameters, **parameters})
-    pending = backend.generate(job, Path(), lambda done, total: None)
+    pending = engine.generate(job, Path(), lambda done, total: None)
     frames: Frames = pending.frames
     return frames
 
 
 def diffsynths(
-    backend: WanBackend, job: Job, clip: Path, parameters: dict[str, Any], **options: Any
+    engine: WanEngine, job: Job, clip: Path, parameters: dict[str, Any], **options: Any
 ) -> Frames:
     """The frames that `pipe(...)` makes of the same job."""
     size = {key: parameters[key] for key in ("width", "height", "num_frames")}
-    images = whole_pipe(backend)(
+    images = whole_pipe(engine)(
         prompt=job.series.text("prompt"),
         negative_prompt="blurry",
         input_video=[Image.fromarray(frame) for frame in read_clip(clip, fps=8, **size)],
@@ -131,7 +133,7 @@ def diffsynths(
     ids=str,
 )
 def test_frames_are_those_of_diffsynth_bit_for_bit(
-    make: Callable[..., WanBackend],
+    make: Callable[..., WanEngine],
     job: Job,
     clip: Path,
     parameters: dict[str, Any],
@@ -139,30 +141,30 @@ def test_frames_are_those_of_diffsynth_bit_for_bit(
 ) -> None:
     """Ours and `pipe(...)` agree exactly; 128 latent pixels of width make two tiles of each."""
     size = {"width": 1024, "height": 32, "num_frames": 5}
-    backend = make(vae_tiling=vae_tiling)
+    engine = make(vae_tiling=vae_tiling)
     parameters = {**GENERATION, **size, "num_inference_steps": 2, **parameters}
-    backend.prepare(
+    engine.prepare(
         a_job("c", "square", reference=FileInput(str(clip), ""), parameters=parameters).series
     )
-    ours = video_of(backend, job, **parameters)
+    ours = video_of(engine, job, **parameters)
 
-    theirs = diffsynths(backend, job, clip, parameters, tiled=vae_tiling == "on")
+    theirs = diffsynths(engine, job, clip, parameters, tiled=vae_tiling == "on")
     assert np.array_equal(ours, theirs)
 
 
 def test_tea_cache_leaves_out_what_diffsynths_does(
-    make: Callable[..., WanBackend], job: Job, clip: Path
+    make: Callable[..., WanEngine], job: Job, clip: Path
 ) -> None:
     parameters = {**GENERATION, "num_inference_steps": 16, "denoising_strength": 0.8}
     threshold = 0.3
-    backend = make(tea_cache=threshold, vae_tiling="off")
-    backend.prepare(
+    engine = make(tea_cache=threshold, vae_tiling="off")
+    engine.prepare(
         a_job("c", "square", reference=FileInput(str(clip), ""), parameters=parameters).series
     )
-    ours = video_of(backend, job, **parameters)
+    ours = video_of(engine, job, **parameters)
     cached = {"tea_cache_l1_thresh": threshold, "tea_cache_model_id": "Wan2.1-T2V-14B"}
-    assert np.array_equal(ours, diffsynths(backend, job, clip, parameters, tiled=False, **cached))
-    plain = diffsynths(backend, job, clip, parameters, tiled=False)
+    assert np.array_equal(ours, diffsynths(engine, job, clip, parameters, tiled=False, **cached))
+    plain = diffsynths(engine, job, clip, parameters, tiled=False)
     assert not np.array_equal(ours, plain), "no step was left out"
 
 
@@ -181,104 +183,104 @@ def test_pixels_are_those_of_diffsynth_for_every_byte(dtype: str) -> None:
     assert ours.stride() == theirs.stride()
 
 
-def test_one_job_leaves_a_whole_video(backend: WanBackend, job: Job, tmp_path: Path) -> None:
+def test_one_job_leaves_a_whole_video(engine: WanEngine, job: Job, tmp_path: Path) -> None:
     """Generate reports every step; finish writes a file of the asked size, length and rate."""
     steps: list[tuple[int, int]] = []
-    pending = backend.generate(job, tmp_path, lambda *step: steps.append(step))
-    backend.finish(pending, tmp_path / "video.mp4", quality=5)
+    pending = engine.generate(job, tmp_path, lambda *step: steps.append(step))
+    engine.finish(pending, tmp_path / "video.mp4", quality=5)
     check_video(tmp_path / "video.mp4", Shape(width=112, height=64, num_frames=9, fps=8))
     assert steps == [(1, 3), (2, 3), (3, 3)]
 
 
-def test_frames_are_neither_black_nor_white(backend: WanBackend, job: Job) -> None:
+def test_frames_are_neither_black_nor_white(engine: WanEngine, job: Job) -> None:
     """The tiny checkpoint's pictures have texture."""
-    frames = video_of(backend, job)
+    frames = video_of(engine, job)
     assert frames.std() > 20
     assert np.isin(frames, (0, 255)).mean() < 0.2
 
 
 def test_prompt_seed_and_reference_each_change_the_frames(
-    backend: WanBackend, job: Job, tmp_path: Path
+    engine: WanEngine, job: Job, tmp_path: Path
 ) -> None:
     """And nothing else does: the same job gives the same frames."""
-    frames = video_of(backend, job)
-    assert np.array_equal(frames, video_of(backend, job))
-    assert not np.array_equal(frames, video_of(backend, but(job, prompt_text="a dog")))
-    assert not np.array_equal(frames, video_of(backend, replace(job, seed=43)))
-    assert not np.array_equal(frames, video_of(backend, job, negative_prompt=""))
+    frames = video_of(engine, job)
+    assert np.array_equal(frames, video_of(engine, job))
+    assert not np.array_equal(frames, video_of(engine, but(job, prompt_text="a dog")))
+    assert not np.array_equal(frames, video_of(engine, replace(job, seed=43)))
+    assert not np.array_equal(frames, video_of(engine, job, negative_prompt=""))
     other = moving_square(tmp_path / "other.mp4", 2)
-    backend.prepare(
+    engine.prepare(
         a_job("c", "other", reference=FileInput(str(other), ""), parameters=GENERATION).series
     )
-    assert not np.array_equal(frames, video_of(backend, job))
+    assert not np.array_equal(frames, video_of(engine, job))
 
 
-def test_full_strength_ignores_the_reference(backend: WanBackend, job: Job, tmp_path: Path) -> None:
+def test_full_strength_ignores_the_reference(engine: WanEngine, job: Job, tmp_path: Path) -> None:
     """At strength 1 the start is pure noise."""
-    frames = video_of(backend, job, denoising_strength=1.0)
+    frames = video_of(engine, job, denoising_strength=1.0)
     other = moving_square(tmp_path / "other.mp4", 2)
-    backend.prepare(
+    engine.prepare(
         a_job("c", "other", reference=FileInput(str(other), ""), parameters=GENERATION).series
     )
-    assert np.array_equal(frames, video_of(backend, job, denoising_strength=1.0))
+    assert np.array_equal(frames, video_of(engine, job, denoising_strength=1.0))
 
 
-def test_a_job_can_end_at_a_step_and_the_next_is_unharmed(backend: WanBackend, job: Job) -> None:
+def test_a_job_can_end_at_a_step_and_the_next_is_unharmed(engine: WanEngine, job: Job) -> None:
     """What `on_step` raises passes through; the same job then gives the same frames."""
-    frames = video_of(backend, job)
+    frames = video_of(engine, job)
 
     def stop(done: int, total: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        backend.generate(job, Path(), stop)
-    assert np.array_equal(frames, video_of(backend, job))
+        engine.generate(job, Path(), stop)
+    assert np.array_equal(frames, video_of(engine, job))
 
 
 def test_finish_may_run_beside_the_next_job(
-    backend: WanBackend, job: Job, clip: Path, tmp_path: Path
+    engine: WanEngine, job: Job, clip: Path, tmp_path: Path
 ) -> None:
     """A video finished while others are prepared and generated is the one finished alone."""
 
     def silent(done: int, total: int) -> None:
         return None
 
-    backend.finish(backend.generate(job, tmp_path, silent), tmp_path / "alone.mp4", quality=5)
-    pending = backend.generate(job, tmp_path, silent)
+    engine.finish(engine.generate(job, tmp_path, silent), tmp_path / "alone.mp4", quality=5)
+    pending = engine.generate(job, tmp_path, silent)
     finish = threading.Thread(
-        target=backend.finish, args=(pending, tmp_path / "beside.mp4"), kwargs={"quality": 5}
+        target=engine.finish, args=(pending, tmp_path / "beside.mp4"), kwargs={"quality": 5}
     )
     finish.start()
     for seed in range(3):
-        backend.prepare(
+        engine.prepare(
             a_job("c", "square", reference=FileInput(str(clip), ""), parameters=GENERATION).series
         )
-        backend.generate(replace(job, seed=seed), tmp_path, silent)
+        engine.generate(replace(job, seed=seed), tmp_path, silent)
     finish.join()
     assert (tmp_path / "beside.mp4").read_bytes() == (tmp_path / "alone.mp4").read_bytes()
 
 
 @pytest.mark.parametrize("limit", [None, 0.5])
 def test_managed_memory_changes_no_pixel(
-    make: Callable[..., WanBackend], backend: WanBackend, job: Job, limit: float | None
+    make: Callable[..., WanEngine], engine: WanEngine, job: Job, limit: float | None
 ) -> None:
     """On a GPU the layers move; on a CPU there is nothing to move, and all stay."""
     managed = make(vram="managed", vram_limit_gb=limit)
-    assert np.array_equal(video_of(managed, job), video_of(backend, job))
-    assert np.array_equal(video_of(managed, job), video_of(backend, job))
+    assert np.array_equal(video_of(managed, job), video_of(engine, job))
+    assert np.array_equal(video_of(managed, job), video_of(engine, job))
 
 
 def test_float32_is_another_computation(
-    make: Callable[..., WanBackend], backend: WanBackend, job: Job
+    make: Callable[..., WanEngine], engine: WanEngine, job: Job
 ) -> None:
     """It runs, and its frames are close to bfloat16's but not the same."""
     precise = video_of(make(dtype="float32"), job).astype(int)
-    difference = np.abs(precise - video_of(backend, job).astype(int)).mean()
+    difference = np.abs(precise - video_of(engine, job).astype(int)).mean()
     assert 0 < difference < 20
 
 
 def test_pth_weights_give_the_frames_of_safetensors(
-    make: Callable[..., WanBackend], backend: WanBackend, job: Job, tmp_path: Path
+    make: Callable[..., WanEngine], engine: WanEngine, job: Job, tmp_path: Path
 ) -> None:
     """The format of the files does not matter, nor where the folder lies."""
     from safetensors.torch import load_file
@@ -290,17 +292,19 @@ def test_pth_weights_give_the_frames_of_safetensors(
     for path in (*tiny.dit, tiny.text_encoder, tiny.vae):
         torch.save(load_file(path), tmp_path / f"{path.stem}.pth")
     from_pth = make(checkpoint=str(tmp_path))
-    assert np.array_equal(video_of(from_pth, job), video_of(backend, job))
+    assert np.array_equal(video_of(from_pth, job), video_of(engine, job))
 
 
-def test_memory_is_reported_on_a_gpu_only(backend: WanBackend) -> None:
-    """The peak starts afresh with every call."""
-    peak = backend.peak_gpu_memory_gib()
-    assert peak is None if DEVICE == "cpu" else peak is not None and peak > 0
+def test_memory_is_reported_on_a_gpu_only(engine: WanEngine) -> None:
+    """The peak starts afresh where it is asked for anew."""
+    memory = engine.memory(anew=True)
+    assert memory == engine.memory()
+    held, peak = memory.held, memory.peak
+    assert (held is None and peak is None) if DEVICE == "cpu" else held and peak and peak >= held
 
 
 def test_close_leaves_a_backend_that_can_load_again(
-    make: Callable[..., WanBackend], backend: WanBackend, job: Job, clip: Path, cache: Path
+    make: Callable[..., WanEngine], engine: WanEngine, job: Job, clip: Path, cache: Path
 ) -> None:
     """Loading again gives the same frames."""
     other = make()
@@ -309,7 +313,7 @@ def test_close_leaves_a_backend_that_can_load_again(
     other.prepare(
         a_job("c", "square", reference=FileInput(str(clip), ""), parameters=GENERATION).series
     )
-    assert np.array_equal(video_of(other, job), video_of(backend, job))
+    assert np.array_equal(video_of(other, job), video_of(engine, job))
 
 
 def test_loading_reaches_for_no_network(tmp_path: Path) -> None:
@@ -323,9 +327,9 @@ def refuse(*args, **kwargs):
 
 socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
 from runner.backends import Machine
-from runner.backends.wan import WanBackend
+from runner.backends.wan.planner import WanPlanner
 from runner.backends.wan.settings import WanSettings
-WanBackend(WanSettings(), Path()).load(Machine("cpu", Path()))
+WanPlanner(WanSettings(), Path()).engine().load(Machine("cpu", Path()))
 """
     environment = {key: value for key, value in os.environ.items() if key not in ENVIRONMENT}
     environment |= {"HOME": str(tmp_path)}
@@ -340,10 +344,10 @@ def test_planning_needs_no_torch(tmp_path: Path) -> None:
 import sys
 sys.modules["torch"] = sys.modules["diffsynth"] = sys.modules["numpy"] = None
 from pathlib import Path
-from runner.backends import backend_class
-backend = backend_class("wan")(backend_class("wan").settings_type(), Path())
-backend.identity()
-backend.peak_memory(backend.generation_type())
+from runner.backends.registry import planner_class
+planner = planner_class("wan")(planner_class("wan").settings_type(), Path())
+planner.identity()
+planner.peak_memory(planner.generation_type())
 """
     subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path)
 
@@ -386,7 +390,7 @@ def test_memory_of_the_full_size_is_what_was_measured(tmp_path: Path) -> None:
     """33.9 GiB resident, for the text encoder is gone by then, and 33.8 GiB managed."""
 
     def peak(**settings: Any) -> float:
-        memory = WanBackend(WanSettings(checkpoint="absent", **settings), tmp_path).peak_memory(
+        memory = WanPlanner(WanSettings(checkpoint="absent", **settings), tmp_path).peak_memory(
             WanGeneration()
         )
         assert memory is not None
@@ -402,10 +406,10 @@ def test_memory_of_the_full_size_is_what_was_measured(tmp_path: Path) -> None:
 
 def test_the_backend_is_found_by_name() -> None:
     """With classes for its sections, and no memory to count for the tiny checkpoint."""
-    backend = backend_class("wan")(WanSettings(), Path())
-    assert isinstance(backend, WanBackend)
-    assert backend.peak_memory(WanGeneration()) is None
-    backend.check_launch("cpu", explicit=False)
+    planner = planner_class("wan")(WanSettings(), Path())
+    assert isinstance(planner, WanPlanner)
+    assert planner.peak_memory(WanGeneration()) is None
+    planner.check_launch("cpu", explicit=False)
 
 
 def test_a_full_size_checkpoint_needs_a_gpu_or_an_explicit_cpu(tmp_path: Path) -> None:
@@ -418,11 +422,11 @@ def test_a_full_size_checkpoint_needs_a_gpu_or_an_explicit_cpu(tmp_path: Path) -
         (tmp_path / "Wan2.1_VAE.safetensors", vae()),
     ):
         write_sparse(path, shapes)  # takes no disk
-    backend = WanBackend(WanSettings(checkpoint=str(tmp_path)), tmp_path)
+    planner = WanPlanner(WanSettings(checkpoint=str(tmp_path)), tmp_path)
     with pytest.raises(UserError, match=r"placement\.device: cpu"):
-        backend.check_launch("cpu", explicit=False)
-    backend.check_launch("cpu", explicit=True)
-    backend.check_launch("cuda", explicit=False)
+        planner.check_launch("cpu", explicit=False)
+    planner.check_launch("cpu", explicit=True)
+    planner.check_launch("cuda", explicit=False)
 
 
 def test_products_rounded_from_float32_are_those_of_bfloat16() -> None:

@@ -16,8 +16,9 @@ from hand_made import but
 from wan_jobs import PROMPT, job_of, load, moving_square, silent
 
 from runner.backends import Machine
-from runner.backends.wan import WanBackend
 from runner.backends.wan.embeddings import AT_ONCE, PromptEmbeddings
+from runner.backends.wan.engine import WanEngine
+from runner.backends.wan.planner import WanPlanner
 from runner.backends.wan.settings import WanSettings
 from runner.backends.wan.tensor_file import read_facts, read_tensors, try_to_write, write_tensors
 from runner.job import Job
@@ -34,9 +35,9 @@ def job(tmp_path: Path) -> Job:
     return job_of(moving_square(tmp_path / "square.mp4", 6))
 
 
-def latents_of(backend: WanBackend, job: Job, scratch: Path) -> Any:
-    backend.prepare(job.series)
-    return backend.latents(job, scratch, silent).cpu()
+def latents_of(engine: WanEngine, job: Job, scratch: Path) -> Any:
+    engine.prepare(job.series)
+    return engine.latents(job, scratch, silent).cpu()
 
 
 def made(cache: Path) -> set[Path]:
@@ -67,11 +68,11 @@ def test_the_text_encoder_is_not_loaded_where_all_embeddings_are_there(
     assert first._pipe.text_encoder is None
     expected = latents_of(first, others[1], tmp_path)
 
-    class Guarded(WanBackend):
+    class Guarded(WanEngine):
         def _open_text_encoder(self) -> Any:
             raise AssertionError("the text encoder was loaded")
 
-    second = Guarded(first.settings, tmp_path)
+    second = Guarded(WanPlanner(first.settings, tmp_path))
     second.load(Machine(DEVICE, cache, jobs=lambda: jobs))
     assert torch.equal(latents_of(second, others[1], tmp_path), expected)
 
@@ -83,7 +84,7 @@ def test_memory_is_given_back_once_nothing_uses_it(
     models: list[weakref.ref[Any]] = []
     alive: list[list[bool]] = []
 
-    class Watched(WanBackend):
+    class Watched(WanEngine):
         def _load(self, parts: Sequence[str]) -> Any:
             pipe = super()._load(parts)
             replaced = pipe.text_encoder if pipe.dit is None else pipe.dit.blocks[0].ffn
@@ -94,9 +95,9 @@ def test_memory_is_given_back_once_nothing_uses_it(
         gc.collect()
         alive.append([model() is not None for model in models])
 
-    monkeypatch.setattr("runner.backends.wan.free_memory", free)
-    backend = Watched(WanSettings(fp8=True), tmp_path)
-    backend.load(Machine(DEVICE, tmp_path, jobs=lambda: [job]))
+    monkeypatch.setattr("runner.backends.wan.engine.free_memory", free)
+    engine = Watched(WanPlanner(WanSettings(fp8=True), tmp_path))
+    engine.load(Machine(DEVICE, tmp_path, jobs=lambda: [job]))
     assert alive == [[False], [False, False]]
 
 
@@ -126,11 +127,11 @@ def test_another_dtype_has_its_own_files(job: Job, tmp_path: Path) -> None:
 def test_what_another_recipe_prepared_is_not_taken(job: Job, tmp_path: Path) -> None:
     """A version that takes clips or prompts in in another way makes its own."""
 
-    class NextRecipe(WanBackend):
-        recipe = WanBackend.recipe + 1
+    class NextRecipe(WanPlanner):
+        recipe = WanPlanner.recipe + 1
 
     latents_of(load(DEVICE, tmp_path, [job]), job, tmp_path)
-    later = NextRecipe(WanSettings(), tmp_path)
+    later = NextRecipe(WanSettings(), tmp_path).engine()
     later.load(Machine(DEVICE, tmp_path, jobs=lambda: [job]))
     latents_of(later, job, tmp_path)
     assert len(made(tmp_path)) == 6
@@ -141,22 +142,22 @@ def test_a_clip_read_ahead_gives_the_same_latents(job: Job, tmp_path: Path) -> N
     clip = Path(job.series.file("reference").path)
     other = job_of(moving_square(tmp_path / "other.mp4", 2))
     expected = latents_of(load(DEVICE, tmp_path / "a"), other, tmp_path)
-    backend = load(DEVICE, tmp_path / "b")
-    backend.look_ahead(job.series)
-    assert torch.equal(latents_of(backend, other, tmp_path), expected)
+    engine = load(DEVICE, tmp_path / "b")
+    engine.look_ahead(job.series)
+    assert torch.equal(latents_of(engine, other, tmp_path), expected)
 
-    backend = load(DEVICE, tmp_path / "c")
-    backend.look_ahead(other.series)
-    assert torch.equal(latents_of(backend, other, tmp_path), expected)
+    engine = load(DEVICE, tmp_path / "c")
+    engine.look_ahead(other.series)
+    assert torch.equal(latents_of(engine, other, tmp_path), expected)
 
-    backend = load(DEVICE, tmp_path / "d")
-    backend.look_ahead(job.series)
-    backend._references._pool.shutdown(wait=True)  # type: ignore[union-attr]
+    engine = load(DEVICE, tmp_path / "d")
+    engine.look_ahead(job.series)
+    engine._references._pool.shutdown(wait=True)  # type: ignore[union-attr]
     clip.unlink()
     former = other.series.file("reference")
     moved = but(other, reference=replace(former, path=str(clip)))
     Path(former.path).rename(clip)
-    assert torch.equal(latents_of(backend, moved, tmp_path), expected)
+    assert torch.equal(latents_of(engine, moved, tmp_path), expected)
 
 
 class Encoder:

@@ -16,10 +16,11 @@ import pytest
 from random_checkpoint import random_numbers
 
 from runner.backends.model_file import BLOCK, BLOCKS, content_of
-from runner.backends.wan import WanBackend, tiny
+from runner.backends.wan import tiny
 from runner.backends.wan.checkpoint import Checkpoint
 from runner.backends.wan.made_up import write_checkpoint
 from runner.backends.wan.memory import Weights, weights_of
+from runner.backends.wan.planner import WanPlanner
 from runner.backends.wan.settings import WanSettings
 from runner.backends.wan.sizes import TINY
 from runner.errors import UserError
@@ -46,7 +47,7 @@ def folder(original: Path, tmp_path: Path) -> Path:
 
 
 def identity(folder: Path, **settings: Any) -> dict[str, Any]:
-    return WanBackend(WanSettings(checkpoint=str(folder), **settings), folder).identity()
+    return WanPlanner(WanSettings(checkpoint=str(folder), **settings), folder).identity()
 
 
 def test_full_size_names_and_shapes_are_the_published_ones() -> None:
@@ -105,7 +106,7 @@ def test_every_missing_file_is_named(folder: Path) -> None:
         identity(folder)
     (folder / "diffusion_pytorch_model.safetensors.index.json").unlink()
     with pytest.raises(UserError) as by_number:
-        WanBackend(WanSettings(checkpoint=str(folder)), folder).check_launch("cuda", explicit=False)
+        WanPlanner(WanSettings(checkpoint=str(folder)), folder).check_launch("cuda", explicit=False)
     for error in (by_index, by_number):
         message = str(error.value)
         assert "\n" not in message

@@ -29,7 +29,7 @@ from wan_headers import (
 )
 
 from runner.backends.wan.checkpoint import DIT, TEXT_ENCODER, VAE, Checkpoint
-from runner.backends.wan.judgement import examine
+from runner.backends.wan.judgement import judge
 from runner.backends.wan.tiny import tiny_checkpoint
 
 T2V, I2V = dit(*LARGE, 16), dit(*LARGE, 36, image=True)
@@ -285,7 +285,7 @@ def test_shards_that_are_not_their_indexs(wan: Project) -> None:
     shutil.copy(other[0].parent / index.name, index)
     assert planned(wan).status == 0
     shutil.rmtree(wan.root / "results")
-    (note,) = (s.note for s in examine(Checkpoint(folder)).states if s.file == index.name)
+    (note,) = (s.note for s in judge(Checkpoint(folder)).states if s.file == index.name)
     assert note == "it says 57153966336 bytes of tensors, and its shards hold 28576983168"
     shards[1].unlink()
     shards[1].hardlink_to(shards[0])

@@ -21,7 +21,8 @@ from wan_jobs import job_of, moving_square, prepared, silent
 
 from runner.attempts import read_attempts
 from runner.backends import Interrupted
-from runner.backends.wan import WanBackend
+from runner.backends.wan.engine import WanEngine
+from runner.backends.wan.planner import WanPlanner
 from runner.backends.wan.tensor_file import write_tensors
 from runner.job import Job
 from runner.job_record import job_record
@@ -48,7 +49,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def backend(cache: Path, job: Job) -> WanBackend:
+def engine(cache: Path, job: Job) -> WanEngine:
     return prepared(DEVICE, cache, job, keep_latents_every=2)
 
 
@@ -84,7 +85,7 @@ def end_at(step: int, error: type[BaseException]) -> Any:
 def test_whatever_ends_attempts_the_latents_are_the_same(
     every: int,
     ends: list[tuple[int, type[BaseException]]],
-    backend: WanBackend,
+    engine: WanEngine,
     job: Job,
     undisturbed: Any,
     tmp_path_factory: pytest.TempPathFactory,
@@ -92,49 +93,49 @@ def test_whatever_ends_attempts_the_latents_are_the_same(
     """At most `keep_latents_every` steps are done again, and none after a stop that was asked
     for."""
     scratch = tmp_path_factory.mktemp("scratch")
-    backend.settings = backend.settings.model_copy(update={"keep_latents_every": every})
+    engine.settings = engine.settings.model_copy(update={"keep_latents_every": every})
     reached = 0
     for step, error in ends:
-        kept = backend.steps_kept(job, scratch)
+        kept = engine.steps_kept(job, scratch)
         assert reached - kept < every
         if step <= kept:
             continue
         with pytest.raises(error):
-            backend.latents(job, scratch, end_at(step, error))
+            engine.latents(job, scratch, end_at(step, error))
         reached = step
         if error is Interrupted:
-            assert backend.steps_kept(job, scratch) == step
+            assert engine.steps_kept(job, scratch) == step
     steps: list[int] = []
-    latents = backend.latents(job, scratch, lambda done, total: steps.append(done))
+    latents = engine.latents(job, scratch, lambda done, total: steps.append(done))
     assert steps == list(range(STEPS - len(steps) + 1, STEPS + 1))
     assert torch.equal(latents.cpu(), undisturbed)
-    assert backend.steps_kept(job, scratch) == STEPS
+    assert engine.steps_kept(job, scratch) == STEPS
 
 
 def test_stale_and_foreign_latents_are_not_taken(
-    backend: WanBackend, cache: Path, job: Job, undisturbed: Any, tmp_path: Path
+    engine: WanEngine, cache: Path, job: Job, undisturbed: Any, tmp_path: Path
 ) -> None:
     """Of another fingerprint, recipe or device; and damaged ones."""
 
-    class NextRecipe(WanBackend):
-        recipe = WanBackend.recipe + 1
+    class NextRecipe(WanPlanner):
+        recipe = WanPlanner.recipe + 1
 
-    backend.settings = backend.settings.model_copy(update={"keep_latents_every": 2})
+    engine.settings = engine.settings.model_copy(update={"keep_latents_every": 2})
     with pytest.raises(Ended):
-        backend.latents(job, tmp_path, end_at(3, Ended))
-    assert backend.steps_kept(job, tmp_path) == 2
-    assert backend.steps_kept(replace(job, fingerprint="e" * 64), tmp_path) == 0
-    assert backend.steps_kept(replace(job, fingerprint=""), tmp_path) == 0
-    elsewhere = WanBackend(backend.settings, cache)
-    elsewhere._surroundings = {**backend._surroundings, "device": "another GPU"}
+        engine.latents(job, tmp_path, end_at(3, Ended))
+    assert engine.steps_kept(job, tmp_path) == 2
+    assert engine.steps_kept(replace(job, fingerprint="e" * 64), tmp_path) == 0
+    assert engine.steps_kept(replace(job, fingerprint=""), tmp_path) == 0
+    elsewhere = WanPlanner(engine.settings, cache).engine()
+    elsewhere._surroundings = {**engine._surroundings, "device": "another GPU"}
     assert elsewhere.steps_kept(job, tmp_path) == 0
-    later = NextRecipe(backend.settings, cache)
-    later._surroundings = backend._surroundings
+    later = NextRecipe(engine.settings, cache).engine()
+    later._surroundings = engine._surroundings
     assert later.steps_kept(job, tmp_path) == 0
     (file,) = tmp_path.iterdir()
     file.write_bytes(file.read_bytes()[:-1])
-    assert backend.steps_kept(job, tmp_path) == 0
-    assert torch.equal(backend.latents(job, tmp_path, silent).cpu(), undisturbed)
+    assert engine.steps_kept(job, tmp_path) == 0
+    assert torch.equal(engine.latents(job, tmp_path, silent).cpu(), undisturbed)
 
 
 KILLED = """
@@ -146,16 +147,16 @@ import json
 import logging
 import time
 job = job_of(json.loads(sys.argv[1]))
-backend = prepared("cpu", Path(sys.argv[2]), job, keep_latents_every=2)
-backend.latents(job, Path(sys.argv[3]), lambda done, _: done == 3 and os.kill(0, signal.SIGKILL))
+engine = prepared("cpu", Path(sys.argv[2]), job, keep_latents_every=2)
+engine.latents(job, Path(sys.argv[3]), lambda done, _: done == 3 and os.kill(0, signal.SIGKILL))
 """
 
 
 @pytest.mark.skipif(DEVICE != "cpu", reason="the killed process works on the CPU")
 def test_another_process_goes_on_after_kill_9(
-    backend: WanBackend, cache: Path, job: Job, undisturbed: Any, tmp_path: Path
+    engine: WanEngine, cache: Path, job: Job, undisturbed: Any, tmp_path: Path
 ) -> None:
-    backend.settings = backend.settings.model_copy(update={"keep_latents_every": 2})
+    engine.settings = engine.settings.model_copy(update={"keep_latents_every": 2})
     arguments = [json.dumps(job_record(job)), str(cache), str(tmp_path)]
     own = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
     path = os.pathsep.join([*own, os.environ.get("PYTHONPATH", "")])
@@ -166,9 +167,9 @@ def test_another_process_goes_on_after_kill_9(
         check=False,
     )
     assert killed.returncode == -signal.SIGKILL
-    assert backend.steps_kept(job, tmp_path) == 2
+    assert engine.steps_kept(job, tmp_path) == 2
     steps: list[int] = []
-    latents = backend.latents(job, tmp_path, lambda done, _: steps.append(done))
+    latents = engine.latents(job, tmp_path, lambda done, _: steps.append(done))
     assert steps == [3, 4, 5]
     assert torch.equal(latents.cpu(), undisturbed)
 
@@ -250,21 +251,21 @@ def test_compiled_blocks_are_told_apart_by_their_kernels(
     """What was compiled is sealed and has a hash; latents of other kernels are not gone on from,
     which is said, and those of the same ones are."""
     caplog.set_level(logging.INFO, logger="sweep.wan")
-    backend = prepared(DEVICE, tmp_path, job, keep_latents_every=1, compile=True)
+    engine = prepared(DEVICE, tmp_path, job, keep_latents_every=1, compile=True)
     (sealed,) = tmp_path.glob("kernels/*.json")
-    kernels = backend.kernels(job)
+    kernels = engine.kernels(job)
     assert json.loads(sealed.read_text())["hash"] == kernels
-    whole = backend.latents(job, tmp_path / "whole", silent)
+    whole = engine.latents(job, tmp_path / "whole", silent)
     assert "kernels were compiled in the middle" not in caplog.text
     scratch = tmp_path / "half"
     with pytest.raises(Interrupted):
-        backend.latents(job, scratch, end_at(2, Interrupted))
-    assert backend.steps_kept(job, scratch) == 2
-    assert torch.equal(backend.latents(job, scratch, silent), whole)
+        engine.latents(job, scratch, end_at(2, Interrupted))
+    assert engine.steps_kept(job, scratch) == 2
+    assert torch.equal(engine.latents(job, scratch, silent), whole)
     tensors = {"latents": whole}
-    facts = {**backend._kept(job, scratch)._belongs, "kernels": "0" * 64, "step": "2"}
+    facts = {**engine._kept(job, scratch)._belongs, "kernels": "0" * 64, "step": "2"}
     write_tensors(scratch / "latents.safetensors", tensors, facts)
-    assert backend.steps_kept(job, scratch) == 0
-    assert torch.equal(backend.latents(job, scratch, silent), whole)
+    assert engine.steps_kept(job, scratch) == 0
+    assert torch.equal(engine.latents(job, scratch, silent), whole)
     (said,) = [record for record in caplog.messages if "begins anew" in record]
     assert f"kernels '{'0' * 40}', here '{str(kernels)[:40]}'" in said

@@ -12,8 +12,9 @@ from pydantic import ValidationError
 from wan_jobs import job_of, moving_square, prepared, silent
 
 from runner.backends import Interrupted
-from runner.backends.wan import WanBackend
 from runner.backends.wan.attention import attend_with, require_kernel
+from runner.backends.wan.engine import WanEngine
+from runner.backends.wan.planner import WanPlanner
 from runner.backends.wan.settings import WanSettings
 from runner.errors import UserError
 from runner.job import Job
@@ -39,8 +40,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def latents_of(cache: Path, job: Job, scratch: Path, **changes: Any) -> Any:
-    backend = prepared(DEVICE, cache, job, keep_latents_every=0, **changes)
-    return backend.latents(job, scratch, silent).double().cpu()
+    engine = prepared(DEVICE, cache, job, keep_latents_every=0, **changes)
+    return engine.latents(job, scratch, silent).double().cpu()
 
 
 def distance(one: Any, other: Any) -> float:
@@ -58,10 +59,10 @@ def test_blocks_as_one_function_compute_what_diffsynth_computes(
 ) -> None:
     """In float32, where rounding hides nothing, the latents agree to five digits."""
     exact = latents_of(cache, job, tmp_path, dtype="float32")
-    backend = prepared(DEVICE, cache, job, keep_latents_every=0, dtype="float32")
+    engine = prepared(DEVICE, cache, job, keep_latents_every=0, dtype="float32")
     attend = attend_with("torch")
-    fast_blocks.use_fast_blocks(backend._pipe.dit, attend, compiled=False, fp8=False)
-    ours = backend.latents(job, tmp_path, silent).double().cpu()
+    fast_blocks.use_fast_blocks(engine._pipe.dit, attend, compiled=False, fp8=False)
+    ours = engine.latents(job, tmp_path, silent).double().cpu()
     assert 0 < distance(ours, exact) < 1e-5
 
 
@@ -76,7 +77,7 @@ def test_a_block_is_one_graph(cache: Path, job: Job, tmp_path: Path) -> None:
         return graph.forward
 
     torch._dynamo.reset()
-    run = torch.compile(dit.blocks[0]._run, backend=count, fullgraph=True, dynamic=False)
+    run = torch.compile(dit.blocks[0]._run, engine=count, fullgraph=True, dynamic=False)
     x = torch.randn(1, 12, dit.dim, dtype=torch.bfloat16, device=DEVICE)
     rest = (
         torch.randn(1, 5, dit.dim, dtype=torch.bfloat16, device=DEVICE),
@@ -150,7 +151,7 @@ def test_an_fp8_layer_is_the_layer_but_for_rounding() -> None:
     assert torch.equal(zero[0], bias.expand(64, -1))
 
 
-def forwards(backend: WanBackend, job: Job, scratch: Path, on_step: Any) -> tuple[int, Any]:
+def forwards(engine: WanEngine, job: Job, scratch: Path, on_step: Any) -> tuple[int, Any]:
     """How often the blocks were run for a job, and its latents, None where it was ended."""
     calls = 0
 
@@ -158,9 +159,9 @@ def forwards(backend: WanBackend, job: Job, scratch: Path, on_step: Any) -> tupl
         nonlocal calls
         calls += 1
 
-    hook = backend._pipe.dit.blocks[0].register_forward_hook(count)
+    hook = engine._pipe.dit.blocks[0].register_forward_hook(count)
     try:
-        latents = backend.latents(job, scratch, on_step)
+        latents = engine.latents(job, scratch, on_step)
     except Interrupted:
         latents = None
     finally:
@@ -170,8 +171,8 @@ def forwards(backend: WanBackend, job: Job, scratch: Path, on_step: Any) -> tupl
 
 def test_tea_cache_leaves_steps_out(cache: Path, job: Job, plain: Any, tmp_path: Path) -> None:
     """Never the first and the last; with a threshold that nothing reaches, all others."""
-    backend = prepared(DEVICE, cache, job, keep_latents_every=0, tea_cache=1e9)
-    calls, latents = forwards(backend, job, tmp_path, silent)
+    engine = prepared(DEVICE, cache, job, keep_latents_every=0, tea_cache=1e9)
+    calls, latents = forwards(engine, job, tmp_path, silent)
     assert calls == 4
     assert distance(latents.double().cpu(), plain) > 0
 
@@ -181,9 +182,9 @@ def test_tea_cache_goes_on_with_the_same_bytes(
     cache: Path, job: Job, threshold: float, every: int, tmp_path: Path
 ) -> None:
     """Wherever it is interrupted: what it carries is made again from the latents on disk."""
-    backend = prepared(DEVICE, cache, job, keep_latents_every=every, tea_cache=threshold)
+    engine = prepared(DEVICE, cache, job, keep_latents_every=every, tea_cache=threshold)
     scratch = tmp_path / "whole"
-    whole = backend.latents(job, scratch, silent)
+    whole = engine.latents(job, scratch, silent)
     for step in range(1, STEPS):
 
         def end(done: int, _total: int, step: int = step) -> None:
@@ -191,14 +192,14 @@ def test_tea_cache_goes_on_with_the_same_bytes(
                 raise Interrupted
 
         scratch = tmp_path / str(step)
-        assert forwards(backend, job, scratch, end)[1] is None
-        assert backend.steps_kept(job, scratch) < step
-        assert torch.equal(backend.latents(job, scratch, silent), whole)
+        assert forwards(engine, job, scratch, end)[1] is None
+        assert engine.steps_kept(job, scratch) < step
+        assert torch.equal(engine.latents(job, scratch, silent), whole)
 
 
 def test_no_setting_for_speed_is_on_by_itself(tmp_path: Path) -> None:
     """And one that is on belongs to what decides the output; finished sweeps stay as they are."""
-    identity = WanBackend(WanSettings(), tmp_path).identity()
+    identity = WanPlanner(WanSettings(), tmp_path).identity()
     assert set(identity) == {"weights", "dtype", "vae_tiling"}
     changed: list[dict[str, Any]] = [
         {"compile": True},
@@ -207,8 +208,8 @@ def test_no_setting_for_speed_is_on_by_itself(tmp_path: Path) -> None:
         {"tea_cache": 0.1},
     ]
     for change in changed:
-        assert WanBackend(WanSettings(**change), tmp_path).identity() == {**identity, **change}
-    assert WanBackend(WanSettings(keep_latents_every=7), tmp_path).identity() == identity
+        assert WanPlanner(WanSettings(**change), tmp_path).identity() == {**identity, **change}
+    assert WanPlanner(WanSettings(keep_latents_every=7), tmp_path).identity() == identity
 
 
 @pytest.mark.parametrize(
@@ -234,13 +235,13 @@ def test_a_missing_compiler_is_said_before_anything_starts(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match=r"compile: needs one of g\+\+"):
-        WanBackend(WanSettings(compile=True), tmp_path).check_launch("cpu", explicit=False)
-    WanBackend(WanSettings(), tmp_path).check_launch("cpu", explicit=False)
+        WanPlanner(WanSettings(compile=True), tmp_path).check_launch("cpu", explicit=False)
+    WanPlanner(WanSettings(), tmp_path).check_launch("cpu", explicit=False)
 
 
 def test_a_missing_kernel_is_said_before_anything_starts(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="attention: cudnn needs a GPU"):
-        WanBackend(WanSettings(attention="cudnn"), tmp_path).check_launch("cpu", explicit=False)
+        WanPlanner(WanSettings(attention="cudnn"), tmp_path).check_launch("cpu", explicit=False)
     with pytest.raises(UserError, match=r"compute capability 9\.0, this one has 8\.9"):
         require_kernel("flash_attention_4", "cuda", (8, 9))
     with pytest.raises(UserError, match=r"pip install 'sweep-runner\[fast\]'"):

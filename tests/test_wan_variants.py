@@ -33,7 +33,7 @@ from wan_headers import (
 
 from runner.backends.wan.checkpoint import Checkpoint
 from runner.backends.wan.headers import Tensor, names_and_shapes_md5
-from runner.backends.wan.judgement import examine
+from runner.backends.wan.judgement import judge
 from runner.backends.wan.recognition import Recognised, recognise, recognise_file
 from runner.backends.wan.tiny import tiny_checkpoint
 from runner.backends.wan.variants import VARIANTS, Part
@@ -373,7 +373,7 @@ def test_the_workers_loader_agrees(tmp_path: Path, form: str) -> None:
     elif form == "less":
         del weights["blocks.0.norm3.bias"]
     save_file(weights, path)
-    found = examine(checkpoint)
+    found = judge(checkpoint)
     assert found.what is not None
     assert "sweep's tiny model" in found.what
     is_refused = form in ("scaled", "prefix", "less")
@@ -412,7 +412,7 @@ def test_no_header_is_more_than_a_bad_header(tmp_path: Path) -> None:
     for header in headers:
         text = json.dumps(header).encode()
         path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(16))
-        found = examine(Checkpoint(folder))
+        found = judge(Checkpoint(folder))
         problems = [state.problem for state in found.states if state.problem]
         assert problems, header
         assert all(problem.isprintable() and len(problem) < 500 for problem in problems)

@@ -18,7 +18,7 @@ import pytest
 from conftest import Project, wait_for
 
 from runner.attempts import read_attempts
-from runner.backends import Machine
+from runner.backends import GpuMemory, Machine
 from runner.experiment import load_experiment
 from runner.fingerprint import Recipe
 from runner.gpus import Gpu, Health
@@ -84,7 +84,8 @@ def make_worker(
     worker = Worker(
         run=run,
         queue=queue,
-        backend=experiment.make_backend(),
+        engine=experiment.planner().engine(),
+        axes=experiment.input_axes,
         machine=Machine(device, run.cache),
         recipe=Recipe.of(experiment),
         data=experiment.data,
@@ -128,7 +129,7 @@ def test_what_a_process_holds_of_its_gpu_is_told_within_a_video(
     project.write(model={"seconds": 60}, generation={**size, "num_inference_steps": 600})
     worker, queue = make_worker(project)
     held = 10.0
-    monkeypatch.setattr(worker.backend, "gpu_memory_gib", lambda: held)
+    monkeypatch.setattr(worker.engine, "memory", lambda **_: GpuMemory(held, held))
     thread = threading.Thread(target=worker.run)
     thread.start()
     wait_for(lambda: bool(queue.rows(JobState.RUNNING)))

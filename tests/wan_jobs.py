@@ -1,4 +1,4 @@
-"""What the tests of the Wan backend share: a moving clip, a job of it, a loaded backend."""
+"""What the tests of the Wan backend share: a moving clip, a job of it, a loaded engine."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import numpy.typing as npt
 from hand_made import a_job
 
 from runner.backends import Machine
-from runner.backends.wan import WanBackend
+from runner.backends.wan.engine import WanEngine
+from runner.backends.wan.planner import WanPlanner
 from runner.backends.wan.settings import WanSettings
 from runner.job import FileInput, Job
 from runner.run_folder import sha256_file
@@ -55,18 +56,18 @@ def job_of(clip: Path, *, fingerprint: str = "", prompt: str = PROMPT, **paramet
     )
 
 
-def load(device: str, cache: Path, jobs: Iterable[Job] = (), **settings: Any) -> WanBackend:
-    """A backend loaded for these jobs, none of them prepared."""
-    backend = WanBackend(WanSettings(**settings), cache)
-    backend.load(Machine(device, cache, jobs=lambda: jobs))
-    return backend
+def load(device: str, cache: Path, jobs: Iterable[Job] = (), **settings: Any) -> WanEngine:
+    """An engine loaded for these jobs, none of them prepared."""
+    engine = WanPlanner(WanSettings(**settings), cache).engine()
+    engine.load(Machine(device, cache, jobs=lambda: jobs))
+    return engine
 
 
-def prepared(device: str, cache: Path, job: Job, **settings: Any) -> WanBackend:
-    """A backend loaded for a job, with the job's group prepared."""
-    backend = load(device, cache, [job], **settings)
-    backend.prepare(job.series)
-    return backend
+def prepared(device: str, cache: Path, job: Job, **settings: Any) -> WanEngine:
+    """An engine loaded for a job, with the job's group prepared."""
+    engine = load(device, cache, [job], **settings)
+    engine.prepare(job.series)
+    return engine
 
 
 def silent(_done: int, _total: int) -> None:

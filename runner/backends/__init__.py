@@ -1,33 +1,30 @@
-"""The backend contract: what turns a job into a video, and how a backend is found by name.
+"""The backend contract: what turns a job into a video, in two halves.
 
-A backend has two halves. Planning (`settings_type`, `generation_type`, `identity`, `peak_memory`,
-`check_launch`) needs neither torch nor a GPU, so that a sweep can be planned on a laptop.
-Working (`load`, `prepare`, `generate`, `finish`, `close`) happens in a worker, in this order:
+A `Planner` says what a sweep of this backend is and takes. It needs neither torch nor a GPU, so
+that a sweep can be planned on a laptop. Its `engine()` makes the videos, in a worker:
 
     load                      once per worker
-      prepare                 once per group of jobs that share a reference video
+      prepare                 once per group of jobs that share what is costly to prepare
         look_ahead            once it is known which group comes next
         generate -> finish    once per job
     close                     once per worker
+
+`registry` finds planners by name.
 """
 
 from __future__ import annotations
 
-import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar, get_args
+from typing import Any, ClassVar, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
-
-from ..axes import PROMPT, VIDEO, Axes
-from ..errors import UserError
+from ..axes import Axes
 from ..job import Job, Series
 from ..shape import Shape
-
-NAMES = ("fake", "script", "wan")
+from .section import Generation, Section, defaults
+from .settings import without_loss
 
 READING_CHANGE = (
     "clips are read by the times of their frames, as a player shows them, and videos are BT.709"
@@ -46,50 +43,6 @@ class Interrupted(BaseException):
 
     Not an Exception, so that a backend that catches its own errors does not catch it.
     """
-
-
-def _kinds(annotation: Any) -> set[Any]:
-    """What an annotation is made of: `float | None` of float and None."""
-    parts = get_args(annotation)
-    return set().union(*map(_kinds, parts)) if parts else {annotation}
-
-
-class Section(BaseModel):
-    """A section of the experiment file: unknown keys are errors, values never change."""
-
-    # Defaults are validated too: a 5 that stands for 5.0 would have another fingerprint.
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True
-    )
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_switch_for_a_number(cls, value: object, info: ValidationInfo) -> object:
-        """`tea_cache: true` would be 1.0."""
-        if isinstance(value, bool) and info.field_name in cls.model_fields:
-            kinds = _kinds(cls.model_fields[info.field_name].annotation)
-            if kinds & {int, float} and not kinds & {bool, Any}:
-                raise ValueError("must be a number")
-        return value
-
-
-class Generation(Section):
-    """The `generation` section that every backend has; a backend may add keys of its own."""
-
-    width: int = Field(832, gt=0, multiple_of=2, description="pixels")
-    height: int = Field(480, gt=0, multiple_of=2, description="pixels")
-    num_frames: int = Field(81, gt=0, description="of the video, and read of its reference")
-    fps: float = Field(15, ge=0.01, le=240, description="frames per second of video and reference")
-    num_inference_steps: int = Field(50, gt=0, description="denoising steps")
-    cfg_scale: float = Field(5.0, description="classifier-free guidance")
-    denoising_strength: float = Field(
-        0.8, gt=0, le=1, description="1 ignores the reference, less follows it more closely"
-    )
-    negative_prompt: str = Field("", description="what guidance leads away from")
-
-    def parameter_names(self) -> list[str]:
-        """Every key there is, a person's own included, where a backend takes such."""
-        return [*type(self).model_fields, *(self.model_extra or {})]
 
 
 @dataclass(frozen=True)
@@ -116,6 +69,17 @@ class PeakMemory:
 
 
 @dataclass(frozen=True)
+class GpuMemory:
+    """GPU memory of an engine's processes, in GiB; None where there is no GPU, or nobody tells.
+
+    `held` is what they hold now, `peak` the most that they held: see `Engine.memory`.
+    """
+
+    held: float | None = None
+    peak: float | None = None
+
+
+@dataclass(frozen=True)
 class FileState:
     """A model file as it lies there: `size` in bytes; `problem` and `remedy` where it cannot be
     loaded as it is, `note` what was looked at where it can."""
@@ -127,11 +91,34 @@ class FileState:
     note: str = "its header is whole"
 
 
+@dataclass(frozen=True)
+class Examined:
+    """A model as it lies on this machine, as far as that shows without loading it.
+
+    Args:
+        what: what it is in a few words, without paths: for a person, and no part of any
+            fingerprint. None where nothing tells, or it is not what it should be.
+        files: every file that a worker loads; () where there are none.
+        tokenizer: the text encoder's `tokenizer.json`, where prompts are cut at `prompt_tokens`.
+    """
+
+    what: str | None = None
+    files: tuple[FileState, ...] = ()
+    tokenizer: Path | None = None
+
+    @property
+    def problems(self) -> list[FileState]:
+        """The files that cannot be loaded as they are."""
+        return [state for state in self.files if state.problem is not None]
+
+
 SettingsT = TypeVar("SettingsT", bound=Section)
+GenerationT = TypeVar("GenerationT", bound=Generation)
 
 
-class Backend(ABC, Generic[SettingsT]):
-    """What turns jobs into videos.
+class Planner(ABC, Generic[SettingsT, GenerationT]):
+    """What a sweep of this backend is and takes. It is made anew for each command, reads model
+    files as they then are, and imports no torch.
 
     Args:
         settings: the experiment's `model` section, as this backend's `settings_type`.
@@ -139,8 +126,10 @@ class Backend(ABC, Generic[SettingsT]):
     """
 
     settings_type: ClassVar[type[Section]]
-    generation_type: ClassVar[type[Generation]] = Generation
-    axes: ClassVar[Axes] = Axes((VIDEO, PROMPT))
+    """The `model` section: each key declares by `section.key` what is lost by it."""
+    generation_type: ClassVar[type[Generation]]
+    """The `generation` section: each key has a default, and may be an axis."""
+    axes: ClassVar[Axes]
     """The input axes of its grids."""
     recipe: ClassVar[int]
     """Part of every fingerprint; raised when this backend's preparation or output changes."""
@@ -154,16 +143,24 @@ class Backend(ABC, Generic[SettingsT]):
     prompt_tokens: ClassVar[int | None] = None
     """So many tokens of a prompt are read, the end mark among them; None where all are."""
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        own = cls.__dict__.get("settings_type")
+        if own is not None and (silent := without_loss(own)):
+            raise TypeError(f"{own.__name__}: {', '.join(silent)}: declare the loss of each key")
+        if "generation_type" in cls.__dict__:
+            # Raises TypeError where its parameters cannot be told.
+            defaults(cls.generation_type)
+
     def __init__(self, settings: SettingsT, root: Path) -> None:
         self.settings = settings
         self.root = root
 
-    # Planning: no torch, no GPU.
-
     @abstractmethod
     def identity(self) -> dict[str, Any]:
         """What decides the output apart from job and recipe: model files by content and those
-        settings that change pixels. JSON-able; part of every fingerprint.
+        settings that change pixels (`settings.deciding_settings`). JSON-able, the same on every
+        machine; part of every fingerprint.
 
         Raises:
             UserError: the model is not on this machine and its identity is not given.
@@ -183,64 +180,46 @@ class Backend(ABC, Generic[SettingsT]):
         """
         return identity
 
-    def shape(
-        self,
-        parameters: Mapping[str, Any],
-        facts: Mapping[str, Any],
-    ) -> Shape:
+    @abstractmethod
+    def shape(self, parameters: Mapping[str, Any], facts: Mapping[str, Any]) -> Shape:
         """What a job's video must be.
 
         Args:
-            facts: what was read of its files, by the inputs' roles.
+            facts: what was read of the job's files, by the inputs' roles.
         """
-        return Shape(
-            parameters["width"],
-            parameters["height"],
-            parameters["num_frames"],
-            parameters["fps"],
-        )
 
     def settings_of(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """The settings, as JSON has them, that hold for a job of these parameters: all of them,
         unless a backend has several models."""
         return self.settings.model_dump(mode="json")
 
-    def steps_are_alike(self) -> bool | None:
-        """Whether a video with twice the `num_inference_steps` takes twice as long for these; None
-        where only what videos tell of their steps can say so."""
-        return True
-
     def model_files(self) -> list[dict[str, Any]]:
-        """The files behind `identity()["weights"]`, for the record of a video and to say which
-        of them has changed: each with its `file`, `size` and hashes. [] where there are none,
-        or none on this machine. It takes about as long as `identity`."""
+        """The files behind `identity()`, for the record of a video and to say which of them has
+        changed: each with its `file`, `size` and hashes. [] where there are none, or none on
+        this machine. It takes about as long as `identity`."""
         return []
 
-    def model_is(self) -> str | None:
-        """What the model is in a few words, as its files' headers tell, without paths: for a
-        person, and no part of any fingerprint. None where nothing tells."""
-        return None
+    def examine(self) -> Examined:
+        """The model as it lies on this machine, by names and headers. Raises nothing for what is
+        missing or broken: that is what it is asked for."""
+        return Examined()
 
     def versions(self) -> dict[str, str]:
         """Versions of what touches a video outside this interpreter, for its record."""
         return {}
 
-    def look_at_files(self) -> list[FileState]:
-        """Every file that a worker loads: whether it is there and can be read, as far as that
-        shows without loading it. [] where there are none."""
-        return []
-
-    def tokenizer_file(self) -> Path | None:
-        """The text encoder's `tokenizer.json`, or None where it is not here."""
-        return None
-
-    def peak_memory(self, generation: Generation) -> PeakMemory | None:
+    def peak_memory(self, generation: GenerationT) -> PeakMemory | None:
         """Peak GPU memory of one worker, or None where it is not known or none is used."""
         return None
 
-    def flops(self, generation: Generation) -> float | None:
+    def flops(self, generation: GenerationT) -> float | None:
         """Floating-point operations of making one video, or None where they are not known."""
         return None
+
+    def steps_are_alike(self) -> bool | None:
+        """Whether a video with twice the `num_inference_steps` takes twice as long for these; None
+        where only what videos tell of their steps can say so."""
+        return True
 
     def check_launch(self, device: str, *, explicit: bool) -> None:
         """Raise `UserError` where this machine cannot run the backend on `device`.
@@ -249,7 +228,14 @@ class Backend(ABC, Generic[SettingsT]):
         that a full-size model is not started on a CPU by accident.
         """
 
-    # Working.
+    @abstractmethod
+    def engine(self) -> Engine:
+        """The half that makes the videos, with nothing loaded. Its module is imported here."""
+
+
+class Engine(ABC):
+    """What makes the videos, in a worker. Calls come from one thread, but for `finish` and
+    `memory`."""
 
     @abstractmethod
     def load(self, machine: Machine) -> None:
@@ -259,6 +245,10 @@ class Backend(ABC, Generic[SettingsT]):
     def prepare(self, series: Series) -> None:
         """Take in what a group of jobs shares, of which this is a series; the following
         `generate` calls are of this group. Paths of inputs are absolute, here and below."""
+
+    def look_ahead(self, series: Series) -> None:  # noqa: B027 - not everyone has what to begin
+        """Begin what `prepare` of this series, likely the next group's, needs no device for: on
+        another thread, and so that nothing is lost where another one comes."""
 
     @abstractmethod
     def generate(self, job: Job, scratch: Path, on_step: OnStep) -> Any:
@@ -275,15 +265,6 @@ class Backend(ABC, Generic[SettingsT]):
         """How many of a job's steps `generate` would find done in `scratch`."""
         return 0
 
-    def kernels(self, job: Job) -> str | None:
-        """A hash of the compiled kernels that a job of the prepared group is made with, which
-        decide its last bits; None where nothing is compiled on the machine."""
-        return None
-
-    def look_ahead(self, series: Series) -> None:
-        """Begin what `prepare` of this series, likely the next group's, needs no device for: on
-        another thread, and so that nothing is lost where another one comes."""
-
     @abstractmethod
     def finish(self, pending: Any, path: Path, quality: float) -> None:
         """Encode a pending video into a new file `path` (`quality` is imageio's).
@@ -292,40 +273,46 @@ class Backend(ABC, Generic[SettingsT]):
         `pending` where the disk was full.
         """
 
+    def kernels(self, job: Job) -> str | None:
+        """A hash of the compiled kernels that a job of the prepared group is made with, which
+        decide its last bits; None where nothing is compiled on the machine."""
+        return None
+
     def reconstruct(self, series: Series) -> Any:
         """The reference of a series after encoding and decoding, uint8 RGB frames of its shape:
         the best that a video can look. None where a backend encodes nothing."""
         return None
 
-    def is_broken(self) -> str | None:
-        """Why this backend can do no further job, or None: then the worker fails, and its slot
-        starts another."""
-        return None
-
-    def peak_gpu_memory_gib(self) -> float | None:
-        """Peak GPU memory since `load` or the last call, in GiB; None where there is no GPU."""
-        return None
-
-    def gpu_memory_gib(self) -> float | None:
-        """GPU memory that this process holds now, in GiB; None where there is no GPU."""
-        return None
+    def memory(self, *, anew: bool = False) -> GpuMemory:
+        """GPU memory of this process and of `processes`, the peak since `load` or since it was
+        last asked for `anew`."""
+        return GpuMemory()
 
     def processes(self) -> tuple[int, ...]:
         """The pids of this backend's own processes beside the worker's, whose memory counts as
         the worker's does."""
         return ()
 
-    def close(self) -> None:
-        """Free what `load` took."""
+    def is_broken(self) -> str | None:
+        """Why this backend can do no further job, or None: then the worker fails, and its slot
+        starts another."""
+        return None
+
+    def close(self) -> None:  # noqa: B027 - not everyone has what to free
+        """Free what `load` took. Called once more, or without `load`, it does nothing."""
 
 
-def backend_class(name: str) -> type[Backend[Any]]:
-    """The backend class of that name.
-
-    Raises:
-        UserError: there is no such backend; the message lists the ones there are.
-    """
-    if name not in NAMES:
-        raise UserError(f"backend: no backend is called {name!r} (valid: {', '.join(NAMES)})")
-    backend: type[Backend[Any]] = importlib.import_module(f"{__name__}.{name}").BACKEND
-    return backend
+__all__ = [
+    "READING_CHANGE",
+    "Engine",
+    "Examined",
+    "FileState",
+    "Generation",
+    "GpuMemory",
+    "Interrupted",
+    "Machine",
+    "OnStep",
+    "PeakMemory",
+    "Planner",
+    "Section",
+]

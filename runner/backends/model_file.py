@@ -1,4 +1,5 @@
-"""A model file's content in brief: enough to tell it from every other, quick on 40 GB."""
+"""A model file's content in brief, and a folder's: enough to tell it from every other, quick on
+40 GB."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from ..canonical import sha256_of
 from ..input_file import open_input
 
 BLOCK = 64 * 1024
@@ -42,3 +44,27 @@ def header_bytes(path: Path) -> int:
     with open_input(path) as file:
         length = int.from_bytes(file.read(8), "little")
     return length if length <= min(path.stat().st_size, MOST_HEADER) else 0
+
+
+def contents(path: Path) -> list[dict[str, Any]]:
+    """A file's record, or those of all files in a folder, by their paths in it.
+
+    Each has `file`, `size`, `header` and `blocks`: see `content_of`. What begins with a dot, and
+    compiled Python, does not count.
+    """
+    if path.is_file():
+        return [{"file": "", **content_of(path)}]
+    return [
+        {"file": file.relative_to(path).as_posix(), **content_of(file)}
+        for file in sorted(path.rglob("*"))
+        if file.is_file() and _counts(file.relative_to(path))
+    ]
+
+
+def _counts(path: Path) -> bool:
+    return not any(part.startswith(".") or part == "__pycache__" for part in path.parts)
+
+
+def digest(path: Path) -> str:
+    """Hex digest of a file's or a folder's contents, the same wherever it lies."""
+    return sha256_of({record.pop("file"): record for record in contents(path)})

@@ -53,7 +53,6 @@ def plan(
     placement = planned.experiment.placement
     own = frozenset(slot.devices.gpu for slot in live_slots(planned.run))
     choice = likely_gpus(Wish(placement.gpus, f"{experiment}: placement.gpus", own=own), gpus)
-    backend = planned.experiment.make_backend()
     kinds = kinds_of(
         planned.experiment,
         planned.recipe,
@@ -63,7 +62,7 @@ def plan(
     def flops(kind: Kind) -> float | None:
         if placement.device == "cpu":
             return None
-        return flops_a_video(backend, planned.experiment, kind.videos)
+        return flops_a_video(planned.planner, planned.experiment, kind.videos)
 
     device: str | None
     if gpus and placement.device != "cpu":
@@ -78,11 +77,11 @@ def plan(
         planned.manifest.jobs,
         choice.numbers,
         experience.peak_memory(placement.processes_per_gpu)
-        or peak_memory(backend, planned.experiment, planned.manifest.jobs),
+        or peak_memory(planned.planner, planned.experiment, planned.manifest.jobs),
         min((gpu.memory_gib for gpu in gpus if gpu.problem is None), default=None),
         experience.video_bytes(),
     )
-    result = replace(result, problems=(*result.problems, *model_problems(backend)))
+    result = replace(result, problems=(*result.problems, *model_problems(planned.model)))
     costs = forecast(
         planned.experiment,
         experience,
@@ -90,7 +89,7 @@ def plan(
         planned.left,
         flops,
     )
-    files = backend.model_files() if planned.stale else ()
+    files = planned.planner.model_files() if planned.stale else ()
     drift = survey(planned.run, planned.stale, Now(planned.recipe, files))
     if as_json:
         print_json(
@@ -106,10 +105,14 @@ def plan(
 def schema() -> None:
     """Print the JSON Schema of the experiment file, for editors to complete and check it.
 
+    It has the backends that other packages bring, too.
+
     \b
     sweep schema > experiment.schema.json
     # yaml-language-server: $schema=experiment.schema.json    (the experiment's first line)
     """
+    from ..backends.registry import OURS, installed
     from ..schema import experiment_schema
 
-    print_json(experiment_schema())
+    own = {one.name: None for one in installed() if one.name not in OURS}
+    print_json(experiment_schema([*OURS, *own]))

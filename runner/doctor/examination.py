@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from ..axes import VIDEO
+from ..backends import Examined, Planner
 from ..dataset import Dataset, settings_wanted
 from ..device import check_backend
 from ..errors import UserError
@@ -23,7 +25,14 @@ from .finding import Finding, Verdict, right, wrong
 from .graphics import Need, check_gpus
 from .inputs import check_data, check_model, check_prompts
 from .machine import check_clock, check_disk, check_limits, check_memory, check_processor
-from .software import ask_torch, check_packages, check_programs, check_python, check_torch
+from .software import (
+    ask_torch,
+    check_backends,
+    check_packages,
+    check_programs,
+    check_python,
+    check_torch,
+)
 
 
 def examine_machine(folder: Path) -> Iterator[Finding]:
@@ -31,6 +40,7 @@ def examine_machine(folder: Path) -> Iterator[Finding]:
     gpus = find_gpus()
     yield from check_python()
     yield from check_packages(["wan"])
+    yield from check_backends()
     yield from check_torch(ask_torch(), gpus)
     yield from check_programs()
     yield from check_gpus(gpus, None)
@@ -54,20 +64,22 @@ def examine(experiment: Experiment) -> Iterator[Finding]:
 
 
 def _examine(experiment: Experiment, gpus: list[Gpu]) -> Iterator[Finding]:
-    backend = experiment.make_backend()
+    planner = experiment.planner()
+    model = planner.examine()
     run = experiment.run_folder
     yield from check_python()
     yield from check_packages([experiment.backend])
-    if "torch" in backend.imports:
+    yield from check_backends()
+    if "torch" in planner.imports:
         yield from check_torch(ask_torch(), gpus)
     yield from check_programs()
-    yield from check_gpus(gpus, need_of(experiment))
+    yield from check_gpus(gpus, need_of(experiment, planner))
     yield from check_sameness(experiment, gpus)
-    yield from check_model(backend)
+    yield from check_model(model)
     data, findings = check_data(experiment)
     yield from findings
     if data is not None:
-        yield from check_prompts(experiment, backend, data)
+        yield from check_prompts(experiment, planner, model, data)
     left = None
     try:
         left = jobs_left(experiment, run, data)
@@ -76,7 +88,7 @@ def _examine(experiment: Experiment, gpus: list[Gpu]) -> Iterator[Finding]:
     shapes = wanted_shapes(experiment, data) if data is not None else ()
     need = None if left is None else left * largest_video(shapes, experiment.output.quality)
     yield from check_disk(run.path, need, left or 0)
-    yield from check_host_memory(experiment, gpus)
+    yield from check_host_memory(experiment, model, gpus)
     yield from check_file_system(run.path)
     yield from check_limits()
     yield from check_clock()
@@ -97,25 +109,26 @@ def check_sameness(experiment: Experiment, gpus: list[Gpu]) -> Iterator[Finding]
         yield right("same bits", f"not tried here; `{command}` compares what the GPUs compute")
 
 
-def need_of(experiment: Experiment) -> Need:
+def need_of(experiment: Experiment, planner: Planner[Any, Any]) -> Need:
     placement = experiment.placement
-    backend = experiment.make_backend()
     try:
-        peak = backend.peak_memory(experiment.generation)
+        peak = planner.peak_memory(experiment.generation)
     except UserError:
         peak = None
     on_cpu = placement.device == "cpu"
-    without = on_cpu or (placement.device == "auto" and (peak is None or not backend.imports))
+    without = on_cpu or (placement.device == "auto" and (peak is None or not planner.imports))
     return Need(placement.gpus, placement.processes_per_gpu, peak, without)
 
 
-def check_host_memory(experiment: Experiment, gpus: list[Gpu]) -> Iterator[Finding]:
+def check_host_memory(
+    experiment: Experiment, model: Examined, gpus: list[Gpu]
+) -> Iterator[Finding]:
     """Workers read model files through host memory, and managed ones keep them there."""
     placement = experiment.placement
     numbers = placement.gpus
     used = max(1, len(gpus)) if isinstance(numbers, str) else len(numbers)
     workers = used * placement.processes_per_gpu
-    sizes = [state.size for state in experiment.make_backend().look_at_files() if not state.problem]
+    sizes = [state.size for state in model.files if not state.problem]
     managed = getattr(experiment.model, "vram", "") == "managed"
     each = sum(sizes) if managed else max(sizes, default=0)
     what = "all model files" if managed else "the largest model file"
@@ -125,8 +138,9 @@ def check_host_memory(experiment: Experiment, gpus: list[Gpu]) -> Iterator[Findi
 
 def wanted_shapes(experiment: Experiment, data: Dataset) -> set[Shape]:
     """What the videos of an experiment must be."""
+    planner = experiment.planner()
     return {
-        experiment.shape_of(setting.parameters, {VIDEO.role: clip.info})
+        planner.shape(setting.parameters, {VIDEO.role: clip.info})
         for clip in data.clips
         for setting in settings_wanted(experiment, clip)
     }

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..backends import Backend
+from ..backends import Examined, Planner
 from ..dataset import (
     NOT_READ,
     Clip,
@@ -37,12 +37,12 @@ WIDE = 0x2E80
 """From here on, nearly every script writes a word in one or two characters."""
 
 
-def check_model(backend: Backend[Any]) -> Iterator[Finding]:
+def check_model(model: Examined) -> Iterator[Finding]:
     """What the model is, and every file of it: there, whole as far as that shows, of which
     size."""
-    if (what := backend.model_is()) is not None:
-        yield right("model", what)
-    for state in backend.look_at_files():
+    if model.what is not None:
+        yield right("model", model.what)
+    for state in model.files:
         if state.problem is not None:
             yield wrong("model", f"{state.file}: {state.problem}", state.remedy)
         else:
@@ -113,16 +113,16 @@ def compare(experiment: Experiment, clips: Sequence[Clip]) -> Iterator[Finding]:
 
 
 def check_prompts(
-    experiment: Experiment, backend: Backend[Any], data: Dataset
+    experiment: Experiment, planner: Planner[Any, Any], model: Examined, data: Dataset
 ) -> Iterator[Finding]:
     """Prompts of which the text encoder would read only the beginning."""
-    limit = backend.prompt_tokens
+    limit = planner.prompt_tokens
     texts = {text: clip for clip in data.clips for text in clip.prompts}
     if limit is None:
         yield right("prompts", f"{len(texts)} different ones")
         return
-    negative = experiment.generation.negative_prompt
-    count, source = token_counter(backend.tokenizer_file())
+    negative = experiment.generation.complete().get("negative_prompt")
+    count, source = token_counter(model.tokenizer)
     longest = max((count(text) for text in texts), default=0)
     remedy = "shorten it: the rest is not read"
     found = [

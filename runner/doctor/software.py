@@ -15,6 +15,8 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
+from ..backends.registry import OURS, installed, planner_class
+from ..errors import UserError
 from ..gpus import Gpu, driver_versions
 from ..provenance import ffmpeg_version
 from .finding import Finding, right, warning, wrong
@@ -88,6 +90,22 @@ def check_packages(extras: Iterable[str]) -> Iterator[Finding]:
             found = f"{version} is installed, {requirement.specifier} is needed"
             yield wrong(f"package {requirement.name}", found, remedy)
     yield right("packages", f"{fine} are there in the versions that are needed")
+
+
+def check_backends() -> Iterator[Finding]:
+    """The backends that other packages bring, each imported."""
+    for one in installed():
+        what = f"{one.name}, which {one.package} brings"
+        if one.name in OURS:
+            found = f"{what}, is never used: a backend of the sweep itself is called so"
+            yield warning("backend", found, f"pip uninstall {one.package.partition(' ')[0]}")
+            continue
+        try:
+            planner_class(one.name)
+        except UserError as error:
+            yield warning("backend", str(error), f"mend or uninstall {one.package}")
+        else:
+            yield right("backend", what)
 
 
 def ask_torch() -> Torch | str:

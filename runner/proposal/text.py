@@ -10,7 +10,8 @@ from typing import Any
 import yaml
 from rich.cells import cell_len
 
-from ..backends import Section, backend_class
+from ..backends import Section
+from ..backends.registry import planner_class
 from ..experiment import Experiment
 from ..plain_text import printable
 from ..yaml_file import schema_line
@@ -41,8 +42,8 @@ COMMENTS = {
 
 def experiment_text(name: str, proposal: Proposal, file: Path) -> str:
     """The whole file, to be written to `file`."""
-    backend = backend_class("wan")
-    sections = {"model": backend.settings_type, "generation": backend.generation_type}
+    planner = planner_class("wan")
+    sections = {"model": planner.settings_type, "generation": planner.generation_type}
     values = {"name": name, "backend": "wan", **proposal.values}
     lines = [*head(name, proposal), ""]
     # A section stands by itself; keys without one stand together.

@@ -77,7 +77,7 @@ def _measured(text: str, *, vae: bool) -> dict[str, Any]:
         rows = measure(folder, experiment.data, jobs, outlines, bar.update)
     psnr = None
     if vae:
-        given_back = reconstructed(experiment.make_backend(), experiment.data, jobs)
+        given_back = reconstructed(experiment.planner().engine(), experiment.data, jobs)
         psnr = fidelity(experiment.data, given_back)
     return {"sweep": folder.name, "vae_psnr": psnr, "measured": [row.to_json() for row in rows]}
 

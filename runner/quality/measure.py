@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..axes import PROMPT, VIDEO
-from ..backends import Backend, Machine
+from ..backends import Engine, Machine
 from ..canonical import canonical_json
 from ..job import Job
 from ..reading import deciding_frames, read_reference
@@ -112,24 +112,22 @@ def measure(
     return measured
 
 
-def reconstructed(
-    backend: Backend[Any], root: Path, jobs: Sequence[Job]
-) -> Iterator[tuple[Job, Frames]]:
-    """A job of each group with the frames of its reference after the backend's encoding and
+def reconstructed(engine: Engine, root: Path, jobs: Sequence[Job]) -> Iterator[tuple[Job, Frames]]:
+    """A job of each group with the frames of its reference after the engine's encoding and
     decoding, uint8 (F, H, W, 3).
 
-    Nothing where the backend has no such thing. Loads the backend's model, on the CPU.
+    Nothing where the engine has no such thing. Loads its model, on the CPU.
     """
     with tempfile.TemporaryDirectory() as cache:
-        backend.load(Machine("cpu", Path(cache)))
+        engine.load(Machine("cpu", Path(cache)))
         try:
             for job in {job.group: job for job in jobs}.values():
-                frames = backend.reconstruct(job.series.resolved(root))
+                frames = engine.reconstruct(job.series.resolved(root))
                 if frames is None:
                     return
                 yield job, frames
         finally:
-            backend.close()
+            engine.close()
 
 
 def fidelity(root: Path, some: Iterable[tuple[Job, Frames]]) -> float | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
+from ..backends.section import Loss
 from ..canonical import canonical_json
 from ..job import JobState
 from ..publish import inputs_of
@@ -104,7 +105,7 @@ class _Writer:
             "runs": [
                 {
                     **{"name": run.name, "folder": run.folder.name, "base": base},
-                    **{"differs": own, "models": models_of(run)},
+                    **{"differs": own, "models": models_of(run), "settings": settings_of(run)},
                 }
                 for run, base, own in zip(runs, look.bases, different, strict=True)
             ],
@@ -215,6 +216,14 @@ def models_of(run: Run) -> list[str]:
     """What the models are that made a run's videos, as far as their records tell."""
     told = [cell.record.get("model_is") for cell in run.cells if cell.record is not None]
     return sorted({one for one in told if isinstance(one, str)})
+
+
+def settings_of(run: Run) -> list[str]:
+    """The settings by which a run's videos lose something, as their records tell, each with what:
+    `tea_cache (approximate)`. Values, and settings that lose nothing, are in the records."""
+    told = [cell.record.get("settings") or {} for cell in run.cells if cell.record is not None]
+    losses = {(name, own["loss"]) for one in told for name, own in one.items()}
+    return sorted(f"{name} ({loss})" for name, loss in losses if loss != Loss.EXACT.value)
 
 
 def planned(cell: Cell) -> dict[str, Any]:

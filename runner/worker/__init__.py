@@ -15,7 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..backends import Backend, Interrupted, Machine
+from ..axes import Axes
+from ..backends import Engine, Interrupted, Machine
 from ..errors import UserError
 from ..failures import (
     ANSWERS,
@@ -65,7 +66,8 @@ class Worker:
 
     Args:
         recipe: what its videos are made with; a job planned for another is not made.
-        data: the folder in which the jobs' reference paths start.
+        axes: those that its backend declares.
+        data: the folder in which the paths of the jobs' inputs start.
         stop: asked from outside (a signal) to end the job in hand and give it back.
         surroundings: disk, GPU and memory.
         record: what every sidecar says beside the job's own: host, versions, GPU.
@@ -77,7 +79,8 @@ class Worker:
         *,
         run: RunFolder,
         queue: Queue,
-        backend: Backend[Any],
+        engine: Engine,
+        axes: Axes,
         machine: Machine,
         recipe: Recipe,
         data: Path,
@@ -91,7 +94,7 @@ class Worker:
     ) -> None:
         self.run_folder = run
         self.queue = queue
-        self.backend = backend
+        self.engine = engine
         self.machine = machine
         self.recipe = recipe
         self.slot = slot
@@ -114,7 +117,7 @@ class Worker:
         self._finisher = Finisher(
             run=run,
             queue=queue,
-            backend=backend,
+            engine=engine,
             recipe=recipe,
             surroundings=surroundings,
             record=record,
@@ -127,7 +130,7 @@ class Worker:
         self._last_done_at = 0.0
         self._lasting = 0.0
         self._group: str | None = None
-        self._inputs = Inputs(backend, data)
+        self._inputs = Inputs(engine, axes, data)
         self._jobs_done = 0
         self._next_take_back = 0.0
         self._next_report = 0.0
@@ -171,7 +174,7 @@ class Worker:
     def _load(self) -> bool:
         start = time.monotonic()
         try:
-            self.backend.load(self.machine)
+            self.engine.load(self.machine)
         except UserError:
             raise
         except Exception as error:
@@ -263,12 +266,12 @@ class Worker:
             Restart: a new worker shall go on.
             Broken: this one can do no further job.
         """
-        broken = self.backend.is_broken()
+        broken = self.engine.is_broken()
         if broken is not None:
             self._finisher.settle()
             raise Broken(broken)
         restart = self._restart or self.surroundings.recycle(
-            self._jobs_done, self.backend.processes()
+            self._jobs_done, self.engine.processes()
         )
         if restart is not None:
             self._finisher.settle()
@@ -344,20 +347,20 @@ class Worker:
         handed = self._inputs.hand_over(making)
         self._group = job.group
         self._look_ahead(job)
-        making.from_step = self.backend.steps_kept(handed, scratch)
+        making.from_step = self.engine.steps_kept(handed, scratch)
         if making.from_step:
             log.info("%s: goes on after step %d", job.id, making.from_step)
         self._generating = making
         try:
             with making.stage("generate"):
-                pending = self.backend.generate(handed, scratch, self._on_step)
-            making.kernels = self.backend.kernels(handed)
+                pending = self.engine.generate(handed, scratch, self._on_step)
+            making.kernels = self.engine.kernels(handed)
             return pending
         finally:
             self._generating = None
 
     def _look_ahead(self, job: Job) -> None:
-        """Tell the backend of the next group, where this job seems to be the last of its own."""
+        """Tell the engine of the next group, where this job seems to be the last of its own."""
         upcoming = self.queue.likely_next(Taste(job.group, self.taste.home, self.taste.static))
         if upcoming is not None and upcoming.group != job.group:
             self._inputs.look_ahead(upcoming)
@@ -446,7 +449,7 @@ class Worker:
     def _memory(self) -> dict[str, float]:
         """What this process holds of its GPU, so that others can tell what is not ours; {} where
         there is none."""
-        held = self.backend.gpu_memory_gib()
+        held = self.engine.memory().held
         return {} if held is None else {"gpu_gib": held}
 
     def _report_memory(self) -> None:
@@ -459,7 +462,7 @@ class Worker:
 
     def _close(self) -> None:
         try:
-            self.backend.close()
+            self.engine.close()
         except Exception:
             # After a CUDA error nothing of it works any more, and the process ends anyway.
             log.exception("the backend could not be closed")

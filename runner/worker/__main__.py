@@ -111,8 +111,8 @@ def work(arguments: argparse.Namespace) -> None:
     log.info("%s: pid %d, %s threads", slot.name, os.getpid(), os.environ.get("OMP_NUM_THREADS"))
     bar = StepBar()
     queue = Queue(run.queue, waiting=Waiting(None, None, partial(is_leaving, stop)))
-    recipe = Recipe.of(experiment)
-    backend = experiment.make_backend()
+    planner = experiment.planner()
+    recipe = Recipe.of(experiment, planner)
     limits = experiment.limits
     surroundings = Surroundings(
         queue=queue,
@@ -127,7 +127,8 @@ def work(arguments: argparse.Namespace) -> None:
     worker = Worker(
         run=run,
         queue=queue,
-        backend=backend,
+        engine=planner.engine(),
+        axes=planner.axes,
         machine=Machine(
             arguments.device, run.cache, slot.devices.gpu, jobs=partial(planned_jobs, run)
         ),
@@ -141,7 +142,7 @@ def work(arguments: argparse.Namespace) -> None:
             None if limits.job_minutes is None else 60 * limits.job_minutes,
         ),
         surroundings=surroundings,
-        record=provenance(experiment, backend, recipe, arguments.device),
+        record=provenance(experiment, planner, recipe, arguments.device),
         show_step=bar.show,
     )
     try:

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import asdict
 from typing import Any
 
-from ..backends import Backend, Interrupted
+from ..backends import Engine, Interrupted
 from ..failures import is_disk_full
 from ..fingerprint import Recipe, files_of_job
 from ..processes import give_way, peak_resident_gib
@@ -37,7 +37,7 @@ class Finisher:
         *,
         run: RunFolder,
         queue: Queue,
-        backend: Backend[Any],
+        engine: Engine,
         recipe: Recipe,
         surroundings: Surroundings,
         record: dict[str, Any],
@@ -46,7 +46,7 @@ class Finisher:
     ) -> None:
         self._run = run
         self._queue = queue
-        self._backend = backend
+        self._engine = engine
         self._recipe = recipe
         self._surroundings = surroundings
         self._record = record
@@ -114,7 +114,7 @@ class Finisher:
         temporary = self._run.temporary(job)
         try:
             with making.stage("finish"):
-                encode = self._backend.finish
+                encode = self._engine.finish
                 self._encoder.submit(encode, pending, temporary, self._recipe.quality).result()
             with making.stage("check"):
                 found = self._encoder.submit(check_video, temporary, job.shape).result()
@@ -138,7 +138,7 @@ class Finisher:
 
     def _sidecar(self, making: Making, video: dict[str, Any]) -> dict[str, Any]:
         job, claim = making.job, making.claim
-        peak = self._backend.peak_gpu_memory_gib()
+        peak = self._engine.memory(anew=True).peak
         if peak is not None:
             log.info("%s: peak GPU memory %.1f GiB", job.id, peak)
         a_step = making.seconds_per_step
@@ -155,7 +155,7 @@ class Finisher:
             "seconds": making.stages.seconds,
             "seconds_per_step": None if a_step is None else round(a_step, 5),
             "peak_gpu_memory_gib": None if peak is None else round(peak, 2),
-            "peak_host_memory_gib": peak_resident_gib(self._backend.processes()),
+            "peak_host_memory_gib": peak_resident_gib(self._engine.processes()),
             **self._record,
             "model_identity": dict(self._recipe.model_of(job.parameters)),
             "model_files": files_of_job(self._record.get("model_files", ()), job.parameters),

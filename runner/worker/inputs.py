@@ -1,4 +1,4 @@
-"""A job's inputs as the backend is handed them: there, unchanged, with absolute paths, prepared."""
+"""A job's inputs as the engine is handed them: there, unchanged, with absolute paths, prepared."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..axes import InputAxis
-from ..backends import Backend
+from ..axes import Axes, InputAxis
+from ..backends import Engine
 from ..canonical import canonical_json
 from ..failures import BadInput
 from ..job import FileInput, Job, Series
@@ -19,14 +19,16 @@ from .making import Making
 
 
 class Inputs:
-    """Hands jobs over to a backend, and has it prepare what their groups share.
+    """Hands jobs over to an engine, and has it prepare what their groups share.
 
     Args:
+        axes: of the engine's backend.
         data: the folder in which the paths of inputs start.
     """
 
-    def __init__(self, backend: Backend[Any], data: Path) -> None:
-        self._backend = backend
+    def __init__(self, engine: Engine, axes: Axes, data: Path) -> None:
+        self._engine = engine
+        self._axes = axes
         self._data = data
         self._prepared: tuple[str, str] | None = None
         self._planned: Series | None = None
@@ -40,30 +42,30 @@ class Inputs:
         """
         job = making.job
         series = self._resolved(job.series)
-        shared = self._backend.axes.grouping
+        shared = self._axes.grouping
         wanted = (series.group, canonical_json(self._deciding(series)))
         if wanted != self._prepared:
             self._prepared = None
             with making.stage("prepare"):
                 self._check(job, shared)
                 try:
-                    self._backend.prepare(series)
+                    self._engine.prepare(series)
                 except (FileNotFoundError, BrokenVideo) as error:
                     files = (job.inputs.get(axis.role) for axis in shared)
                     names = [file.path for file in files if isinstance(file, FileInput)]
                     raise BadInput(f"{', '.join(names)} cannot be read: {error}") from error
             self._prepared = wanted
-        self._check(job, [axis for axis in self._backend.axes.files if axis not in shared])
+        self._check(job, [axis for axis in self._axes.files if axis not in shared])
         return replace(job, series=series)
 
     def look_ahead(self, job: Job) -> None:
-        """Tell the backend of a job that will likely be the next."""
-        self._backend.look_ahead(job.series.resolved(self._data))
+        """Tell the engine of a job that will likely be the next."""
+        self._engine.look_ahead(job.series.resolved(self._data))
 
     def _deciding(self, series: Series) -> dict[str, Any]:
         """What decides what is prepared for a series: the inputs that its group shares, and how
         frames are read of them."""
-        roles = [axis.role for axis in self._backend.axes.grouping]
+        roles = [axis.role for axis in self._axes.grouping]
         shared = {role: series.inputs[role].identity for role in roles if role in series.inputs}
         return {**deciding_frames(series), **shared}
 
@@ -80,7 +82,7 @@ class Inputs:
                 raise BadInput(f"{file.path} has changed; run `sweep plan` again")
 
     def _resolved(self, series: Series) -> Series:
-        """The series as the backend is handed it: the same object as long as it is the same."""
+        """The series as the engine is handed it: the same object as long as it is the same."""
         if self._planned is not series or self._handed is None:
             self._planned, self._handed = series, series.resolved(self._data)
         return self._handed

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
-from .. import Generation, Section
+from ..section import Loss, Section, key
+from ..video_parameters import VideoGeneration
 
 RESERVED = frozenset({"device"})
 """Keys of what `load` is given that are not a person's."""
@@ -20,9 +21,9 @@ def json_value(value: object) -> object:
         ValueError: it cannot; YAML's dates, for one.
     """
     if isinstance(value, dict):
-        for key, inner in value.items():
-            if not isinstance(key, str):
-                raise ValueError(f"the key {key!r} must be text (quote it)")  # noqa: TRY004
+        for name, inner in value.items():
+            if not isinstance(name, str):
+                raise ValueError(f"the key {name!r} must be text (quote it)")  # noqa: TRY004
             json_value(inner)
     elif isinstance(value, list):
         for inner in value:
@@ -55,32 +56,41 @@ Scalar = Annotated[
 class Method(Section):
     """A script, and what it is given."""
 
-    file: str = Field(
+    file: str = key(
         "",
         description="the script: defines load(settings) and generate(job, path), and where "
         "they are of use prepare(group) and close(); needed unless `methods` is given",
+        loss=Loss.ANOTHER_MODEL,
     )
-    interpreter: str | None = Field(
+    interpreter: str | None = key(
         None,
         min_length=1,
         description="the Python that runs it, 3.9 or newer: a path or a command; default: the "
         "one that runs the sweep",
+        loss=Loss.SAME_ACCURACY,
     )
-    settings: dict[str, Annotated[Any, BeforeValidator(json_value)]] = Field(
-        default_factory=dict, description="handed to load(settings); part of the fingerprint"
+    settings: dict[str, Annotated[Any, BeforeValidator(json_value)]] = key(
+        default_factory=dict,
+        description="handed to load(settings); part of the fingerprint",
+        loss=Loss.ANOTHER_MODEL,
     )
-    files: dict[str, str] = Field(
+    files: dict[str, str] = key(
         default_factory=dict,
         description="name -> weights, a module, a folder: handed to load(settings) as absolute "
         "paths, and part of the fingerprint by content",
+        loss=Loss.ANOTHER_MODEL,
     )
-    environment: dict[str, str] = Field(
+    environment: dict[str, str] = key(
         default_factory=dict,
         description="further environment variables of the script; on record, so no secrets, and "
         "not part of the fingerprint",
+        loss=Loss.EXACT,
     )
-    peak_memory_gb: float | None = Field(
-        None, gt=0, description="GPU memory of one worker at its peak in GiB, where you know it"
+    peak_memory_gb: float | None = key(
+        None,
+        gt=0,
+        description="GPU memory of one worker at its peak in GiB, where you know it",
+        loss=Loss.EXACT,
     )
 
     @model_validator(mode="after")
@@ -105,10 +115,11 @@ class Method(Section):
 class ScriptSettings(Method):
     """The `model` section of an experiment with a script of one's own, or with several."""
 
-    methods: dict[str, Method] = Field(
+    methods: dict[str, Method] = key(
         default_factory=dict,
         description="name -> the keys above: several scripts in one grid, chosen by "
         "`generation.method` or `axes: {method: [...]}`",
+        loss=Loss.ANOTHER_MODEL,
     )
 
     def refuse_incomplete(self) -> None:
@@ -119,8 +130,8 @@ class ScriptSettings(Method):
                 raise ValueError(f"{name}: belongs into each of `methods`, where these are given")
 
 
-class ScriptGeneration(Generation):
-    """The `generation` section: the keys that every backend has, and any of one's own.
+class ScriptGeneration(VideoGeneration):
+    """The `generation` section: the common keys, and any of one's own.
 
     One's own keys reach the script in `job.parameters`; their values are numbers, texts, true,
     false or null.

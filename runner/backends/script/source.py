@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...canonical import sha256_of
 from ...errors import UserError
 from .. import FileState
-from ..model_file import content_of
-from .child import Child
-from .interpreter import Answer, ask, find_interpreter
+from ..foreign.child import Child
+from ..foreign.interpreter import Answer, ask, find_interpreter
+from ..model_file import contents, digest
 from .settings import Method
+
+SERVICE = Path(__file__).with_name("service.py")
+"""What runs in the script's own interpreter."""
 
 NEEDED = {"load": ("settings",), "generate": ("job", "path")}
 OPTIONAL = {"prepare": ("group",), "close": ()}
@@ -103,30 +105,6 @@ def takes(arguments: ast.arguments, given: int) -> bool:
     return needed <= given and (given <= positional or bool(arguments.vararg)) and not keywords
 
 
-def contents(path: Path) -> list[dict[str, Any]]:
-    """A file's record, or those of all files in a folder, by their paths in it.
-
-    Each has `file`, `size`, `header` and `blocks`: see `content_of`. What begins with a dot, and
-    compiled Python, does not count.
-    """
-    if path.is_file():
-        return [{"file": "", **content_of(path)}]
-    return [
-        {"file": file.relative_to(path).as_posix(), **content_of(file)}
-        for file in sorted(path.rglob("*"))
-        if file.is_file() and _counts(file.relative_to(path))
-    ]
-
-
-def _counts(path: Path) -> bool:
-    return not any(part.startswith(".") or part == "__pycache__" for part in path.parts)
-
-
-def digest(path: Path) -> str:
-    """Hex digest of a file's or a folder's contents, the same wherever it lies."""
-    return sha256_of({record.pop("file"): record for record in contents(path)})
-
-
 @dataclass(frozen=True)
 class Script:
     """A method as the experiment describes it, and what is on this machine of it.
@@ -174,7 +152,7 @@ class Script:
         }
 
     def model_files(self) -> list[dict[str, Any]]:
-        """Its records for `Backend.model_files`; [] where it is not on this machine."""
+        """Its records for `Planner.model_files`; [] where it is not on this machine."""
         if not self.path.is_file():
             return []
         place = self.key.removeprefix("model.")
@@ -237,7 +215,12 @@ class Script:
         """Its process, with nothing loaded yet."""
         source = self.source()
         return Child(
-            self._interpreter(), source.path, source.sha256, self.root, self.method.environment
+            self._interpreter(),
+            SERVICE,
+            [str(source.path), source.sha256],
+            self.root,
+            self.method.environment,
+            name="script",
         )
 
     def load_settings(self, device: str) -> dict[str, Any]:

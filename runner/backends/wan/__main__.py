@@ -8,7 +8,7 @@ from pathlib import Path
 from ...errors import UserError
 from ...utf8_mode import ensure_utf8
 from .checkpoint import Checkpoint
-from .judgement import require
+from .judgement import judge, require
 
 
 def main(arguments: list[str]) -> int:
@@ -18,7 +18,7 @@ def main(arguments: list[str]) -> int:
         return 2
     checkpoint = Checkpoint(Path(arguments[0]))
     try:
-        require(checkpoint, "give a whole checkpoint folder")
+        require(judge(checkpoint), checkpoint.folder, "give a whole checkpoint folder")
     except UserError as error:
         sys.stderr.write(f"{error}\n")
         return 2

@@ -30,7 +30,7 @@ AGAIN = "copy it again"
 
 
 @dataclass(frozen=True)
-class Examined:
+class Judged:
     """A checkpoint folder as it was found.
 
     Args:
@@ -53,18 +53,18 @@ class Examined:
         return [*self.wrong, *self.absent, *rest]
 
 
-def examine(checkpoint: Checkpoint) -> Examined:
+def judge(checkpoint: Checkpoint) -> Judged:
     """All that names and headers tell of a folder; bad ones raise nothing."""
     folder = checkpoint.folder
     if folder.is_file():
-        return Examined(None, (instead_of_folder(folder),), (), ())
+        return Judged(None, (instead_of_folder(folder),), (), ())
     present = tuple(_present(checkpoint))
     try:
         missing = list(checkpoint.absent())
         wrong = [*_mixed(checkpoint), *_by_index(checkpoint)]
     except BadFile as error:
         bad = FileState(error.path.name, problem=error.reason, remedy=AGAIN)
-        return Examined(None, (bad,), (), present)
+        return Judged(None, (bad,), (), present)
     absent = [_absent(folder, name, names) for name, names in missing]
     is_whole = not any(name.startswith(DIT) for name, _ in missing)
     dit = None
@@ -79,7 +79,7 @@ def examine(checkpoint: Checkpoint) -> Examined:
             absent = []
     if is_whole and not wrong:
         present += tuple(_size_by_index(checkpoint))
-    return Examined(None if dit is None else _described(dit), tuple(wrong), tuple(absent), present)
+    return Judged(None if dit is None else _described(dit), tuple(wrong), tuple(absent), present)
 
 
 def _described(dit: Recognised) -> str:
@@ -88,13 +88,11 @@ def _described(dit: Recognised) -> str:
     return f"{dit.what}{weights}{note}"
 
 
-def require(checkpoint: Checkpoint, remedy: str) -> None:
+def require(found: Judged, folder: Path, remedy: str) -> None:
     """Raise `UserError` where a worker could not load a folder: it is another model, files are
     missing, which are all named with `remedy`, or one was not copied whole."""
-    folder = checkpoint.folder
     if not folder.exists():
         raise UserError(f"model.checkpoint: no such folder: {folder}; {remedy}")
-    found = examine(checkpoint)
     refuse(found, folder)
     if found.absent:
         told = ", ".join(_said(state) for state in found.absent)
@@ -104,7 +102,7 @@ def require(checkpoint: Checkpoint, remedy: str) -> None:
         raise UserError(_line(folder, bad[0], len(bad) - 1))
 
 
-def refuse(found: Examined, folder: Path) -> None:
+def refuse(found: Judged, folder: Path) -> None:
     """Raise `UserError` where what is in a folder is another model than a worker can load."""
     if found.wrong:
         raise UserError(_line(folder, found.wrong[0], len(found.wrong) - 1))

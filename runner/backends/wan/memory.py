@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .. import Generation, PeakMemory
+from .. import PeakMemory
+from ..video_parameters import VideoGeneration
 from .checkpoint import Checkpoint
 from .headers import parameters_in, tensors_in
 
@@ -55,13 +56,13 @@ def weights_of(checkpoint: Checkpoint) -> Weights:
     )
 
 
-def tokens(generation: Generation) -> int:
+def tokens(generation: VideoGeneration) -> int:
     """Length of the sequence that the DiT attends over."""
     frames = (generation.num_frames - 1) // 4 + 1
     return frames * (generation.height // 16) * (generation.width // 16)
 
 
-def denoising_flops(weights: Weights, generation: Generation) -> float:
+def denoising_flops(weights: Weights, generation: VideoGeneration) -> float:
     """Floating-point operations of all steps of a video.
 
     A pass multiplies each token by the linear layers' weights, of which the text's keys and
@@ -78,7 +79,7 @@ def denoising_flops(weights: Weights, generation: Generation) -> float:
 
 def peak_memory(
     weights: Weights,
-    generation: Generation,
+    generation: VideoGeneration,
     *,
     number_bytes: int,
     managed: bool,

@@ -2,67 +2,84 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from .. import Generation, Section
+from ..section import Loss, Section, key
+from ..video_parameters import VideoGeneration
 from .attention import Kernel
 
 
 class WanSettings(Section):
     """The `model` section of a Wan experiment."""
 
-    checkpoint: str = Field(
+    checkpoint: str = key(
         "tiny",
         description="a folder in the published layout, relative to the project root, or tiny: "
         "a small trained model that ships with the package",
+        loss=Loss.ANOTHER_MODEL,
     )
-    identity: str | None = Field(
+    identity: str | None = key(
         None,
         min_length=1,
         description="stands for the weights where their files are absent: the digest that "
         "`python -m runner.backends.wan FOLDER` prints, checked where the files are there, or "
         "a name, which is trusted",
+        loss=Loss.EXACT,
     )
-    dtype: Literal["bfloat16", "float32"] = Field(
-        "bfloat16", description="of weights and arithmetic"
+    dtype: Literal["bfloat16", "float32"] = key(
+        "bfloat16", description="of weights and arithmetic", loss=Loss.SAME_ACCURACY
     )
-    vram: Literal["resident", "managed"] = Field(
+    vram: Literal["resident", "managed"] = key(
         "resident",
         description="resident keeps all models on the GPU; managed keeps only the one at work",
+        loss=Loss.EXACT,
     )
-    vram_limit_gb: float | None = Field(
+    vram_limit_gb: float | None = key(
         None,
         gt=0,
         description="GiB in use on the whole GPU above which managed layers stay in host memory",
+        loss=Loss.EXACT,
     )
-    vae_tiling: Literal["on", "off"] = Field(
-        "on", description="encode and decode in overlapping tiles: less memory, other pixels"
+    vae_tiling: Literal["on", "off"] = key(
+        "on",
+        description="encode and decode in overlapping tiles: less memory, other pixels",
+        loss=Loss.APPROXIMATE,
     )
-    compile: bool = Field(
-        False, description="run the blocks under torch.compile: faster, with other last bits"
+    compile: bool = key(
+        False,
+        description="run the blocks under torch.compile: faster, with other last bits",
+        loss=Loss.SAME_ACCURACY,
+        later=True,
     )
-    attention: Kernel = Field(
+    attention: Kernel = key(
         "torch",
         description="the attention kernel: torch leaves the choice to torch, cudnn and flash are "
         "torch's own, flash_attention_4 comes with the extra `fast`; each has other last bits",
+        loss=Loss.SAME_ACCURACY,
+        later=True,
     )
-    fp8: bool = Field(
+    fp8: bool = key(
         False,
         description="multiply eight-bit floats in the blocks' linear layers: faster, half the "
         "memory, and another output",
+        loss=Loss.APPROXIMATE,
+        later=True,
     )
-    tea_cache: float | None = Field(
+    tea_cache: float | None = key(
         None,
         gt=0,
         description="leave steps out up to such a change (0.05 to 0.3): faster, and another output",
+        loss=Loss.APPROXIMATE,
+        later=True,
     )
-    keep_latents_every: int = Field(
+    keep_latents_every: int = key(
         5,
         ge=0,
         description="steps after which a video's latents are written to disk, to go on from "
         "after a kill; 0 never; no pixel depends on it",
+        loss=Loss.EXACT,
     )
 
     @field_validator("vae_tiling", mode="before")
@@ -81,18 +98,8 @@ class WanSettings(Section):
             raise ValueError("fp8 and attention kernels other than torch need dtype: bfloat16")
         return self
 
-    def speed(self) -> dict[str, Any]:
-        """Those settings for speed that are not the plain path's: each changes the output, if
-        only in its last bits."""
-        names = ("compile", "attention", "fp8", "tea_cache")
-        return {
-            name: getattr(self, name)
-            for name in names
-            if getattr(self, name) != type(self).model_fields[name].default
-        }
 
-
-class WanGeneration(Generation):
+class WanGeneration(VideoGeneration):
     """The `generation` section of a Wan experiment."""
 
     sigma_shift: float = Field(

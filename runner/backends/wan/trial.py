@@ -18,7 +18,8 @@ from ...job import Job
 from ...job_record import job_of
 from ...plain_text import printable
 from .. import Interrupted, Machine
-from . import WanBackend
+from .engine import WanEngine
+from .planner import WanPlanner
 from .settings import WanSettings
 
 
@@ -26,45 +27,46 @@ def run(wanted: dict[str, Any]) -> dict[str, Any]:
     """Make a job, and part of it again.
 
     Args:
-        wanted: `settings` (a `model` section), `root`, `device`, `cache`, `job` (with
-            absolute paths), `scratch` (a folder to work in), `leave` (a folder for latents after
-            half of the steps, or null) and `go_on` (such a folder to go on from, or null).
+        wanted: `settings` (a `model` section), `root`, `device`, `cache`, `job` (with absolute
+            paths), `scratch` (a folder to work in), `leave` (a folder for latents after half of
+            the steps, or null) and `go_on` (such a folder to go on from, or null).
 
     Returns:
         `latents` and `frames`, hashes; `kernels`; `from_step` and `resumed`, the hash of the
         latents that were gone on with, where there was something to go on from; `seconds` a step.
     """
     job = job_of(wanted["job"])
-    backend = WanBackend(WanSettings.model_validate(wanted["settings"]), Path(wanted["root"]))
+    settings = WanSettings.model_validate(wanted["settings"])
+    engine = WanPlanner(settings, Path(wanted["root"])).engine()
     device, scratch = wanted["device"], Path(wanted["scratch"])
-    backend.load(Machine(device, Path(wanted["cache"]), jobs=lambda: [job]))
-    backend.prepare(job.series)
+    engine.load(Machine(device, Path(wanted["cache"]), jobs=lambda: [job]))
+    engine.prepare(job.series)
     at: list[float] = []
-    latents = backend.latents(job, scratch, lambda *_: at.append(time.perf_counter()))
-    frames = backend.decoded(latents)
+    latents = engine.latents(job, scratch, lambda *_: at.append(time.perf_counter()))
+    frames = engine.decoded(latents)
     found: dict[str, Any] = {
         "latents": digest(latents),
         "frames": hashlib.sha256(frames.tobytes()).hexdigest(),
-        "kernels": backend.kernels(job),
+        "kernels": engine.kernels(job),
         "seconds": (at[-1] - at[0]) / (len(at) - 1) if len(at) > 1 else None,
     }
     if wanted["leave"] is not None:
-        _leave_half(backend, job, Path(wanted["leave"]))
+        _leave_half(engine, job, Path(wanted["leave"]))
     if wanted["go_on"] is not None:
         left = Path(wanted["go_on"])
-        found["from_step"] = backend.steps_kept(job, left)
-        found["resumed"] = digest(backend.latents(job, left, lambda *_: None))
-    backend.close()
+        found["from_step"] = engine.steps_kept(job, left)
+        found["resumed"] = digest(engine.latents(job, left, lambda *_: None))
+    engine.close()
     return found
 
 
-def _leave_half(backend: WanBackend, job: Job, scratch: Path) -> None:
+def _leave_half(engine: WanEngine, job: Job, scratch: Path) -> None:
     def end(done: int, total: int) -> None:
         if done == max(1, total // 2):
             raise Interrupted
 
     try:
-        backend.latents(job, scratch, end)
+        engine.latents(job, scratch, end)
     except Interrupted:
         return
 

@@ -1,25 +1,26 @@
-"""Serves a person's script to a worker, in the script's own interpreter: Python 3.9 or newer.
+"""Serves calls to a worker, in an interpreter of another environment: Python 3.9 or newer.
 
 This file stands alone. It is run by path, imports nothing beyond the standard library, and
 nothing has to be installed where it runs.
 
-    python server.py SCRIPT SHA256 COMMANDS REPLIES PARENT    serve SCRIPT
-    python server.py --describe SCRIPT [PACKAGE]...           say what this interpreter is
+    python server.py SERVICE COMMANDS REPLIES PARENT [ARGUMENT]...    serve what SERVICE does
+    python server.py --describe FILE [PACKAGE]...                     say what this interpreter is
 
+SERVICE is a file that stands alone too. Its `calls(pipe, *arguments)` returns the functions that
+can be called, by name; they are given the values of a call by name, and return what JSON can hold.
 COMMANDS and REPLIES are descriptors of pipes; a message is a line of JSON in ASCII. Standard
-output and standard error are the script's own. PARENT is the worker's pid.
+output and standard error are the service's own. PARENT is the worker's pid.
 
-    -> {"call": "load" | "prepare" | "generate" | "close", "number": 1, ...}
+    -> {"call": "generate", "number": 1, "values": {...}}    `close` is the last one
     -> {"stop": 1}                             the call shall end at its next step
     <- {"step": [3, 50], "number": 1}
-    <- {"done": {...}, "number": 1}            or "stopped", or "error": see `described`
+    <- {"done": {"value": ...}, "number": 1}    or "stopped", or "error": see `described`
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
-import hashlib
 import json
 import os
 import select
@@ -28,7 +29,6 @@ import sys
 import threading
 import traceback
 import types
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +42,9 @@ LONGEST = 2000
 GIB = 1024**3
 
 
-class BadInput(Exception):
-    """The job's own prompt, clip or parameters cannot be used: another attempt would fail too."""
-
-
 class Stopped(BaseException):
-    """The job in hand shall end. Not an Exception, so that a script that catches its own errors
-    does not catch it."""
+    """The job in hand shall end. Not an Exception, so that a service that catches its own
+    errors does not catch it."""
 
 
 class Pipe:
@@ -100,140 +96,60 @@ class Pipe:
         return message
 
 
-class Group:
-    """What `prepare` is given: a reference clip that the following jobs share."""
-
-    BadInput = BadInput
-
-    def __init__(
-        self,
-        *,
-        category: str,
-        video: str,
-        reference: str,
-        reference_start: float,
-        reference_fit: str,
-        parameters: dict[str, Any],
-    ) -> None:
-        self.category = category
-        self.video = video
-        self.reference = reference
-        self.reference_start = reference_start
-        self.reference_fit = reference_fit
-        self.parameters = parameters
-
-
-class Job:
-    """What `generate` is given: one video to make."""
-
-    BadInput = BadInput
-
-    def __init__(
-        self,
-        pipe: Pipe,
-        *,
-        id: str,
-        category: str,
-        video: str,
-        reference: str,
-        reference_start: float,
-        reference_fit: str,
-        prompt: str,
-        prompt_number: int,
-        seed: int,
-        parameters: dict[str, Any],
-    ) -> None:
-        self._pipe = pipe
-        self.id = id
-        self.category = category
-        self.video = video
-        self.reference = reference
-        self.reference_start = reference_start
-        self.reference_fit = reference_fit
-        self.prompt = prompt
-        self.prompt_number = prompt_number
-        self.seed = seed
-        self.parameters = parameters
-
-    def step(self, done: int, total: int) -> None:
-        """Say that so many steps of so many are done. It ends the job where a stop is asked for,
-        by an exception that is better let through."""
-        self._pipe.step(int(done), int(total))
-
-    def steps(self, iterable: Iterable[Any], total: int | None = None) -> Iterator[Any]:
-        """The items of an iterable, each reported as a step once it is done with, as tqdm does."""
-        if total is None:
-            iterable = list(iterable)
-            total = len(iterable)
-        for done, item in enumerate(iterable, 1):
-            yield item
-            self.step(done, total)
-
-
-def serve(path: Path, sha256: str, pipe: Pipe) -> None:
+def serve(service: Path, arguments: list[str], pipe: Pipe) -> None:
     """Answer calls until the worker says `close`, or is gone."""
-    script: types.ModuleType | None = None
+    calls = read_service(service).calls(pipe, *arguments)
     while True:
         message = pipe.receive()
         if message is None:
             return
-        call, pipe.number = message.pop("call"), message.pop("number")
+        call, pipe.number = message["call"], message["number"]
         try:
-            if call == "load":
-                script = read_script(path, sha256)
-                script.load(message["settings"])
-            elif call == "prepare":
-                getattr(script, "prepare", ignore)(Group(**message["group"]))
-            elif call == "generate":
-                assert script is not None, "load comes first"
-                script.generate(Job(pipe, **message["job"]), message["path"])
-            elif call == "close":
-                getattr(script, "close", ignore)()
+            value = calls.get(call, ignore)(**message.get("values", {}))
+            json.dumps(value)
         except Stopped:
             pipe.reply(stopped=True)
         except BaseException as error:
-            # The frame of this file itself says nothing to a person.
-            inner = error.__traceback__.tb_next if error.__traceback__ else None
+            inner = error.__traceback__
+            while inner is not None and is_hidden(inner.tb_frame):
+                inner = inner.tb_next
             traceback.print_exception(type(error), error, inner)
             flush()
             pipe.reply(error=described(error))
         else:
             flush()
-            pipe.reply(done=gpu_memory())
+            pipe.reply(done={"value": value, **gpu_memory()})
         if call == "close":
             return
 
 
-def ignore(*_arguments: object) -> None:
-    """In the place of a function that a script need not have."""
+def ignore(**_values: object) -> None:
+    """In the place of a function that a service need not have."""
 
 
-def read_script(path: Path, sha256: str) -> types.ModuleType:
-    """The script as a module. It is compiled from what was read here, never from a cache."""
-    source = path.read_bytes()
-    if hashlib.sha256(source).hexdigest() != sha256:
-        raise RuntimeError(f"{path.name} has changed since this worker started")
-    # As for a script run by hand: its own folder, not this file's, is where imports start.
-    with contextlib.suppress(ValueError):
-        sys.path.remove(str(Path(__file__).parent))
-    sys.path.insert(0, str(path.parent))
-    sys.argv = [str(path)]
-    name = path.stem if path.stem not in sys.modules else f"script_{path.stem}"
-    module = types.ModuleType(name)
+def read_service(path: Path) -> Any:
+    """The service as a module, compiled from what is read here, never from a cache."""
+    module = types.ModuleType("service")
     module.__file__ = str(path)
-    sys.modules[name] = module
-    exec(compile(source, str(path), "exec", dont_inherit=True), module.__dict__)
+    exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), module.__dict__)
     return module
 
 
+def is_hidden(frame: types.FrameType) -> bool:
+    """Whether a frame just passes a call on, and says nothing to a person: this file's, and those
+    with a `__tracebackhide__`, as pytest has it."""
+    return frame.f_code.co_filename == __file__ or "__tracebackhide__" in frame.f_locals
+
+
 def described(error: BaseException, depth: int = 1) -> dict[str, Any]:
-    """An exception as the worker judges it: its classes' names, text, errno, last frames, cause."""
+    """An exception as the worker judges it: its classes' names, text, errno, last frames
+    that are not hidden, cause."""
     try:
         text = str(error)
     except Exception:
         text = "(its text cannot be made)"
-    every = traceback.extract_tb(error.__traceback__)
-    frames = [frame for frame in every if frame.filename != __file__][-FRAMES:]
+    shown = (one for one in traceback.walk_tb(error.__traceback__) if not is_hidden(one[0]))
+    frames = traceback.StackSummary.extract(shown)[-FRAMES:]
     cause = error.__cause__ or error.__context__
     return {
         "names": [cls.__name__ for cls in type(error).__mro__],
@@ -243,7 +159,7 @@ def described(error: BaseException, depth: int = 1) -> dict[str, Any]:
             f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}: {frame.line}"
             for frame in frames
         ],
-        "cause": described(cause, depth + 1) if cause is not None and depth < CHAIN else None,
+        "cause": described(cause, depth + 1) if cause and depth < CHAIN else None,
     }
 
 
@@ -258,12 +174,12 @@ def gpu_memory() -> dict[str, Any]:
         torch.cuda.reset_peak_memory_stats()
         return {"gpu_gib": torch.cuda.memory_reserved() / GIB, "peak_gpu_gib": peak}
     except Exception:
-        # Another torch than any known, or a script's own module of that name.
+        # Another torch than any known, or a module of one's own of that name.
         return {}
 
 
 def flush() -> None:
-    """Have what the script printed reach the log before what comes after it."""
+    """Have what was printed reach the log before what comes after it."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
@@ -279,7 +195,7 @@ def die_with(parent: int) -> None:
 
 
 def describe(path: Path, packages: list[str]) -> dict[str, Any]:
-    """This interpreter's version and packages, and what of the script it cannot read."""
+    """This interpreter's version and packages, and what of a file it cannot read."""
     from importlib import metadata
 
     found = {"python": ".".join(map(str, sys.version_info[:3]))}
@@ -298,14 +214,17 @@ def main() -> None:
     if sys.argv[1] == "--describe":
         print(json.dumps(describe(Path(sys.argv[2]), sys.argv[3:])))
         return
-    path, sha256 = Path(sys.argv[1]), sys.argv[2]
-    commands, replies, parent = map(int, sys.argv[3:])
+    service, arguments = Path(sys.argv[1]), sys.argv[5:]
+    commands, replies, parent = map(int, sys.argv[2:5])
     die_with(parent)
     # A group of its own: what the script starts can be ended with it.
     os.setpgid(0, 0)
     for descriptor in (commands, replies):
         os.set_inheritable(descriptor, False)
-    serve(path, sha256, Pipe(commands, replies))
+    # This file's folder is nobody's place to import from.
+    with contextlib.suppress(ValueError):
+        sys.path.remove(str(Path(__file__).parent))
+    serve(service, arguments, Pipe(commands, replies))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The Python of a script: where it is, and what it says of itself."""
+"""Another Python: where it is, and what it says of itself."""
 
 from __future__ import annotations
 
@@ -32,14 +32,15 @@ VERSION = "import sys; sys.stdout.write('version %d.%d.%d' % tuple(sys.version_i
 @dataclass(frozen=True)
 class Answer:
     """What an interpreter says: versions of `python` and of packages, and, in a line, why it
-    cannot read the script."""
+    cannot read the file that it was asked about."""
 
     versions: dict[str, str]
     problem: str | None
 
 
 def find_interpreter(written: str | None, root: Path, key: str) -> Path:
-    """The interpreter of `model.interpreter`.
+    """The interpreter that an experiment names, by a path from `root` or as a command; the one
+    that runs the sweep where it names none.
 
     Links are not followed: a virtual environment is known by the link's own place.
 
@@ -65,8 +66,8 @@ def find_interpreter(written: str | None, root: Path, key: str) -> Path:
     return Path(found).absolute()
 
 
-def ask(interpreter: Path, script: Path, key: str) -> Answer:
-    """Have an interpreter describe itself, and try to read a script (not to run it).
+def ask(interpreter: Path, file: Path, key: str) -> Answer:
+    """Have an interpreter describe itself, and try to read a file of Python (not to run it).
 
     Raises:
         UserError: it is no Python, too old, or does not answer.
@@ -80,7 +81,7 @@ def ask(interpreter: Path, script: Path, key: str) -> Answer:
             f"{key}: {interpreter} is Python {'.'.join(match.groups())}; it must be "
             f"{OLDEST[0]}.{OLDEST[1]} or newer"
         )
-    said = _said_by(interpreter, [str(SERVER), "--describe", str(script), *PACKAGES], key)
+    said = _said_by(interpreter, [str(SERVER), "--describe", str(file), *PACKAGES], key)
     try:
         # An environment may print something of its own when it starts.
         answer = json.loads(said.splitlines()[-1])

@@ -1,4 +1,4 @@
-"""The script's process as the worker sees it: started, asked, stopped and ended here."""
+"""A foreign process as the worker sees it: started, asked, stopped and ended here."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ...failures import ChildDied, ForeignError
 from ...processes import POLL_SECONDS, exit_status, how_it_ended, oom_kills
-from .. import OnStep
+from .. import GpuMemory, OnStep
 
 log = logging.getLogger("sweep.worker")
 
 SERVER = Path(__file__).with_name("server.py")
 
 TICK_SECONDS = 0.2
-"""So often, while the script says nothing, it is asked whether its process lives and whether its
+"""So often, while the process says nothing, it is asked whether its process lives and whether its
 job shall end."""
 
 STOP_SECONDS = 15.0
@@ -37,32 +38,34 @@ NOT_OURS = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "PYTHONSAFEPATH", "__PY
 
 
 class Child:
-    """A running interpreter with a script in it.
+    """A running interpreter that serves the calls of a service: see `server`.
 
     Args:
-        interpreter: the Python that runs it.
-        script: the script, with the sha256 that its content must have.
+        interpreter: the Python that runs it, 3.9 or newer; nothing has to be installed there.
+        service: the file whose `calls(pipe, *arguments)` says what can be called.
         folder: where it runs, and relative paths of its own start.
         environment: further environment variables.
+        name: what is at work there, for a person: `script`.
         stop_seconds: so long a job that was asked to end may take to its next step.
     """
 
     def __init__(
         self,
         interpreter: Path,
-        script: Path,
-        sha256: str,
+        service: Path,
+        arguments: Sequence[str],
         folder: Path,
         environment: Mapping[str, str],
         *,
+        name: str,
         stop_seconds: float = STOP_SECONDS,
     ) -> None:
         commands, self._commands = os.pipe()
         self._replies, replies = os.pipe()
-        arguments = [str(script), sha256, str(commands), str(replies), str(os.getpid())]
+        pipes = [str(service), str(commands), str(replies), str(os.getpid())]
         try:
             self._process = subprocess.Popen(
-                [str(interpreter), str(SERVER), *arguments],
+                [str(interpreter), str(SERVER), *pipes, *arguments],
                 cwd=folder,
                 env=environment_of(environment),
                 stdin=subprocess.DEVNULL,
@@ -75,7 +78,9 @@ class Child:
         finally:
             os.close(commands)
             os.close(replies)
+        self._name = name
         self._stop_seconds = stop_seconds
+        self._memory = GpuMemory()
         self._rest = b""
         self._number = 0
         self._oom_kills = oom_kills()
@@ -85,20 +90,27 @@ class Child:
     def pid(self) -> int:
         return self._process.pid
 
-    def call(self, name: str, on_step: OnStep | None = None, **values: Any) -> dict[str, Any]:
-        """Have the script do something; returns what its process says of itself afterwards.
+    def memory(self, *, anew: bool = False) -> GpuMemory:
+        """GPU memory as the process told it at the end of its last call, as `Engine.memory`."""
+        told = self._memory
+        if anew:
+            self._memory = replace(told, peak=None)
+        return told
+
+    def call(self, name: str, on_step: OnStep | None = None, **values: Any) -> Any:
+        """Have the service do something; returns what its function returns, as JSON has it.
 
         Args:
             on_step: told of every step, and asked meanwhile whether to end: see `OnStep`. What
-                it raises passes through, once the script has ended the job or its process.
+                it raises passes through, once the process has ended the job or itself.
 
         Raises:
-            ForeignError: the script raised it.
+            ForeignError: the service raised it.
             ChildDied: its process is gone.
             MemoryError: the kernel has killed it for the host's memory.
         """
         self._number += 1
-        self._send({"call": name, "number": self._number, **values})
+        self._send({"call": name, "number": self._number, "values": values})
         while True:
             message = self._receive(TICK_SECONDS)
             if message is None:
@@ -111,10 +123,17 @@ class Child:
                 raise foreign_error(message["error"])
             else:
                 done: dict[str, Any] = message.get("done") or {}
-                return done
+                self._note(done)
+                return done.get("value")
+
+    def _note(self, told: Mapping[str, Any]) -> None:
+        """Keep what the process says of its GPU memory."""
+        former = self._memory
+        peaks = [peak for peak in (former.peak, told.get("peak_gpu_gib")) if peak is not None]
+        self._memory = GpuMemory(told.get("gpu_gib", former.held), max(peaks, default=None))
 
     def close(self) -> None:
-        """Let the script close what it has open, and end its process."""
+        """Let the service close what it has open, and end its process."""
         if not self.is_gone:
             with contextlib.suppress(ChildDied, MemoryError):
                 self._number += 1
@@ -144,11 +163,13 @@ class Child:
             raise
 
     def _stop(self) -> None:
-        """Have the script end the call in hand, or end its process where it does not."""
+        """Have the service end the call in hand, or end its process where it does not."""
         with contextlib.suppress(ChildDied, MemoryError):
             self._send({"stop": self._number})
             if not self._wait_for_reply(self._stop_seconds):
-                log.warning("the script came to no step for %.0f s; ending it", self._stop_seconds)
+                log.warning(
+                    "the %s came to no step for %.0f s; ending it", self._name, self._stop_seconds
+                )
                 self.end()
 
     def _wait_for_reply(self, seconds: float) -> bool:
@@ -202,12 +223,12 @@ class Child:
         status = exit_status(self.pid) if self._has_ended(CLOSE_SECONDS) else None
         self.end()
         if status == -signal.SIGKILL and oom_kills() > self._oom_kills:
-            raise MemoryError("the kernel killed the script's process for the host's memory")
-        raise ChildDied(f"the script's process {how_it_ended(status)}")
+            raise MemoryError(f"the kernel killed the {self._name}'s process for the host's memory")
+        raise ChildDied(f"the {self._name}'s process {how_it_ended(status)}")
 
 
 def environment_of(further: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a script: the worker's, without what is its own interpreter's."""
+    """The environment of a foreign process: the worker's, without what is its own interpreter's."""
     environment = {key: value for key, value in os.environ.items() if key not in NOT_OURS}
     environment.update(PYTHONUNBUFFERED="1", PYTHONFAULTHANDLER="1", PYTHONUTF8="1")
     return {**environment, **further}

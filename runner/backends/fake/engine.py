@@ -1,11 +1,4 @@
-"""The fake backend: no model, but real, decodable videos of the asked size, count and rate.
-
-It drives most tests and benchmarks, and serves to try out an experiment file and a placement
-before any weights are there: `sweep launch FILE backend=fake model={seconds: 0.2}`. On command
-it goes wrong in every way that a real one can, so that one may see what the runner does then:
-
-    model: {seconds: 0.2, faults: [{kind: gpu_error, gpu: 3}, {kind: hang, video: ref_a, times: 1}]}
-"""
+"""Fake videos: drawn, encoded, and going wrong on command."""
 
 from __future__ import annotations
 
@@ -17,18 +10,20 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import Field
 
-from ..errors import UserError
-from ..failures import BadInput, GpuError, OutOfGpuMemory
-from ..job import FileInput, Job, Series
-from ..run_folder import append_line, write_atomically
-from ..shape import Shape
-from ..video import write_video
-from . import READING_CHANGE, Backend, Machine, OnStep, Section
+from ...errors import UserError
+from ...failures import BadInput, GpuError, OutOfGpuMemory
+from ...job import FileInput, Job, Series
+from ...run_folder import append_line, write_atomically
+from ...shape import Shape
+from ...video import write_video
+from .. import Engine, Machine, OnStep
+
+if TYPE_CHECKING:
+    from .planner import FakePlanner, FakeSettings, Fault
 
 FILL_LIMIT = 1 << 30
 """A disk larger than this is not filled: it may be a person's."""
@@ -36,47 +31,6 @@ FILL_LIMIT = 1 << 30
 
 KEPT = "steps"
 """The file in a job's scratch that says how many of its steps are done."""
-
-
-class Fault(Section):
-    """What goes wrong, and where: with every job that matches all that is given."""
-
-    kind: Literal[
-        "fail",
-        "bad_input",
-        "slow",
-        "hang",
-        "out_of_gpu_memory",
-        "out_of_host_memory",
-        "gpu_error",
-        "exit",
-        "kill",
-        "truncate",
-        "fill_disk",
-    ] = Field(description="what happens, in the middle of a job")
-    category: str | None = Field(None, description="only jobs of this category")
-    video: str | None = Field(None, description="only jobs of this video")
-    prompt: int | None = Field(None, description="only jobs of this prompt number")
-    seed: int | None = Field(None, description="only jobs of this seed")
-    gpu: int | None = Field(None, description="only on this GPU")
-    times: int | None = Field(None, ge=1, description="so often with each job; default always")
-
-    def matches(self, job: Job, gpu: int) -> bool:
-        wanted: dict[str, Any] = {"category": self.category, "video": self.video}
-        wanted |= {"prompt": self.prompt, "seed": self.seed}
-        fits = all(value in (None, job.on(name)) for name, value in wanted.items())
-        return fits and self.gpu in (None, gpu)
-
-
-class FakeSettings(Section):
-    seconds: float = Field(0.2, ge=0, description="how long a job takes its worker")
-    spread: float = Field(0.0, ge=0, le=1, description="durations differ by up to this share")
-    load_seconds: float = Field(0.0, ge=0, description="how long loading the model takes")
-    faults: list[Fault] = Field(default_factory=list, description="what goes wrong, and where")
-    keep_every: int = Field(
-        0, ge=0, description="steps after which a job's progress is kept for another attempt"
-    )
-    slow_factor: float = Field(10.0, ge=1, description="how much longer a slow job takes")
 
 
 @dataclass(frozen=True)
@@ -88,13 +42,11 @@ class Pending:
     truncated: bool
 
 
-class FakeBackend(Backend[FakeSettings]):
-    settings_type = FakeSettings
-    recipe = 2
-    recipe_change = READING_CHANGE
+class FakeEngine(Engine):
+    """A worker's pretence: it waits, and draws."""
 
-    def identity(self) -> dict[str, Any]:
-        return {}
+    def __init__(self, planner: FakePlanner) -> None:
+        self.settings = planner.settings
 
     def load(self, machine: Machine) -> None:
         self._machine = machine
@@ -210,6 +162,3 @@ def draw(hue: float, shape: Shape) -> np.ndarray[Any, np.dtype[np.uint8]]:
         start = number * (shape.width - width) // max(count - 1, 1)
         frame[:, start : start + width] = 230
     return frames
-
-
-BACKEND = FakeBackend

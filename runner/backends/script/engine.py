@@ -1,0 +1,169 @@
+"""A person's script at work: its process, what it is told, and the video that it has written."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...axes import PROMPT, VIDEO
+from ...errors import UserError
+from ...failures import FailureKind, ForeignError, kind_of
+from ...job import CATEGORY, Job, Series
+from ...reading import Reading, own_parameters
+from ...video import probe
+from .. import Engine, GpuMemory, Machine, OnStep
+
+if TYPE_CHECKING:
+    from ..foreign.child import Child
+    from .planner import ScriptPlanner
+
+WRITTEN = "video.mp4"
+
+
+@dataclass(frozen=True)
+class Pending:
+    """A video that the script has written, in the job's scratch."""
+
+    file: Path
+
+
+class ScriptEngine(Engine):
+    """A script's process; of several scripts, that of the method in hand."""
+
+    def __init__(self, planner: ScriptPlanner) -> None:
+        self._scripts = {script.name: script for script in planner.scripts()}
+        self._device = "cpu"
+        self._child: Child | None = None
+        self._method: str | None = None
+        self._axes = planner.axes
+        self._is_prepared = False
+        self._former_peak: float | None = None
+
+    def load(self, machine: Machine) -> None:
+        """Load the script; of several, each at its first job."""
+        self._device = machine.device
+        if None in self._scripts:
+            self._load(None)
+
+    def prepare(self, series: Series) -> None:
+        self._switch(series.parameters)
+        self._is_prepared = False
+        self._prepare(series)
+        self._is_prepared = True
+
+    def generate(self, job: Job, scratch: Path, on_step: OnStep) -> Pending:
+        assert self._is_prepared, "`prepare` comes first"
+        if self._switch(job.parameters):
+            self._prepare(job.series)
+        path = (scratch / WRITTEN).absolute()
+        # What an earlier attempt left there is not this one's.
+        path.unlink(missing_ok=True)
+        self._call(
+            "generate",
+            on_step,
+            path=str(path),
+            job={
+                "id": job.id,
+                **job.series.point,
+                **told_reference(job.series),
+                "prompt": job.series.text(PROMPT.role),
+                "prompt_number": job.on(PROMPT.name),
+                "seed": job.seed,
+                "parameters": own_parameters(job.parameters),
+            },
+        )
+        if not path.is_file():
+            raise FileNotFoundError("generate(job, path) has returned and written nothing to path")
+        return Pending(path)
+
+    def finish(self, pending: Pending, path: Path, quality: float) -> None:
+        """Take the script's file as it is. The one in the scratch stays, for another try."""
+        try:
+            os.link(pending.file, path)
+        except OSError:
+            # Another file system, or one that has no hard links.
+            shutil.copyfile(pending.file, path)
+
+    def is_broken(self) -> str | None:
+        if self._child is not None and self._child.is_gone:
+            return "the script's process is gone"
+        return None
+
+    def memory(self, *, anew: bool = False) -> GpuMemory:
+        told = GpuMemory() if self._child is None else self._child.memory(anew=anew)
+        peaks = [peak for peak in (self._former_peak, told.peak) if peak is not None]
+        if anew:
+            self._former_peak = None
+        return GpuMemory(told.held, max(peaks, default=None))
+
+    def processes(self) -> tuple[int, ...]:
+        return () if self._child is None or self._child.is_gone else (self._child.pid,)
+
+    def close(self) -> None:
+        if self._child is not None:
+            self._child.close()
+
+    def _call(self, name: str, on_step: OnStep | None = None, **values: Any) -> None:
+        assert self._child is not None
+        try:
+            self._child.call(name, on_step, **values)
+        except ForeignError as error:
+            kind = kind_of(error)
+            if kind is FailureKind.OUT_OF_GPU_MEMORY and self._child.memory().held is None:
+                # It does not tell what it holds, which would look like somebody else's.
+                self._child.end()
+            raise
+
+    def _prepare(self, series: Series) -> None:
+        shared = (CATEGORY, *(axis.name for axis in self._axes.grouping))
+        told = {name: series.point[name] for name in shared}
+        told |= told_reference(series)
+        self._call("prepare", group={**told, "parameters": own_parameters(series.parameters)})
+
+    def _switch(self, parameters: Mapping[str, Any]) -> bool:
+        """Have the process be of the job's method; whether it is another one than before."""
+        wanted = parameters.get("method")
+        if self._child is not None and (None in self._scripts or wanted == self._method):
+            return False
+        if self._child is not None:
+            self._former_peak = self.memory().peak
+            # Two models side by side may not fit the GPU.
+            self._child.close()
+        self._load(wanted)
+        return True
+
+    def _load(self, name: str | None) -> None:
+        """Start the process of a method, and have the script load its model."""
+        script = self._scripts[name]
+        self._child, self._method = script.start(), name
+        try:
+            self._child.call("load", settings=script.load_settings(self._device))
+        except BaseException as error:
+            # Its memory is free again before another worker tries.
+            self._child.end()
+            if isinstance(error, ForeignError) and kind_of(error) is FailureKind.BAD_INPUT:
+                raise UserError(f"{script.key}file: load(settings): {error}") from error
+            raise
+
+
+def told_reference(series: Series) -> dict[str, Any]:
+    """What a script is told of its reference: where it lies, at which second of it to begin, and
+    what to do with another shape.
+
+    Raises:
+        BrokenVideo: a clip of which the middle is wanted cannot be read.
+    """
+    reading, shape = Reading.of(series.parameters), series.shape
+    path, start = series.file(VIDEO.role).path, reading.start
+    if start == "middle":
+        timing = probe(Path(path)).timing
+        start = float(timing.start_seconds(shape.most_frames, shape.fps, start))
+    return {
+        "reference": path,
+        "reference_start": start,
+        "reference_fit": reading.fit,
+    }
