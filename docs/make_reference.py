@@ -16,9 +16,18 @@ from pydantic_core import PydanticUndefined
 from runner.backends import Section
 from runner.backends.fake.planner import Fault
 from runner.backends.registry import OURS, planner_class
+from runner.backends.video_parameters import AXES
 from runner.experiment import Experiment
 from runner.schema import experiment_schema
-from runner.sections import ClipReading, Dataset, Limits, Output, Placement, Retries
+from runner.sections import (
+    ClipReading,
+    Dataset,
+    Limits,
+    Output,
+    Placement,
+    Retries,
+    dataset_type,
+)
 
 DOCS = Path(__file__).resolve().parent
 SCHEMA, REFERENCE = DOCS / "experiment.schema.json", DOCS / "experiment.md"
@@ -112,14 +121,14 @@ def schema_text() -> str:
 def _sections() -> Iterator[str]:
     yield from _table("Keys", Experiment, "", ("overrides",))
     for name, model in (
-        ("dataset", Dataset),
+        ("dataset", dataset_type(AXES)),
         ("placement", Placement),
         ("output", Output),
         ("retries", Retries),
         ("limits", Limits),
     ):
         yield from _table(f"`{name}`", model, f"{name}.")
-        if model is Dataset:
+        if issubclass(model, Dataset):
             title = "A clip of `dataset.clips`"
             yield from _table(title, ClipReading, "dataset.clips.<category>/<video>.")
     yield LOSSES

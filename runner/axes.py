@@ -32,6 +32,8 @@ class InputAxis:
         key: of the experiment's `dataset` section: `videos`.
         kind: files have their names as values, texts are numbered.
         is_optional: whether an experiment may leave it out.
+        gives_frames: of clips: whether a video has the frames that are read of one, which then
+            must have as many.
     """
 
     name: str
@@ -39,9 +41,10 @@ class InputAxis:
     key: str
     kind: InputKind
     is_optional: bool = False
+    gives_frames: bool = False
 
 
-VIDEO = InputAxis("video", "reference", "videos", InputKind.CLIP)
+VIDEO = InputAxis("video", "reference", "videos", InputKind.CLIP, gives_frames=True)
 AUDIO = InputAxis("audio", "audio", "audios", InputKind.AUDIO)
 PROMPT = InputAxis("prompt", "prompt", "prompts", InputKind.TEXT)
 

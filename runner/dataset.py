@@ -1,133 +1,188 @@
-"""The data set: reference clips on disk and their prompts, matched and checked as a whole."""
+"""The data set: files on disk and their prompts, matched, read and checked as a whole."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+from .axes import InputAxis, InputKind
+from .dataset_files import (
+    SUFFIXES,
+    find_companions,
+    find_leads,
+    folder_of,
+    stems_elsewhere,
+)
 from .errors import UserError
 from .experiment import Experiment
 from .grid import Setting
+from .job import CATEGORY
 from .job_list import ListedJob, read_job_list
-from .manifest import read_manifest
 from .matching import match
 from .prompts import Prompts, read_prompts
 from .reading import Reading
 from .remarks import Remark, remarks_on
-from .run_folder import RESERVED_LATER, sha256_file
-from .sections import check_category, clip_name
+from .run_folder import sha256_file
+from .sections import clip_name
+from .shape import Shape
 from .text_file import nfc, shown
-from .video import CLIP_SUFFIXES, BrokenVideo, Start, VideoInfo, frames_available, probe
+from .video import BrokenVideo, Start, VideoInfo, frames_available, probe, probe_audio
+
+NOT_READ = VideoInfo.steady(width=0, height=0, num_frames=0, fps=1.0)
+"""Of a file from which nothing is made: it may be broken, and need not be looked at."""
+
+READERS: Mapping[InputKind, Callable[[Path], Any]] = {
+    InputKind.CLIP: probe,
+    InputKind.AUDIO: probe_audio,
+}
+"""What is read of a file, by its kind: the facts that a job's shape may depend on."""
 
 
 @dataclass(frozen=True)
-class Clip:
-    """A reference clip with its prompts.
+class Item:
+    """A value of a file axis.
 
-    `path` is as the experiment writes it: relative to the project root, or absolute. `listed` are
-    its jobs where the experiment has a list of jobs in the place of a grid.
+    Args:
+        path: as the experiment writes it: relative to where the data lies, or absolute.
+        info: what was read of it.
+    """
+
+    name: str
+    path: str
+    sha256: str
+    info: Any
+
+
+Beside = Mapping[str, Item]
+"""What goes with an item of the leading axis: an item of each further file axis, by its name."""
+
+
+@dataclass(frozen=True)
+class Lead:
+    """An item of the leading axis, and what goes with it.
+
+    Args:
+        prompts: its texts; () where the backend takes none.
+        beside: each combination of items of the further file axes.
+        listed: its jobs, where the experiment has a list of jobs in the place of a grid.
     """
 
     category: str
-    video: str
-    path: str
-    sha256: str
-    info: VideoInfo
+    item: Item
     prompts: tuple[str, ...]
+    beside: tuple[Beside, ...] = ({},)
     listed: tuple[ListedJob, ...] | None = None
 
     @property
-    def group(self) -> str:
-        """The key of the jobs that are made from it."""
-        return f"{self.category}/{self.video}"
+    def name(self) -> str:
+        return self.item.name
 
+    @property
+    def info(self) -> Any:
+        return self.item.info
 
-NOT_READ = VideoInfo.steady(width=0, height=0, num_frames=0, fps=1.0)
-"""Of a clip from which nothing is made: it may be broken, and need not be looked at."""
+    @property
+    def path(self) -> str:
+        return self.item.path
+
+    @property
+    def place(self) -> str:
+        """How a person calls it: `<category>/<name>`."""
+        return f"{self.category}/{self.name}"
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The clips of an experiment in order, what was left out of it, one line each, and what is
-    worth knowing of the clips."""
+    """What an experiment makes videos of, in order, what was left out of it, one line each, and
+    what is worth knowing of its clips."""
 
-    clips: tuple[Clip, ...]
+    leads: tuple[Lead, ...]
     left_out: tuple[str, ...]
     remarks: tuple[Remark, ...] = ()
 
 
-def read_dataset(experiment: Experiment, *, skip_invalid: bool = False) -> Dataset:
-    """Find, decode and match every reference clip and prompt of an experiment.
-
-    Args:
-        skip_invalid: leave out clips that cannot be used (too short, broken, without prompts)
-            and prompts without a clip, instead of raising.
-
-    Raises:
-        UserError: something does not fit; every unfit clip is named, one line each.
-    """
-    folder = experiment.data / experiment.dataset.videos
-    problems: list[str] = []
-    if experiment.jobs is not None:
-        wanted = listed_clips(experiment, folder)
-    else:
-        wanted = clips_with_prompts(experiment, folder, problems)
-    with ThreadPoolExecutor() as pool:
-        results = list(pool.map(lambda one: read_clip_facts(experiment, one), wanted))
-    problems += [problem for _, own in results for problem in own]
-    clips = tuple(clip for clip, _ in results if clip is not None)
-    if problems and not skip_invalid:
-        number = f"{len(problems)} problems" if len(problems) > 1 else "a problem"
-        raise UserError(
-            f"{experiment.file}: dataset: {number} (--skip-invalid leaves such clips out):",
-            *problems,
-        )
-    if not clips:
-        raise UserError(f"{experiment.file}: dataset: no usable clip is left in {shown(folder)}")
-    remarks = [remark for clip in clips for remark in remarks_of(experiment, clip)]
-    return Dataset(clips, tuple(problems), tuple(remarks))
-
-
-def remarks_of(experiment: Experiment, clip: Clip) -> Iterator[Remark]:
-    """What is worth knowing of a clip, which is nothing where nothing is made of it."""
-    if clip.info is not NOT_READ:
-        settings = settings_wanted(experiment, clip)
-        yield from remarks_on(clip.group, clip.info, [setting.parameters for setting in settings])
-
-
 @dataclass(frozen=True)
 class Wanted:
-    """A clip's file, and what is to be made of it: see `Clip`."""
+    """A file of the leading axis, and what is to be made of it: see `Lead`."""
 
     category: str
     file: Path
-    prompts: tuple[str, ...]
+    prompts: tuple[str, ...] = ()
     listed: tuple[ListedJob, ...] | None = None
 
     @property
-    def video(self) -> str:
+    def name(self) -> str:
         return self.file.stem
 
 
-def clips_with_prompts(experiment: Experiment, folder: Path, problems: list[str]) -> list[Wanted]:
-    """The clips of a grid with their prompts; what does not match is added to the problems."""
-    files = find_clips(experiment, folder)
+def read_dataset(experiment: Experiment, *, skip_invalid: bool = False) -> Dataset:
+    """Find, read and match every file and prompt of an experiment.
+
+    Args:
+        skip_invalid: leave out files that cannot be used (too short, broken, without prompts)
+            and prompts without a file, instead of raising.
+
+    Raises:
+        UserError: something does not fit; every unfit file is named, one line each.
+    """
+    problems: list[str] = []
+    if experiment.jobs is not None:
+        wanted = listed_leads(experiment)
+    elif experiment.input_axes.texts:
+        wanted = leads_with_prompts(experiment, problems)
+    else:
+        found = find_leads(experiment)
+        wanted = [Wanted(category, file) for category, own in found.items() for file in own]
+    with ThreadPoolExecutor() as pool:
+        companions = read_companions(experiment, {one.category for one in wanted}, pool, problems)
+        results = list(pool.map(lambda one: read_lead(experiment, one, companions), wanted))
+    problems += [problem for _, own in results for problem in own]
+    leads = tuple(lead for lead, _ in results if lead is not None)
+    if problems and not skip_invalid:
+        number = f"{len(problems)} problems" if len(problems) > 1 else "a problem"
+        raise UserError(
+            f"{experiment.file}: dataset: {number} (--skip-invalid leaves such files out):",
+            *problems,
+        )
+    if not leads:
+        folder = folder_of(experiment, experiment.input_axes.leading)
+        raise UserError(f"{experiment.file}: dataset: no usable file is left in {shown(folder)}")
+    remarks = [remark for lead in leads for remark in remarks_of(experiment, lead)]
+    return Dataset(leads, tuple(problems), tuple(remarks))
+
+
+def remarks_of(experiment: Experiment, lead: Lead) -> Iterator[Remark]:
+    """What is worth knowing of a clip, which is nothing where nothing is made of it."""
+    if lead.info is not NOT_READ and experiment.input_axes.leading.gives_frames:
+        settings = settings_wanted(experiment, lead)
+        yield from remarks_on(lead.place, lead.info, [setting.parameters for setting in settings])
+
+
+# Finding what belongs together.
+
+
+def leads_with_prompts(experiment: Experiment, problems: list[str]) -> list[Wanted]:
+    """The files of a grid with their prompts; what does not match is added to the problems."""
+    axes = experiment.input_axes
+    files = find_leads(experiment)
     problems += unknown_clips(experiment, files)
+    folder = folder_of(experiment, axes.leading)
     found = match(
         files,
         read_own_prompts(experiment),
         folder=shown(folder),
-        source=" or ".join(experiment.dataset.prompt_files),
+        source=" or ".join(experiment.dataset.text_files(axes.texts[0])),
         is_subset=experiment.dataset.categories is not None,
-        elsewhere=stems_elsewhere(folder, files),
+        elsewhere=stems_elsewhere(folder, files, axes.leading.kind),
     )
 
     def is_cut(category: str, file: Path) -> bool:
-        return not experiment.cut.given(point(category, file.stem)).may_keep
+        return not experiment.cut.given(point(experiment, category, file.stem)).may_keep
 
     problems += [
         str(one)
@@ -154,7 +209,7 @@ def unknown_clips(experiment: Experiment, files: Mapping[str, Iterable[Path | st
         for file in own
     }
     lines = []
-    for name in experiment.dataset.clips:
+    for name in getattr(experiment.dataset, "clips", ()):
         is_left_out = experiment.dataset.categories and name.partition("/")[0] not in files
         if name not in there and not is_left_out:
             near = difflib.get_close_matches(name, there, n=1)
@@ -163,15 +218,16 @@ def unknown_clips(experiment: Experiment, files: Mapping[str, Iterable[Path | st
     return lines
 
 
-def listed_clips(experiment: Experiment, folder: Path) -> list[Wanted]:
-    """The clips that a list of jobs names, in its order.
+def listed_leads(experiment: Experiment) -> list[Wanted]:
+    """The files that a list of jobs names, in its order.
 
     Raises:
-        UserError: lines that name no clip; each with its place.
+        UserError: lines that name no file; each with its place.
     """
+    leading = experiment.input_axes.leading
     files = {
         category: {nfc(file.stem): file for file in own}
-        for category, own in find_clips(experiment, folder).items()
+        for category, own in find_leads(experiment).items()
     }
     categories = list(files)
     of_category = {nfc(category): category for category in categories}
@@ -186,15 +242,10 @@ def listed_clips(experiment: Experiment, folder: Path) -> list[Wanted]:
             problems.append(f"{job.place}: category: {what} (there are: {', '.join(categories)})")
             continue
         category = of_category[nfc(given)]
-        # A person may well write the file's name.
-        stem = Path(job.video).stem if Path(job.video).suffix in CLIP_SUFFIXES else job.video
-        file = files[category].get(nfc(stem))
+        file = files[category].get(stem_of(leading, job.names[leading.name]))
         if file is None:
-            near = difflib.get_close_matches(stem, files[category], n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
             problems.append(
-                f"{job.place}: video: no clip is called {job.video!r} in "
-                f"{shown(category_folder(folder, category))}{hint}"
+                no_file(job.place, leading, job.names[leading.name], files[category], category)
             )
             continue
         usual = experiment.reading_of(category, file.stem)
@@ -207,60 +258,160 @@ def listed_clips(experiment: Experiment, folder: Path) -> list[Wanted]:
     if problems:
         raise UserError(*problems)
     return [
-        Wanted(category, file, tuple(dict.fromkeys(job.prompt for job in jobs)), tuple(jobs))
+        Wanted(
+            category,
+            file,
+            tuple(dict.fromkeys(job.prompt for job in jobs if job.prompt is not None)),
+            tuple(jobs),
+        )
         for file, (category, jobs) in found.items()
     ]
 
 
-def point(category: str, video: str) -> dict[str, str]:
-    return {"category": category, "video": video}
+def stem_of(axis: InputAxis, text: str) -> str:
+    """A file's name as one form of it: a person may well write it with its suffix."""
+    path = Path(text)
+    return nfc(path.stem if path.suffix.lower() in SUFFIXES[axis.kind] else text)
 
 
-def read_clip_facts(experiment: Experiment, wanted: Wanted) -> tuple[Clip | None, list[str]]:
-    """The clip in that file, None where nothing can be made of it; and what is wrong with it."""
+def no_file(place: str, axis: InputAxis, text: str, there: Iterable[str], category: str) -> str:
+    """The line for a name that no file has."""
+    near = difflib.get_close_matches(text, list(there), n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return f"{place}: {axis.name}: no {axis.kind.value} is called {text!r} in {category}{hint}"
+
+
+def point(experiment: Experiment, category: str, name: str) -> dict[str, Any]:
+    """The outer part of a point of the grid."""
+    return {CATEGORY: category, experiment.input_axes.leading.name: name}
+
+
+# Reading files.
+
+
+Companions = Mapping[str, Mapping[str, Mapping[str, Item]]]
+"""By category and axis, each item by its NFC name."""
+
+
+def read_companions(
+    experiment: Experiment, categories: Iterable[str], pool: ThreadPoolExecutor, problems: list[str]
+) -> Companions:
+    """The items of the further file axes that go with each category; what cannot be used is added
+    to the problems. A file that goes with several is read once."""
+    axes = [
+        axis
+        for axis in experiment.input_axes.files[1:]
+        if not axis.is_optional or experiment.dataset.source(axis) is not None
+    ]
+    files = {
+        (category, axis.name): find_companions(experiment, axis, category)
+        for category in categories
+        for axis in axes
+    }
+    axis_of = {
+        file: axis
+        for axis in axes
+        for of, own in files.items()
+        if of[1] == axis.name
+        for file in own
+    }
+    items = pool.map(lambda file: read_item(experiment, axis_of[file], file), axis_of)
+    read = dict(zip(axis_of, items, strict=True))
+    problems += [item for item in read.values() if isinstance(item, str)]
+    found: dict[str, dict[str, dict[str, Item]]] = {}
+    for (category, name), own in files.items():
+        own_items = {nfc(file.stem): read[file] for file in own}
+        good = {stem: item for stem, item in own_items.items() if isinstance(item, Item)}
+        found.setdefault(category, {})[name] = good
+    return found
+
+
+def read_item(experiment: Experiment, axis: InputAxis, file: Path) -> Item | str:
+    """The item in a file, or in one line why it cannot be used."""
+    called = f"{axis.name} {file.name}"
+    try:
+        info = READERS[axis.kind](file)
+        return Item(file.stem, path_of(experiment, axis, file), sha256_file(file), info)
+    except BrokenVideo as error:
+        return f"{called}: {error.says}: {error}"
+    except OSError as error:
+        return f"{called}: cannot be read: {error.strerror}"
+
+
+def read_lead(
+    experiment: Experiment, wanted: Wanted, companions: Companions
+) -> tuple[Lead | None, list[str]]:
+    """What that file leads, None where nothing can be made of it; and what is wrong with it."""
+    axis = experiment.input_axes.leading
     category, file = wanted.category, wanted.file
     settings = settings_wanted(experiment, wanted)
-    path = path_of(experiment, file)
+    path, called = path_of(experiment, axis, file), f"{category}/{file.name}"
+    own = companions.get(category, {})
+    combinations = product(*(items.values() for items in own.values()))
+    beside: tuple[Beside, ...] = tuple(dict(zip(own, one, strict=True)) for one in combinations)
+    rest = (wanted.prompts, beside, wanted.listed)
+    unknown = list(unknown_names(experiment, wanted, own))
+    if unknown or not beside:
+        return None, unknown
     if not settings:
-        clip = Clip(category, file.stem, path, "", NOT_READ, wanted.prompts, wanted.listed)
-        return clip, []
+        return Lead(category, Item(file.stem, path, "", NOT_READ), *rest), []
     try:
-        info = probe(file)
+        info = READERS[axis.kind](file)
     except BrokenVideo as error:
-        return None, [f"{category}/{file.name}: {error.says}: {error}"]
+        return None, [f"{called}: {error.says}: {error}"]
     except OSError as error:
-        return None, [f"{category}/{file.name}: cannot be read: {error.strerror}"]
-    fitting = [s for s in settings if is_long_enough(info, s.parameters)]
-    lines = lacks(experiment, info, settings)
-    problems = [f"{category}/{file.name}: {line}" for line in lines]
-    if not fitting:
-        return None, problems
-    sha256 = sha256_file(file)
-    return Clip(category, file.stem, path, sha256, info, wanted.prompts, wanted.listed), problems
+        return None, [f"{called}: cannot be read: {error.strerror}"]
+    problems = []
+    if axis.gives_frames:
+        problems = [f"{called}: {line}" for line in lacks(experiment, info, settings)]
+        if not any(is_long_enough(experiment, info, setting) for setting in settings):
+            return None, problems
+    return Lead(category, Item(file.stem, path, sha256_file(file), info), *rest), problems
 
 
-def settings_wanted(experiment: Experiment, wanted: Wanted | Clip) -> list[Setting]:
-    """The settings with which something is to be made of a clip."""
-    cut = experiment.cut.given(point(wanted.category, wanted.video))
-    settings: Iterable[Setting] = experiment.settings_of(wanted.category, wanted.video)
+def unknown_names(
+    experiment: Experiment, wanted: Wanted, own: Mapping[str, Mapping[str, Item]]
+) -> Iterator[str]:
+    """A line for each name in a list of jobs that no file of a further axis has."""
+    for axis in experiment.input_axes.files[1:]:
+        for job in wanted.listed or ():
+            if axis.name in own and axis.name not in job.names:
+                yield f"{job.place}: {axis.name}: is missing; every job needs one"
+            elif axis.name in own and stem_of(axis, job.names[axis.name]) not in own[axis.name]:
+                text = job.names[axis.name]
+                yield no_file(job.place, axis, text, own[axis.name], wanted.category)
+
+
+def settings_wanted(experiment: Experiment, wanted: Wanted | Lead) -> list[Setting]:
+    """The settings with which something is to be made of a file."""
+    cut = experiment.cut.given(point(experiment, wanted.category, wanted.name))
+    settings: Iterable[Setting] = experiment.settings_of(wanted.category, wanted.name)
     if wanted.listed is not None:
         settings = {id(job.setting): job.setting for job in wanted.listed}.values()
     return [setting for setting in settings if cut.given(setting.complete).may_keep]
 
 
-def is_long_enough(info: VideoInfo, parameters: Mapping[str, Any]) -> bool:
-    """Whether a clip has the frames that a job of these parameters reads of it."""
-    start = Reading.of(parameters).start
-    return bool(frames_available(info, parameters["fps"], start) >= parameters["num_frames"])
+def shape_for(experiment: Experiment, info: VideoInfo, setting: Setting) -> Shape:
+    """What a video is that has its frames from a clip."""
+    leading = experiment.input_axes.leading
+    return experiment.planner().shape(setting.parameters, {leading.role: info})
+
+
+def is_long_enough(experiment: Experiment, info: VideoInfo, setting: Setting) -> bool:
+    """Whether a clip has the frames that jobs of this setting read of it."""
+    shape = shape_for(experiment, info, setting)
+    start = Reading.of(setting.parameters).start
+    return frames_available(info, shape.fps, start) >= shape.most_frames
 
 
 def lacks(experiment: Experiment, info: VideoInfo, settings: Sequence[Setting]) -> Iterator[str]:
     """In what a clip is too short for these settings, a line for each frame rate and start."""
     short: dict[tuple[float, Start], dict[int, None]] = {}
     for setting in settings:
-        if not is_long_enough(info, setting.parameters):
-            read = setting.parameters["fps"], Reading.of(setting.parameters).start
-            short.setdefault(read, {})[setting.parameters["num_frames"]] = None
+        if not is_long_enough(experiment, info, setting):
+            shape = shape_for(experiment, info, setting)
+            read = shape.fps, Reading.of(setting.parameters).start
+            short.setdefault(read, {})[shape.most_frames] = None
     asks = "axes.num_frames has" if "num_frames" in experiment.axes else "generation.num_frames is"
     if experiment.jobs is not None:
         asks = f"{experiment.jobs} asks for"
@@ -272,134 +423,20 @@ def lacks(experiment: Experiment, info: VideoInfo, settings: Sequence[Setting]) 
         )
 
 
-def path_of(experiment: Experiment, file: Path) -> str:
-    """A clip's path as the experiment writes paths."""
-    inside = file.relative_to(experiment.data / experiment.dataset.videos).as_posix()
-    return f"{experiment.dataset.videos.rstrip('/')}/{inside}"
+def path_of(experiment: Experiment, axis: InputAxis, file: Path) -> str:
+    """A file's path as the experiment writes paths."""
+    inside = file.relative_to(folder_of(experiment, axis)).as_posix()
+    return f"{(experiment.dataset.source(axis) or '').rstrip('/')}/{inside}"
 
 
 def read_own_prompts(experiment: Experiment) -> Prompts:
     """The prompts that an experiment names."""
-    paths = [experiment.data / name for name in experiment.dataset.prompt_files]
+    (axis, *_) = experiment.input_axes.texts
+    paths = [experiment.data / name for name in experiment.dataset.text_files(axis)]
     for path in paths:
         if not path.exists():
             raise UserError(
-                f"{experiment.file}: dataset.prompts: no such file: {shown(path)} "
+                f"{experiment.file}: dataset.{axis.key}: no such file: {shown(path)} "
                 f"(relative paths start at {shown(experiment.data)})"
             )
     return read_prompts(paths)
-
-
-def find_clips(experiment: Experiment, folder: Path) -> dict[str, list[Path]]:
-    """The clips of every category of an experiment, in its order."""
-    return {
-        category: find_videos(category_folder(folder, category))
-        for category in find_categories(experiment, folder)
-    }
-
-
-def find_categories(experiment: Experiment, folder: Path) -> list[str]:
-    """The categories of an experiment: the folders of `<videos>/<category>/<video>.mp4`, or
-    where the clips lie in `<videos>` itself, one: as `dataset.categories` calls it, else as the
-    folder is called.
-
-    Raises:
-        UserError: there is no such folder, or a name that no category can have.
-    """
-    if not folder.is_dir():
-        raise UserError(
-            f"{experiment.file}: dataset.videos: no such folder: {shown(folder)} "
-            f"(relative paths start at {shown(experiment.data)})"
-        )
-    flat = is_flat(folder)
-    there = [folder.resolve().name] if flat else subfolders(folder)
-    chosen = there if experiment.dataset.categories is None else experiment.dataset.categories
-    if flat and len(chosen) > 1:
-        raise UserError(
-            f"{experiment.file}: dataset.categories: the clips lie in {shown(folder)} itself, as "
-            f"one category; name one instead of {', '.join(chosen)}, or sort them into folders"
-        )
-    missing = [name for name in chosen if not (flat or (folder / name).is_dir())]
-    if missing:
-        raise UserError(
-            f"{experiment.file}: dataset.categories: no folder {missing[0]!r} in {shown(folder)} "
-            f"(there are: {', '.join(there) or 'none'})"
-        )
-    if not chosen:
-        raise UserError(
-            f"{experiment.file}: dataset.videos: {shown(folder)} has neither clips nor category "
-            "folders; clips belong in <videos>/<category>/<video>.mp4"
-        )
-    had = planned_categories(experiment) if RESERVED_LATER & set(chosen) else ()
-    for name in chosen:
-        try:
-            check_category(name, had=had)
-        except ValueError as error:
-            raise UserError(f"{experiment.file}: dataset.videos: {error}") from None
-    return list(chosen)
-
-
-def planned_categories(experiment: Experiment) -> frozenset[str]:
-    """The categories that an experiment's run folder has."""
-    try:
-        former = read_manifest(experiment.run_folder.manifest)
-    except (FileNotFoundError, UserError):
-        return frozenset()
-    return frozenset(job.category for job in (*former.jobs, *former.retired))
-
-
-def subfolders(folder: Path) -> list[str]:
-    """The names of the folders that are categories, sorted."""
-    return sorted(
-        path.name
-        for path in folder.iterdir()
-        if path.is_dir() and not path.name.startswith((".", "__"))
-    )
-
-
-def is_flat(folder: Path) -> bool:
-    """Whether clips lie in a folder itself, and in none of its own folders."""
-    return has_clips(folder) and not any(has_clips(folder / name) for name in subfolders(folder))
-
-
-def has_clips(folder: Path) -> bool:
-    return any(is_clip(path) for path in folder.iterdir())
-
-
-def category_folder(folder: Path, category: str) -> Path:
-    """Where the clips of a category lie."""
-    return folder if is_flat(folder) else folder / category
-
-
-def stems_elsewhere(folder: Path, clips: Mapping[str, object]) -> frozenset[str]:
-    """The NFC stems of clips in categories that an experiment leaves out."""
-    others = set(subfolders(folder)) - set(clips)
-    files = (path for name in others for path in (folder / name).iterdir())
-    return frozenset(nfc(path.stem) for path in files if is_clip(path))
-
-
-def is_clip(path: Path) -> bool:
-    return path.suffix.lower() in CLIP_SUFFIXES and not path.name.startswith(".")
-
-
-def find_videos(folder: Path) -> list[Path]:
-    """The clips of one category, by name."""
-    files = sorted(path for path in folder.iterdir() if is_clip(path))
-    if not files:
-        raise UserError(
-            f"{shown(folder)}: this category is empty; put clips there "
-            f"({', '.join(CLIP_SUFFIXES)}), or leave it out of dataset.categories"
-        )
-    stems: dict[str, Path] = {}
-    for path in files:
-        try:
-            path.name.encode()
-        except UnicodeEncodeError:
-            raise UserError(f"{shown(path)}: the file name is not UTF-8; rename it") from None
-        former = stems.setdefault(nfc(path.stem), path)
-        if former is not path:
-            raise UserError(
-                f"{shown(path)}: shares its name with {former.name}; outputs are named after "
-                "the clip, so rename one"
-            )
-    return files

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby, product
+from typing import Any
 
-from .axes import PROMPT, VIDEO
-from .dataset import Clip, is_long_enough
+from .axes import PROMPT, Axes, InputAxis
+from .dataset import Beside, Lead, is_long_enough, stem_of
 from .errors import UserError
 from .experiment import Experiment
 from .fingerprint import Recipe
@@ -15,6 +17,7 @@ from .job import CATEGORY, FileInput, Input, Job, Series, TextInput
 from .manifest import Manifest
 from .naming import job_ids
 from .rules import Cut, Fitted
+from .text_file import nfc
 
 
 def number_prompts(former: Mapping[int, str], texts: Sequence[str]) -> list[int]:
@@ -49,59 +52,55 @@ def number_prompts(former: Mapping[int, str], texts: Sequence[str]) -> list[int]
 
 def expand(
     experiment: Experiment,
-    clips: Sequence[Clip],
+    leads: Sequence[Lead],
     recipe: Recipe,
     former: Manifest,
     *,
     is_partial: bool = False,
 ) -> Manifest:
-    """The manifest of an experiment: categories x videos x parameter axes x prompts x seeds, in
-    this order, so that what needs its reference prepared alike stands together.
+    """The manifest of an experiment: categories x items of the leading axis x parameter axes x
+    further files x prompts x seeds, in this order, so that what needs its reference prepared alike
+    stands together.
 
     What `include` and `exclude` cut away is not in it, nor what a clip is too short for. Jobs of
     the former manifest that are no longer in the grid come back as retired.
 
     Args:
-        is_partial: clips were left out, so that a rule may well fit nothing.
+        is_partial: files were left out, so that a rule may well fit nothing.
 
     Raises:
         UserError: a rule fits nothing, or nothing is left.
     """
     axes, planner = experiment.input_axes, experiment.planner()
-    numbers: dict[str, dict[int, str]] = {}
-    for job in (*former.retired, *former.jobs):
-        if PROMPT.name in job.series.point:
-            number = int(job.series.point[PROMPT.name])
-            numbers.setdefault(job.group, {})[number] = job.series.text(PROMPT.role)
+    numbers = prompt_numbers(former, axes.leading)
     cut, fitted = experiment.cut, Fitted()
     jobs: list[Job] = []
-    for clip in clips:
-        reference = FileInput(clip.path, clip.sha256)
-        prompt_numbers = number_prompts(numbers.get(clip.group, {}), clip.prompts)
-        number_of = dict(zip(clip.prompts, prompt_numbers, strict=True))
-        inputs: dict[str, dict[str, Input]] = {
-            text: {VIDEO.role: reference, PROMPT.role: TextInput(text)} for text in number_of
-        }
-        for setting, text, seeds in points_of(experiment, clip, number_of, cut, fitted):
-            point: dict[str, str | int] = {
-                CATEGORY: clip.category,
-                VIDEO.name: clip.video,
-                PROMPT.name: number_of[text],
-            }
+    for lead in leads:
+        given = number_prompts(numbers.get((lead.category, lead.name), {}), lead.prompts)
+        number_of = dict(zip(lead.prompts, given, strict=True))
+        # Series share what is in them.
+        inputs: dict[tuple[int, str | None], dict[str, Input]] = {}
+        for one in points_of(experiment, lead, number_of, cut, fitted):
+            point = {**lead_point(lead, axes), **{name: i.name for name, i in one.beside.items()}}
+            key = (id(one.beside), one.text)
+            if key not in inputs:
+                inputs[key] = inputs_of(lead, one, axes)
+            if one.text is not None:
+                point[PROMPT.name] = number_of[one.text]
             series = Series(
                 point=point,
-                group=clip.group,
-                inputs=inputs[text],
-                parameters=setting.parameters,
-                shape=planner.shape(setting.parameters, {VIDEO.role: clip.info}),
+                group=axes.group(point),
+                inputs=inputs[key],
+                parameters=one.setting.parameters,
+                shape=planner.shape(one.setting.parameters, facts_of(lead, one, axes)),
             )
-            ids = job_ids(point, seeds, setting.differing)
-            fingerprints = recipe.fingerprints(series.inputs, seeds, series.parameters)
+            ids = job_ids(point, one.seeds, one.setting.differing)
+            fingerprints = recipe.fingerprints(series.inputs, one.seeds, series.parameters)
             start, end = axes.path_around_seed(point)
-            end += f"{setting.suffix}.mp4"
+            end += f"{one.setting.suffix}.mp4"
             jobs.extend(
                 Job(own_id, series, seed, fingerprint, f"{start}{seed}{end}")
-                for seed, own_id, fingerprint in zip(seeds, ids, fingerprints, strict=True)
+                for seed, own_id, fingerprint in zip(one.seeds, ids, fingerprints, strict=True)
             )
     missing = fitted.missing(cut)
     if missing and not is_partial:
@@ -116,33 +115,93 @@ def expand(
     return Manifest(tuple(jobs), tuple(gone.values()))
 
 
+@dataclass(frozen=True)
+class Some:
+    """What is made of an item of the leading axis in one way, with these seeds.
+
+    `beside` are the items of the further file axes, `text` is None where there is none.
+    """
+
+    setting: Setting
+    beside: Beside
+    text: str | None
+    seeds: Sequence[int]
+
+
 def points_of(
-    experiment: Experiment, clip: Clip, number_of: Mapping[str, int], cut: Cut, fitted: Fitted
-) -> Iterator[tuple[Setting, str, Sequence[int]]]:
-    """What is made of a clip: setting and prompt, and the seeds with which they are made.
+    experiment: Experiment, lead: Lead, number_of: Mapping[str, int], cut: Cut, fitted: Fitted
+) -> Iterator[Some]:
+    """All that is made of an item of the leading axis.
 
     Args:
         number_of: the number of each prompt.
         fitted: notes which rules fit.
     """
-    own = fitted.note(cut.given({"category": clip.category, "video": clip.video}))
-    for setting, text, seeds in uncut_points(experiment, clip, number_of) if own.may_keep else ():
-        of_setting = fitted.note(own.given(setting.complete))
-        last = fitted.note(of_setting.given({"prompt": number_of[text]}))
-        if not last.may_keep or not is_long_enough(clip.info, setting.parameters):
+    own = fitted.note(cut.given(lead_point(lead, experiment.input_axes)))
+    is_read = experiment.input_axes.leading.gives_frames
+    for one in uncut_points(experiment, lead, number_of) if own.may_keep else ():
+        of_setting = fitted.note(own.given(one.setting.complete))
+        inner: dict[str, Any] = {name: item.name for name, item in one.beside.items()}
+        if one.text is not None:
+            inner[PROMPT.name] = number_of[one.text]
+        last = fitted.note(of_setting.given(inner))
+        if not last.may_keep:
             continue
-        if kept := last.keep(seeds, fitted):
-            yield setting, text, kept
+        if is_read and not is_long_enough(experiment, lead.info, one.setting):
+            continue
+        if kept := last.keep(one.seeds, fitted):
+            yield replace(one, seeds=kept)
 
 
 def uncut_points(
-    experiment: Experiment, clip: Clip, number_of: Mapping[str, int]
-) -> Iterator[tuple[Setting, str, Sequence[int]]]:
-    if clip.listed is None:
-        prompts = sorted(clip.prompts, key=lambda text: number_of[text])
-        for setting, text in product(experiment.settings_of(clip.category, clip.video), prompts):
-            yield setting, text, experiment.seeds
+    experiment: Experiment, lead: Lead, number_of: Mapping[str, int]
+) -> Iterator[Some]:
+    if lead.listed is None:
+        settings = experiment.settings_of(lead.category, lead.name)
+        prompts = sorted(lead.prompts, key=lambda text: number_of[text])
+        for setting, beside, text in product(settings, lead.beside, prompts or (None,)):
+            yield Some(setting, beside, text, experiment.seeds)
         return
-    for (_, text), jobs in groupby(clip.listed, key=lambda job: (id(job.setting), job.prompt)):
-        alike = list(jobs)
-        yield alike[0].setting, text, [job.seed for job in alike]
+    combinations = {tuple(nfc(item.name) for item in one.values()): one for one in lead.beside}
+    axes = {axis.name: axis for axis in experiment.input_axes.files}
+    for _, alike in groupby(lead.listed, key=lambda job: (id(job.setting), job.prompt, job.names)):
+        first, *more = alike
+        names = tuple(stem_of(axes[name], first.names[name]) for name in lead.beside[0])
+        seeds = [job.seed for job in (first, *more)]
+        yield Some(first.setting, combinations[names], first.prompt, seeds)
+
+
+def lead_point(lead: Lead, axes: Axes) -> dict[str, str | int]:
+    return {CATEGORY: lead.category, axes.leading.name: lead.name}
+
+
+def inputs_of(lead: Lead, one: Some, axes: Axes) -> dict[str, Input]:
+    """What the values of a point stand for, by role."""
+    inputs: dict[str, Input] = {axes.leading.role: FileInput(lead.path, lead.item.sha256)}
+    for axis in axes.files[1:]:
+        if axis.name in one.beside:
+            item = one.beside[axis.name]
+            inputs[axis.role] = FileInput(item.path, item.sha256)
+    if one.text is not None:
+        inputs[PROMPT.role] = TextInput(one.text)
+    return inputs
+
+
+def facts_of(lead: Lead, one: Some, axes: Axes) -> dict[str, Any]:
+    """What was read of a point's files, by role."""
+    facts = {axes.leading.role: lead.info}
+    return facts | {
+        axis.role: one.beside[axis.name].info for axis in axes.files[1:] if axis.name in one.beside
+    }
+
+
+def prompt_numbers(former: Manifest, leading: InputAxis) -> dict[tuple[str, str], dict[int, str]]:
+    """The prompts that a manifest has numbered, by category and item of the leading axis."""
+    numbers: dict[tuple[str, str], dict[int, str]] = {}
+    for job in (*former.retired, *former.jobs):
+        point = job.series.point
+        if PROMPT.name in point and leading.name in point:
+            place = (job.category, str(point[leading.name]))
+            text = job.series.text(PROMPT.role)
+            numbers.setdefault(place, {})[int(point[PROMPT.name])] = text
+    return numbers

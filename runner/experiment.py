@@ -30,13 +30,13 @@ from .reading import Reading
 from .rules import Cut, check_rules
 from .run_folder import NAME, RunFolder
 from .sections import (
-    ClipReading,
     Dataset,
     Limits,
     Output,
     Placement,
     Retries,
     clip_name,
+    dataset_type,
     refuse_repeats,
 )
 from .yaml_file import read_yaml, schema_line
@@ -181,11 +181,11 @@ class Experiment(Section):
 
     def reading_of(self, category: str, video: str) -> Reading:
         """How a clip is read."""
-        data = self.dataset
-        own = data.clips.get(clip_name(f"{category}/{video}"), ClipReading())
+        usual = self.dataset.reading
+        own = self.dataset.own_reading(clip_name(f"{category}/{video}"))
         return Reading(
-            data.start if own.start is None else own.start,
-            data.fit if own.fit is None else own.fit,
+            usual.start if own.start is None else own.start,
+            usual.fit if own.fit is None else own.fit,
         )
 
     def settings_of(self, category: str, video: str) -> tuple[Setting, ...]:
@@ -264,6 +264,7 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
             cls.settings_type,
             Field(default_factory=cls.settings_type, description="the backend's own"),
         ),
+        dataset=(dataset_type(cls.axes), Field()),
         generation=(cls.generation_type, Field(default_factory=cls.generation_type)),
     )
     try:
@@ -309,15 +310,14 @@ def on_machine(experiment: Experiment, machine: Machine) -> Experiment:
 
 def refuse_two_sources(experiment: Experiment) -> None:
     """Raise UserError where neither a grid nor a list of jobs is given, or parts of both."""
-    grid = {
-        "seeds": experiment.seeds,
-        "dataset.prompts": experiment.dataset.prompts,
-        "axes": experiment.axes,
-    }
+    texts = experiment.input_axes.texts
+    grid: dict[str, object] = {"seeds": experiment.seeds, "axes": experiment.axes}
+    grid |= {f"dataset.{axis.key}": experiment.dataset.text_files(axis) for axis in texts}
+    optional = {"axes", *(f"dataset.{axis.key}" for axis in texts if axis.is_optional)}
     for key, value in grid.items():
         if experiment.jobs is not None and value:
             raise UserError(f"{key}: a list of jobs (`jobs`) has its own; take one of the two out")
-        if experiment.jobs is None and not value and key != "axes":
+        if experiment.jobs is None and not value and key not in optional:
             raise UserError(f"{key}: this key is missing, or has nothing in it")
 
 

@@ -1,8 +1,8 @@
 """A hand-made list of jobs in the place of a grid: a CSV, TSV or JSONL file, one job per line.
 
-Its columns (keys, in JSONL) are `category`, `video`, `prompt`, `seed`, any parameter of the
-backend, and `start` and `fit` of the clip. `category` may be absent where there is only one; an
-empty cell is as in the experiment.
+Its columns (keys, in JSONL) are `category`, the backend's input axes (`video`, `prompt`), `seed`,
+any parameter of the backend, and `start` and `fit` of the clip. `category` may be absent where
+there is only one; an empty cell is as in the experiment.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .axes import PROMPT
 from .canonical import canonical_json
 from .errors import UserError
 from .experiment import Experiment, refuse_unwritable
 from .grid import Setting, setting_of, shown
+from .job import CATEGORY, SEED
 from .reading import KEYS, checked_fit, checked_start
 from .text_file import read_text
 
-NEEDED = ("video", "prompt", "seed")
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 MOST_PROBLEMS = 20
 
@@ -30,12 +31,12 @@ MOST_PROBLEMS = 20
 @dataclass(frozen=True)
 class ListedJob:
     """One line of a list. `place` is its file and line; `category` is None where it has none;
-    `reading` has what the line says of `Reading`."""
+    `names` are those of its files, by axis; `reading` has what the line says of `Reading`."""
 
     place: str
     category: str | None
-    video: str
-    prompt: str
+    names: Mapping[str, str]
+    prompt: str | None
     seed: int
     setting: Setting
     reading: Mapping[str, Any] = field(default_factory=dict)
@@ -49,7 +50,7 @@ def read_job_list(experiment: Experiment) -> list[ListedJob]:
     """
     assert experiment.jobs is not None
     path = experiment.data / experiment.jobs
-    names = experiment.generation.parameter_names()
+    parameters = experiment.generation.parameter_names()
     settings: dict[str, Setting] = {}
     found: list[ListedJob] = []
     problems: list[str] = []
@@ -57,13 +58,14 @@ def read_job_list(experiment: Experiment) -> list[ListedJob]:
     for line, record in read_records(experiment, path):
         place = f"{experiment.jobs}:{line}"
         try:
-            refuse_unknown(place, record, experiment.input_axes.names, names)
+            refuse_unknown(place, record, experiment.input_axes.names, parameters)
             job = _listed(experiment, place, record, settings)
         except UserError as error:
             problems.append(str(error))
             continue
         read = tuple(job.reading.items())
-        key = (job.category, job.video, job.prompt, job.seed, id(job.setting), read)
+        names = tuple(job.names.items())
+        key = (job.category, names, job.prompt, job.seed, id(job.setting), read)
         if first.setdefault(key, place) != place:
             problems.append(f"{place}: is the same job as {first[key]}; take one of them out")
         found.append(job)
@@ -80,14 +82,15 @@ def read_job_list(experiment: Experiment) -> list[ListedJob]:
 def _listed(
     experiment: Experiment, place: str, record: Mapping[str, Any], settings: dict[str, Setting]
 ) -> ListedJob:
-    category = record.get("category")
-    for column, value in (("category", category), *((c, record.get(c)) for c in NEEDED)):
-        if column in ("category", "video", "prompt") and value is not None:
-            text_of(place, column, value)
-        if value is None and column != "category":
+    axes = experiment.input_axes
+    category = record.get(CATEGORY)
+    for column in (CATEGORY, *(axis.name for axis in axes.inputs)):
+        if record.get(column) is not None:
+            text_of(place, column, record[column])
+    for column in needed(experiment):
+        if record.get(column) is None:
             raise UserError(f"{place}: {column}: is missing; every job needs one")
-    names = experiment.input_axes.names
-    values = {n: v for n, v in record.items() if n not in names and v is not None}
+    values = {n: v for n, v in record.items() if n not in axes.names and v is not None}
     own = experiment.generation.parameter_names()
     reading = {key: values.pop(key) for key in KEYS if key in values and key not in own}
     key = canonical_json(values)
@@ -99,12 +102,19 @@ def _listed(
     return ListedJob(
         place,
         category,
-        record["video"],
-        record["prompt"],
-        seed_of(place, record["seed"]),
+        {axis.name: record[axis.name] for axis in axes.files if record.get(axis.name) is not None},
+        record.get(PROMPT.name),
+        seed_of(place, record[SEED]),
         settings[key],
         reading_of(place, reading),
     )
+
+
+def needed(experiment: Experiment) -> list[str]:
+    """The columns without which a line names no job."""
+    axes = experiment.input_axes
+    inputs = [axis.name for axis in axes.inputs if not axis.is_optional]
+    return [*inputs, SEED]
 
 
 def reading_of(place: str, given: Mapping[str, Any]) -> dict[str, Any]:
@@ -161,7 +171,7 @@ def read_records(experiment: Experiment, path: Path) -> Iterator[tuple[int, dict
     if suffix == ".jsonl":
         yield from _json_lines(str(experiment.jobs), text)
     elif suffix in DELIMITERS:
-        yield from _rows(str(experiment.jobs), text, DELIMITERS[suffix])
+        yield from _rows(str(experiment.jobs), text, DELIMITERS[suffix], needed(experiment))
     else:
         valid = ", ".join([*DELIMITERS, ".jsonl"])
         raise UserError(f"{experiment.file}: jobs: {path.name} must end in one of {valid}")
@@ -181,15 +191,17 @@ def _json_lines(name: str, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, record
 
 
-def _rows(name: str, text: str, delimiter: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def _rows(
+    name: str, text: str, delimiter: str, wanted: Sequence[str]
+) -> Iterator[tuple[int, dict[str, Any]]]:
     reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, strict=True)
     try:
         head = [column.strip() for column in next(reader, [])]
-        missing = [column for column in NEEDED if column not in head]
+        missing = [column for column in wanted if column not in head]
         if missing:
             raise UserError(
                 f"{name}:1: has no column {' and no column '.join(missing)} (its first line names "
-                f"the columns; needed: {', '.join(NEEDED)})"
+                f"the columns; needed: {', '.join(wanted)})"
             )
         repeated = [column for column in head if head.count(column) > 1]
         if repeated:

@@ -174,11 +174,13 @@ def working_slots(queue: Queue) -> list[Slot]:
 def refuse_absent_data(experiment: Experiment) -> None:
     """Raise UserError where the reference clips' folder is not here, as on another machine: every
     job would fail."""
-    folder = experiment.data / experiment.dataset.videos
+    leading = experiment.input_axes.leading
+    source = experiment.dataset.source(leading) or ""
+    folder = experiment.data / source
     if not folder.is_dir():
         raise UserError(
-            f"{experiment.file}: dataset.videos: no such folder: {folder}; where "
-            f"{experiment.dataset.videos} lies elsewhere here, say --here data=FOLDER"
+            f"{experiment.file}: dataset.{leading.key}: no such folder: {folder}; where "
+            f"{source} lies elsewhere here, say --here data=FOLDER"
         )
 
 

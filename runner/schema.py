@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .backends import Planner
+from .backends import Planner, Section
 from .backends.registry import OURS, planner_class
 from .backends.section import defaults
 from .experiment import Experiment
+from .sections import dataset_type
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
-OF_A_BACKEND = ("model", "generation", "axes")
+OF_A_BACKEND = ("model", "dataset", "generation", "axes")
 DEFAULT_BACKEND = "wan"
 
 
@@ -40,7 +41,7 @@ def experiment_schema(names: Sequence[str] = tuple(OURS)) -> dict[str, Any]:
             {"if": is_backend, "then": {"properties": _own(planner_class(name), definitions)}}
         )
     # Nothing refers to it any more.
-    for name in ("Section", "Generation"):
+    for name in ("Section", "Generation", "Dataset"):
         definitions.pop(name, None)
     return {
         "$schema": DRAFT,
@@ -59,7 +60,12 @@ def experiment_schema(names: Sequence[str] = tuple(OURS)) -> dict[str, Any]:
 def _own(cls: type[Planner[Any, Any]], definitions: dict[str, Any]) -> dict[str, Any]:
     """The properties of one backend; what they refer to is added to the definitions."""
     references = {}
-    for key, model in (("model", cls.settings_type), ("generation", cls.generation_type)):
+    sections: dict[str, type[Section]] = {
+        "model": cls.settings_type,
+        "dataset": dataset_type(cls.axes),
+        "generation": cls.generation_type,
+    }
+    for key, model in sections.items():
         schema = model.model_json_schema()
         definitions.update(schema.pop("$defs", {}))
         definitions[model.__name__] = schema

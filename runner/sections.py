@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
-from typing import Literal
+from functools import cache
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, create_model, field_validator
 
+from .axes import Axes, InputAxis, InputKind
 from .backends import Section
 from .failures import failures_allowed
-from .reading import checked_start
+from .reading import Reading, checked_start
 from .run_folder import RESERVED, RESERVED_LATER
 from .slot_names import MOST_PROCESSES, is_number
 from .text_file import nfc
@@ -28,14 +30,54 @@ class ClipReading(Section):
         return value if value is None else checked_start(value)
 
 
+def _prompt_files(value: object) -> object:
+    if value is None:
+        return value
+    items = value if isinstance(value, list) else [value]
+    if not items or not all(isinstance(item, str) and item for item in items):
+        raise ValueError("must be a file or a list of files")
+    return value
+
+
 class Dataset(Section):
-    videos: str = Field(description="folder of <category>/<video>.mp4, or of <video>.mp4")
-    prompts: str | list[str] | None = Field(
-        None,
-        description="JSON or YAML of {category: {video: [prompt, ...]}}, CSV, TSV, or text files; "
-        "needed unless `jobs` is given",
-    )
-    categories: list[str] | None = Field(None, description="a subset, or a name for flat clips")
+    """What every data set has; `dataset_type` adds a key for each input axis of a backend."""
+
+    categories: list[str] | None = Field(None, description="a subset, or a name for flat files")
+
+    @field_validator("categories")
+    @classmethod
+    def _names(cls, value: list[str] | None) -> list[str] | None:
+        if value is not None:
+            if not value:
+                raise ValueError("must name at least one category")
+            refuse_repeats(value)
+            for name in value:
+                check_category(name, had=RESERVED_LATER)
+        return value
+
+    def source(self, axis: InputAxis) -> str | None:
+        """The folder in which the values of a file axis lie; None where it is left out."""
+        given: str | None = getattr(self, axis.key)
+        return given
+
+    def text_files(self, axis: InputAxis) -> list[str]:
+        """The files that hold the values of a text axis."""
+        given: str | list[str] | None = getattr(self, axis.key)
+        return [given] if isinstance(given, str) else list(given or ())
+
+    @property
+    def reading(self) -> Reading:
+        """How files are read that have no reading of their own."""
+        return Reading()
+
+    def own_reading(self, name: str) -> ClipReading:
+        """What is particular to one file, `<category>/<name>`."""
+        return ClipReading()
+
+
+class ClipDataset(Dataset):
+    """One of which clips are a part."""
+
     fit: Fit = Field(
         "crop",
         description="what becomes of clips of another shape: crop cuts off their rims, pad adds "
@@ -61,30 +103,47 @@ class Dataset(Section):
             return value
         return {clip_name(name): own for name, own in value.items()}
 
-    @field_validator("prompts", mode="before")
-    @classmethod
-    def _paths(cls, value: object) -> object:
-        if value is None:
-            return value
-        items = value if isinstance(value, list) else [value]
-        if not items or not all(isinstance(item, str) and item for item in items):
-            raise ValueError("must be a file or a list of files")
-        return value
-
-    @field_validator("categories")
-    @classmethod
-    def _names(cls, value: list[str] | None) -> list[str] | None:
-        if value is not None:
-            if not value:
-                raise ValueError("must name at least one category")
-            refuse_repeats(value)
-            for name in value:
-                check_category(name, had=RESERVED_LATER)
-        return value
-
     @property
-    def prompt_files(self) -> list[str]:
-        return [self.prompts] if isinstance(self.prompts, str) else list(self.prompts or ())
+    def reading(self) -> Reading:
+        return Reading(self.start, self.fit)
+
+    def own_reading(self, name: str) -> ClipReading:
+        return self.clips.get(name, ClipReading())
+
+
+PromptFiles = Annotated[str | list[str] | None, BeforeValidator(_prompt_files)]
+
+_KEYS = {
+    InputKind.CLIP: "folder of <category>/<{name}>.mp4, or of <{name}>.mp4",
+    InputKind.AUDIO: "folder of <{name}>.wav for every category, or of <category>/<{name}>.wav",
+}
+
+
+@cache
+def dataset_type(axes: Axes) -> type[Dataset]:
+    """The `dataset` section of a backend with these input axes."""
+    has_clips = any(axis.kind is InputKind.CLIP for axis in axes.inputs)
+    keys: dict[str, Any] = {}
+    for axis in axes.files:
+        about = _KEYS[axis.kind].format(name=axis.name)
+        if axis.is_optional:
+            keys[axis.key] = (str | None, Field(None, description=f"{about}; may be left out"))
+        else:
+            keys[axis.key] = (str, Field(description=about))
+    for axis in axes.texts:
+        about = (
+            "JSON or YAML of {category: {video: [prompt, ...]}}, CSV, TSV, or text files; "
+            "needed unless `jobs` is given"
+        )
+        keys[axis.key] = (PromptFiles, Field(None, description=about))
+    name = "".join(axis.name.title() for axis in axes.inputs)
+    own = create_model(f"{name}Keys", __base__=Section, **keys)
+    # Its own keys come first.
+    make: Any = create_model
+    found: type[Dataset] = make(
+        f"{name}Dataset", __base__=(ClipDataset if has_clips else Dataset, own)
+    )
+    return found
 
 
 class Placement(Section):

@@ -114,7 +114,7 @@ def plan_sweep(
             mend_queue(run)
         former = read_former(run)
         manifest = expand(
-            experiment, dataset.clips, recipe, former, is_partial=bool(dataset.left_out)
+            experiment, dataset.leads, recipe, former, is_partial=bool(dataset.left_out)
         )
         known = {job.id for job in (*former.jobs, *former.retired)}
         if known and not known & {job.id for job in manifest.jobs}:
@@ -167,7 +167,7 @@ def has_content(folder: Path) -> bool:
 
 def check_placement(experiment: Experiment, dataset: Dataset) -> None:
     """Raise UserError where `placement.assign` names a category that there is not."""
-    categories = dict.fromkeys(clip.category for clip in dataset.clips)
+    categories = dict.fromkeys(lead.category for lead in dataset.leads)
     for category in experiment.placement.assign:
         if category not in categories:
             raise UserError(

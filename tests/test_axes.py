@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from runner.backends.fake.planner import FakePlanner
 from runner.backends.video_parameters import VideoGeneration
-from runner.dataset import Clip
+from runner.dataset import Item, Lead
 from runner.errors import UserError
 from runner.expansion import expand
 from runner.experiment import Experiment, load_experiment
@@ -53,7 +53,7 @@ def planned(tmp: Path, axes: dict[str, list[Any]], seeds: list[int]) -> Manifest
     file.write_text(yaml.safe_dump(values), encoding="utf-8")
     experiment = load_experiment(file)
     info = VideoInfo.steady(832, 480, num_frames=99, fps=15.0)
-    clips = [Clip("c", v, f"v/c/{v}.mp4", v * 64, info, ("red", "blue")) for v in "ab"]
+    clips = [Lead("c", Item(v, f"v/c/{v}.mp4", v * 64, info), ("red", "blue")) for v in "ab"]
     return expand(experiment, clips, RECIPE, Manifest(()))
 
 

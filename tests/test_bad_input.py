@@ -363,7 +363,7 @@ def test_every_tracked_experiment_is_fine() -> None:
     files = sorted((root / "experiments").glob("*.yaml"))
     assert files
     for path in files:
-        assert read_dataset(load_experiment(path)).clips
+        assert read_dataset(load_experiment(path)).leads
 
 
 def test_the_resolved_experiment_means_the_same(project: Project) -> None:

@@ -259,7 +259,7 @@ def test_a_manifest_reads_back_as_written(
     path = tmp_path_factory.mktemp("m") / "manifest.jsonl"
     write_manifest(path, manifest)
     assert read_manifest(path) == manifest
-    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    records = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
     # The first line also says how many there are.
     assert records[0].pop("lines") == len(records)
     assert records == [

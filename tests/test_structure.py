@@ -47,7 +47,7 @@ LAYERS = [
     {"grid", "mistakes", "overrides", "rules", "sections"},
     {"experiment", "queue"},
     {"job_list", "schema", "prompts"},
-    {"dataset", "fingerprint", "matching"},
+    {"dataset_files", "dataset", "fingerprint", "matching"},
     {"plan", "expansion", "proposal", "progress", "verify", "launchers", "damage", "borrowed"},
     {"adopt", "links", "drift", "provenance", "calibration", "kinds", "device"},
     {"runs", "progress_view", "machine_use", "costs"},

@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..axes import VIDEO
 from ..backends import Examined, Planner
-from ..dataset import Dataset, settings_wanted
+from ..dataset import Dataset, Lead
 from ..device import check_backend
 from ..errors import UserError
-from ..expansion import points_of
+from ..expansion import facts_of, points_of, uncut_points
 from ..experiment import Experiment
 from ..gpus import Gpu, find_gpus
 from ..plan import largest_video
@@ -140,9 +139,9 @@ def wanted_shapes(experiment: Experiment, data: Dataset) -> set[Shape]:
     """What the videos of an experiment must be."""
     planner = experiment.planner()
     return {
-        planner.shape(setting.parameters, {VIDEO.role: clip.info})
-        for clip in data.clips
-        for setting in settings_wanted(experiment, clip)
+        planner.shape(one.setting.parameters, facts_of(lead, one, experiment.input_axes))
+        for lead in data.leads
+        for one in uncut_points(experiment, lead, placed(lead))
     }
 
 
@@ -159,16 +158,15 @@ def jobs_left(experiment: Experiment, run: RunFolder, data: Dataset | None) -> i
         return None
     fitted = Fitted()
     return sum(
-        len(seeds)
-        for clip in data.clips
-        for _, _, seeds in points_of(
-            experiment,
-            clip,
-            {text: place for place, text in enumerate(clip.prompts)},
-            experiment.cut,
-            fitted,
-        )
+        len(one.seeds)
+        for lead in data.leads
+        for one in points_of(experiment, lead, placed(lead), experiment.cut, fitted)
     )
+
+
+def placed(lead: Lead) -> dict[str, int]:
+    """A number for each prompt."""
+    return {text: place for place, text in enumerate(lead.prompts)}
 
 
 def examine_file(path: Path, overrides: tuple[str, ...] = ()) -> Iterator[Finding]:

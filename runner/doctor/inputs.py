@@ -9,15 +9,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..axes import InputKind
 from ..backends import Examined, Planner
 from ..dataset import (
     NOT_READ,
-    Clip,
     Dataset,
+    Lead,
     is_long_enough,
     lacks,
     read_dataset,
     settings_wanted,
+    shape_for,
 )
 from ..errors import UserError
 from ..experiment import Experiment
@@ -58,13 +60,17 @@ def check_data(experiment: Experiment) -> tuple[Dataset | None, list[Finding]]:
         return None, list(shortened(found))
     remedy = "mend the clip or its prompts, or plan with --skip-invalid"
     findings = list(shortened(wrong("clips", line, remedy) for line in dataset.left_out))
+    if experiment.input_axes.leading.kind is not InputKind.CLIP:
+        findings.append(right("files", f"{len(dataset.leads)} can be decoded"))
+        return dataset, findings
     # Of what rules leave out nothing is made, so it need not be fit.
-    clips = [clip for clip in dataset.clips if clip.info is not NOT_READ]
+    clips = [lead for lead in dataset.leads if lead.info is not NOT_READ]
     with ThreadPoolExecutor() as pool:
         found_by_decoding = list(pool.map(lambda clip: decode(experiment, clip), clips))
     broken = [own for own in found_by_decoding if own and own.verdict is Verdict.WRONG]
     findings += shortened(own for own in found_by_decoding if own)
-    findings += shortened(compare(experiment, clips))
+    if experiment.input_axes.leading.gives_frames:
+        findings += shortened(compare(experiment, clips))
     for kind, remarks in by_kind(dataset.remarks).items():
         line = line_of(kind, remarks)
         harms = kind in HARMFUL
@@ -77,7 +83,7 @@ def check_data(experiment: Experiment) -> tuple[Dataset | None, list[Finding]]:
     return dataset, findings
 
 
-def decode(experiment: Experiment, clip: Clip) -> Finding | None:
+def decode(experiment: Experiment, clip: Lead) -> Finding | None:
     """What is wrong with the frames of a clip, by decoding all of them; None for nothing."""
     again = "make the clip again; ffmpeg -i FILE says more"
     try:
@@ -87,8 +93,10 @@ def decode(experiment: Experiment, clip: Clip) -> Finding | None:
     except OSError as error:
         return wrong("clips", f"{clip.path}: cannot be read: {error.strerror}", again)
     whole = replace(clip.info, timing=decoded)
-    told = [s for s in settings_wanted(experiment, clip) if is_long_enough(clip.info, s.parameters)]
-    if short := list(lacks(experiment, whole, told)):
+    settings = settings_wanted(experiment, clip)
+    told = [one for one in settings if is_long_enough(experiment, clip.info, one)]
+    is_read = experiment.input_axes.leading.gives_frames
+    if is_read and (short := list(lacks(experiment, whole, told))):
         return wrong("clips", f"{clip.path}: decoded, it {short[0]}", again)
     planned = clip.info.timing
     if (decoded.num_frames, decoded.span) != (planned.num_frames, planned.span):
@@ -101,12 +109,12 @@ def decode(experiment: Experiment, clip: Clip) -> Finding | None:
     return None
 
 
-def compare(experiment: Experiment, clips: Sequence[Clip]) -> Iterator[Finding]:
+def compare(experiment: Experiment, clips: Sequence[Lead]) -> Iterator[Finding]:
     """Clips of which more frames a second are asked than they have."""
     for clip in clips:
         info = clip.info
-        wanted = [setting.parameters for setting in settings_wanted(experiment, clip)]
-        fps = max(own["fps"] for own in wanted)
+        settings = settings_wanted(experiment, clip)
+        fps = max(shape_for(experiment, info, one).fps for one in settings)
         if info.fps < fps * 0.999:
             found = f"{clip.path}: has {info.fps:g} frames a second, {fps:g} are asked for"
             yield warning("clips", found, f"frames are repeated; fps: {info.fps:g} repeats none")
@@ -117,7 +125,7 @@ def check_prompts(
 ) -> Iterator[Finding]:
     """Prompts of which the text encoder would read only the beginning."""
     limit = planner.prompt_tokens
-    texts = {text: clip for clip in data.clips for text in clip.prompts}
+    texts = {text: clip for clip in data.leads for text in clip.prompts}
     if limit is None:
         yield right("prompts", f"{len(texts)} different ones")
         return
@@ -126,9 +134,7 @@ def check_prompts(
     longest = max((count(text) for text in texts), default=0)
     remedy = "shorten it: the rest is not read"
     found = [
-        warning(
-            "prompts", f"{clip.category}/{clip.video}: {count(text)} tokens: {text:.40}", remedy
-        )
+        warning("prompts", f"{clip.place}: {count(text)} tokens: {text:.40}", remedy)
         for text, clip in texts.items()
         if count(text) > limit
     ]

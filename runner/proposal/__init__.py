@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..axes import InputKind
 from ..backends.wan.checkpoint import Checkpoint
 from ..backends.wan.finding import find_checkpoint
-from ..dataset import find_videos, has_clips, is_clip, is_flat, subfolders
+from ..dataset_files import find_files, has_any, is_flat, is_one, subfolders
 from ..errors import UserError
 from ..machine_file import Machine
 from ..matching import Match, match
@@ -90,7 +91,7 @@ def propose(wish: Wish) -> Proposal:
     folder = videos_folder(wish)
     clips = find_categories(folder, draft)
     prompt_path, prompts = find_prompts(wish, folder, clips)
-    if is_flat(folder):
+    if is_flat(folder, InputKind.CLIP):
         (files,) = clips.values()
         clips = {flat_name(folder, prompts): files}
         draft.values["dataset.categories"] = list(clips)
@@ -151,14 +152,14 @@ def near_config(config: FormerConfig, path: str) -> Path:
 
 def find_categories(folder: Path, draft: _Draft) -> dict[str, list[Path]]:
     """The clips by category; what cannot be a category is told of and left out."""
-    if is_flat(folder):
+    if is_flat(folder, InputKind.CLIP):
         draft.remarks += unreadable(folder)
-        return {"": find_videos(folder)}
+        return {"": find_files(folder, InputKind.CLIP)}
     clips: dict[str, list[Path]] = {}
     left_out = False
     for name in subfolders(folder):
         draft.remarks += unreadable(folder / name)
-        if not has_clips(folder / name):
+        if not has_any(folder / name, InputKind.CLIP):
             draft.remarks.append(
                 f"{name}: left out, for there are no clips in it ({', '.join(CLIP_SUFFIXES)})"
             )
@@ -169,13 +170,13 @@ def find_categories(folder: Path, draft: _Draft) -> dict[str, list[Path]]:
             check_category(name)
         except ValueError as error:
             raise UserError(f"{shown(folder)}: {error}") from None
-        clips[name] = find_videos(folder / name)
+        clips[name] = find_files(folder / name, InputKind.CLIP)
     if not clips:
         raise UserError(
             f"{shown(folder)}: has no clips; they belong in <category>/<video>.mp4 or <video>.mp4 "
             f"below it ({', '.join(CLIP_SUFFIXES)})"
         )
-    loose = sum(is_clip(path) for path in folder.iterdir())
+    loose = sum(is_one(path, InputKind.CLIP) for path in folder.iterdir())
     if loose:
         draft.remarks.append(f"{loose} clips lie beside the category folders and are left out")
     if left_out:

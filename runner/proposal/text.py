@@ -14,6 +14,7 @@ from ..backends import Section
 from ..backends.registry import planner_class
 from ..experiment import Experiment
 from ..plain_text import printable
+from ..sections import dataset_type
 from ..yaml_file import schema_line
 from . import Proposal
 
@@ -43,7 +44,11 @@ COMMENTS = {
 def experiment_text(name: str, proposal: Proposal, file: Path) -> str:
     """The whole file, to be written to `file`."""
     planner = planner_class("wan")
-    sections = {"model": planner.settings_type, "generation": planner.generation_type}
+    sections = {
+        "model": planner.settings_type,
+        "dataset": dataset_type(planner.axes),
+        "generation": planner.generation_type,
+    }
     values = {"name": name, "backend": "wan", **proposal.values}
     lines = [*head(name, proposal), ""]
     # A section stands by itself; keys without one stand together.

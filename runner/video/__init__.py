@@ -10,6 +10,7 @@ from .clip import VideoInfo, decoded_timing, frames_available, probe, read_clip
 from .errors import BrokenVideo, UnfitVideo
 from .own import read_video
 from .picture import Fit, View
+from .sound import AUDIO_SUFFIXES, AudioInfo, probe_audio
 from .timing import Start, Timing
 from .whole import CLIP_SUFFIXES
 from .writing import write_video
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
     from .picture import Frames as Frames
 
 __all__ = [
+    "AUDIO_SUFFIXES",
     "CLIP_SUFFIXES",
+    "AudioInfo",
     "BrokenVideo",
     "Decoded",
     "Fit",
@@ -31,6 +34,7 @@ __all__ = [
     "decoded_timing",
     "frames_available",
     "probe",
+    "probe_audio",
     "read_clip",
     "read_video",
     "write_video",
