@@ -25,6 +25,7 @@ import yaml
 from measuring import Cost, cost_of, table, write_section
 from shapes import ROOT, parser_of_sizes, shape_of, sizes_of
 
+from runner.job_record import inputs_record
 from runner.manifest import read_manifest
 from runner.publish import SCHEMA
 from runner.run_folder import RunFolder, sha256_file
@@ -112,7 +113,8 @@ def put_half_on_disk(run: RunFolder, real: Path) -> int:
             "schema": SCHEMA,
             "job": job.id,
             "fingerprint": job.fingerprint,
-            "prompt": {"number": job.on("prompt"), "text": job.series.text("prompt")},
+            "point": job.point,
+            "inputs": inputs_record(job.series),
             "parameters": job.parameters,
             "video": {"file": video.name, "size": size, "sha256": sha256},
         }

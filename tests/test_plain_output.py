@@ -39,11 +39,11 @@ def load(settings):
     os.write(1, b"\\x1b[32mloaded\\x1b[0m \\x9b\\xff and more\\rover it\\n")
 
 def generate(job, path):
-    print(job.on("prompt"), job.parameters["style"], job.category, flush=True)
-    sys.stderr.write(job.on("prompt") + "\\r" + job.on("prompt") + "\\n")
+    print(job.prompt, job.parameters["style"], job.category, flush=True)
+    sys.stderr.write(job.prompt + "\\r" + job.prompt + "\\n")
     if job.prompt_number:
-        raise RuntimeError(job.on("prompt"))
-    shutil.copyfile(job.series.file("reference"), path)
+        raise RuntimeError(job.prompt)
+    shutil.copyfile(job.reference, path)
     job.step(1, 1)
 """
 

@@ -36,7 +36,7 @@ def load(settings):
     print("loaded 载入")
 
 def strikes(job, kind):
-    if faults.get(job.on("video")) != kind or os.path.exists(f"struck-{job.id}"):
+    if faults.get(job.video) != kind or os.path.exists(f"struck-{job.id}"):
         return False
     open(f"struck-{job.id}", "w").close()
     return True
@@ -53,12 +53,12 @@ def generate(job, path):
         time.sleep(600)
     if strikes(job, "fail"):
         raise RuntimeError("CUDA error: an illegal memory access")
-    if faults.get(job.on("video")) == "bad_input":
+    if faults.get(job.video) == "bad_input":
         raise job.BadInput("no face in it")
     if strikes(job, "short"):
         return open(path, "wb").write(b"no video")
     # The clips of the test have the size, length and rate that are asked for.
-    shutil.copyfile(job.series.file("reference"), path)
+    shutil.copyfile(job.reference, path)
 """
 
 
@@ -244,7 +244,7 @@ def test_the_example_runs_and_follows_its_reference(project: Project) -> None:
     output = project.run_folder.path / "camera_motion" / "-dash" / "seed_0_prompt_0.mp4"
     made = read_video(output, Shape(width=112, height=64, num_frames=9, fps=15)).astype(int)
     source = project.root / "videos" / "camera_motion" / "-dash.mp4"
-    reference = read_clip(source, width=112, height=64, num_frames=9, fps=15)
+    reference = read_clip(source, Shape(width=112, height=64, num_frames=9, fps=15))
     mirrored = reference[:, :, ::-1].astype(int)
     assert abs(made - mirrored).mean() < 0.5 * abs(made - reference).mean()
 

@@ -77,7 +77,7 @@ def test_a_block_is_one_graph(cache: Path, job: Job, tmp_path: Path) -> None:
         return graph.forward
 
     torch._dynamo.reset()
-    run = torch.compile(dit.blocks[0]._run, engine=count, fullgraph=True, dynamic=False)
+    run = torch.compile(dit.blocks[0]._run, backend=count, fullgraph=True, dynamic=False)
     x = torch.randn(1, 12, dit.dim, dtype=torch.bfloat16, device=DEVICE)
     rest = (
         torch.randn(1, 5, dit.dim, dtype=torch.bfloat16, device=DEVICE),
