@@ -17,6 +17,7 @@ import imageio_ffmpeg
 import numpy as np
 import numpy.typing as npt
 
+from runner.shape import Shape
 from runner.video import frames_available, probe, read_clip
 
 Frames = npt.NDArray[np.uint8]
@@ -345,7 +346,7 @@ def compare(clip: Path, what: Shown, fps: Fraction) -> Compared:
     right = what.frames[taken[:shared]]
     is_square = info.aspect == 1
     width, height = info.picture if is_square else (WIDTH, HEIGHT)
-    read = read_clip(clip, width=width, height=height, num_frames=shared, fps=float(fps))
+    read = read_clip(clip, Shape(width=width, height=height, num_frames=shared, fps=float(fps)))
     if is_square and np.array_equal(read, right):
         return Compared(count, len(taken), 0, True)
     numbers = ([number_of(frame) for frame in frames] for frames in (read, right))

@@ -548,7 +548,9 @@ def make_template(root: Path) -> None:
 def calibrate(root: Path) -> None:
     """A calibration that plans of the experiment find."""
     experiment = load_experiment(root / "experiments" / "x.yaml")
-    subject = Subject.of(experiment, Recipe.of(experiment), experiment.settings[0].parameters)
+    parameters = experiment.settings[0].parameters
+    shape = experiment.planner().shape(parameters, {})
+    subject = Subject.of(experiment, Recipe.of(experiment), parameters, shape)
     row = Row(1, load=1.0, prepare=0.1, step=0.01, rest=0.1, finish=0.1, peak_gib=None)
     save(folder_of(experiment), Calibration(subject, "x86_64", time.time(), 2, (row,)))
 

@@ -21,6 +21,7 @@ import yaml
 from measuring import command, machine, table
 
 from runner.gpus import find_gpus
+from runner.shape import Shape
 from runner.video import read_clip
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -67,8 +68,8 @@ def frames_of(run: Path) -> dict[str, Any]:
     found = {}
     for sidecar in sorted(run.glob("*/*/*.json")):
         told = json.loads(sidecar.read_text(encoding="utf-8"))
-        shape = {key: told["parameters"][key] for key in ("width", "height", "num_frames", "fps")}
-        found[str(sidecar.relative_to(run))] = read_clip(sidecar.with_suffix(".mp4"), **shape)
+        shape = Shape.from_json(told["shape"])
+        found[str(sidecar.relative_to(run))] = read_clip(sidecar.with_suffix(".mp4"), shape)
     return found
 
 

@@ -7,7 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -223,7 +223,7 @@ def sidecar_record(
     return {
         **inputs_of(job),
         **common,
-        "video": asdict(checked.found),
+        "video": checked.found.to_json(),
         **dict.fromkeys(UNKNOWN),
         "linked": None,
         "adopted": {"source": where, "sha256": checked.sha256, "at": time.time()},

@@ -33,7 +33,7 @@ from .experiment import Experiment, load_experiment
 from .failures import FailureKind
 from .fingerprint import Recipe
 from .gpus import find_gpus
-from .job import CATEGORY, SEED, JobState
+from .job import CATEGORY, SEED, Alike, JobState
 from .kinds import Kind, kinds_of
 from .logs import why_ended
 from .manifest import read_manifest
@@ -108,8 +108,13 @@ def calibrate(
     experiment = load_experiment(path, overrides)
     if experiment.jobs is not None:
         raise UserError(f"{path}: jobs: what is calibrated must be a grid, with prompts")
-    settings = [(setting.parameters, 1) for setting in experiment.settings]
-    kinds = kinds_of(experiment, Recipe.of(experiment), settings)
+    planner = experiment.planner()
+    alike = [
+        # The trial's clips are drawn: there is nothing to be read of them.
+        Alike(setting.parameters, planner.shape(setting.parameters, {}), 1)
+        for setting in experiment.settings
+    ]
+    kinds = kinds_of(experiment, Recipe.of(experiment), alike)
     return [_measure_kind(experiment, kind, trial, partial(show, kind)) for kind in kinds]
 
 

@@ -29,12 +29,16 @@ from .forms import (
     or_none,
 )
 from .input_file import read_json
+from .job_record import SHAPE
 from .run_folder import write_atomically
+from .shape import Shape
 
 SCHEMA = 1
+_DEFAULTS: dict[str, Any] = {"fps": 1.0, "sound": False}
+"""What a file does not say of a subject's shape."""
 _FORM: Form = {
     "schema": is_count,
-    "subject": lambda value: bool(checked(value, _SUBJECT)),
+    "subject": lambda value: bool(checked({**_DEFAULTS, **value}, _SUBJECT)),
     "gpu": is_text,
     "at": is_moment,
     "steps": is_size,
@@ -45,9 +49,7 @@ _SUBJECT: Form = {
     "backend": is_text,
     "identity": mapping_of(anything),
     "settings": mapping_of(anything),
-    "width": is_size,
-    "height": is_size,
-    "num_frames": is_size,
+    **SHAPE,
     "guided": is_truth,
 }
 _ROW: Form = {
@@ -68,32 +70,44 @@ PATHS = frozenset({"checkpoint", "identity", "file", "files", "interpreter"})
 
 @dataclass(frozen=True)
 class Subject:
-    """What was measured: videos of one size from one model with one backend's settings.
+    """What was measured: videos of one shape from one model with one backend's settings.
 
-    `guided` says whether each step has two passes, with the prompt and without.
+    Attributes:
+        shape: without its rate, for what a video takes goes by its frames.
+        guided: whether each step has two passes, with the prompt and without.
     """
 
     backend: str
     identity: Mapping[str, Any]
     settings: Mapping[str, Any]
-    width: int
-    height: int
-    num_frames: int
+    shape: Shape
     guided: bool
 
     @classmethod
-    def of(cls, experiment: Experiment, recipe: Recipe, parameters: Mapping[str, Any]) -> Subject:
-        """What videos of these parameters (as in `Job.parameters`) are."""
+    def of(
+        cls, experiment: Experiment, recipe: Recipe, parameters: Mapping[str, Any], shape: Shape
+    ) -> Subject:
+        """What videos of this shape, made with these parameters (as in `Job.parameters`), are."""
         settings = experiment.planner().settings_of(parameters)
         return cls(
             backend=recipe.backend,
             identity=dict(recipe.model_of(parameters)),
             settings={key: value for key, value in settings.items() if key not in PATHS},
-            width=parameters["width"],
-            height=parameters["height"],
-            num_frames=parameters["num_frames"],
+            shape=shape.without_rate,
             guided=parameters["cfg_scale"] != 1.0,
         )
+
+    def to_json(self) -> dict[str, Any]:
+        """Of its shape, only what differs from the defaults: rate and sound mostly do not."""
+        shape = self.shape.to_json().items()
+        own = {key: value for key, value in vars(self).items() if key != "shape"}
+        return own | {key: value for key, value in shape if _DEFAULTS.get(key) != value}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Subject:
+        """The subject of what `to_json` gave."""
+        own = {key: value for key, value in record.items() if key not in SHAPE}
+        return cls(shape=Shape.from_json({**_DEFAULTS, **record}), **own)
 
 
 @dataclass(frozen=True)
@@ -151,7 +165,7 @@ class Calibration:
         return steps == self.steps or any(row.step for row in self.rows)
 
     def to_json(self) -> dict[str, Any]:
-        return {"schema": SCHEMA, **asdict(self)}
+        return {"schema": SCHEMA, **asdict(self), "subject": self.subject.to_json()}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Calibration:
@@ -162,7 +176,7 @@ class Calibration:
         """
         checked(values, _FORM)
         return cls(
-            subject=Subject(**values["subject"]),
+            subject=Subject.from_json(values["subject"]),
             gpu=values["gpu"],
             at=values["at"],
             steps=values["steps"],
@@ -233,7 +247,7 @@ def save(folder: Path, calibration: Calibration) -> Path:
     """Write a calibration, in place of a former one of the same subject, GPU and steps, of which
     the rows of other numbers of processes are kept."""
     key = {
-        "subject": asdict(calibration.subject),
+        "subject": calibration.subject.to_json(),
         "gpu": calibration.gpu,
         "steps": calibration.steps,
     }

@@ -112,6 +112,13 @@ def misfit(record: Mapping[str, Any], form: Form) -> str | None:
     )
 
 
+def has_form(record: Any, form: Form) -> bool:
+    """Whether it has every key of the form, each as the form has it, and no other."""
+    return (
+        isinstance(record, dict) and record.keys() == form.keys() and misfit(record, form) is None
+    )
+
+
 def checked(record: Any, form: Form) -> dict[str, Any]:
     """The record, of a mapping that has every key of the form, each as the form has it, and no
     other.

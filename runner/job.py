@@ -141,6 +141,15 @@ class Series:
         return replace(self, inputs=inputs)
 
 
+@dataclass(frozen=True, slots=True)
+class Alike:
+    """So many jobs that have parameters and shape in common: what a video costs goes by these."""
+
+    parameters: Mapping[str, Any]
+    shape: Shape
+    number: int
+
+
 class InGrid:
     """What stands at a point of the grid."""
 

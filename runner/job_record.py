@@ -7,6 +7,7 @@ from typing import Any
 
 from .forms import (
     Form,
+    has_form,
     is_axis_value,
     is_fps,
     is_frames,
@@ -15,7 +16,6 @@ from .forms import (
     is_truth,
     is_writable,
     mapping_of,
-    misfit,
 )
 from .job import CATEGORY, Job, Series, input_of
 from .shape import Shape
@@ -31,7 +31,7 @@ SHAPE: Form = {
 
 def is_shape(value: Any) -> bool:
     """Whether it is a shape's record."""
-    return isinstance(value, dict) and value.keys() == SHAPE.keys() and not misfit(value, SHAPE)
+    return has_form(value, SHAPE)
 
 
 def is_point(value: Any) -> bool:
@@ -43,23 +43,16 @@ SERIES: Form = {
     "point": is_point,
     "group": is_writable,
     "inputs": mapping_of(is_input),
-    "shape": is_shape,
 }
-"""What there is of a series beside its parameters."""
+"""What there is of a series beside its parameters and its shape."""
 
 
-def is_series(value: Any) -> bool:
-    """Whether it is a series' record."""
-    return isinstance(value, dict) and value.keys() == SERIES.keys() and not misfit(value, SERIES)
-
-
-def record_of(series: Series) -> dict[str, Any]:
-    """What records say of a series, beside its parameters."""
+def series_record(series: Series) -> dict[str, Any]:
+    """What records say of a series, beside its parameters and its shape."""
     return {
         "point": dict(series.point),
         "group": series.group,
         "inputs": inputs_record(series),
-        "shape": series.shape.to_json(),
     }
 
 
@@ -70,7 +63,8 @@ def job_record(job: Job) -> dict[str, Any]:
         "seed": job.seed,
         "fingerprint": job.fingerprint,
         "output": job.output,
-        **record_of(job.series),
+        **series_record(job.series),
+        "shape": job.shape.to_json(),
         "parameters": dict(job.parameters),
     }
 
@@ -78,14 +72,15 @@ def job_record(job: Job) -> dict[str, Any]:
 def job_of(record: Mapping[str, Any]) -> Job:
     """The job of what `job_record` made."""
     own = {key: record[key] for key in ("id", "seed", "fingerprint", "output")}
-    return Job(series=series_of(record, record["parameters"]), **own)
+    shape = Shape.from_json(record["shape"])
+    return Job(series=series_of(record, record["parameters"], shape), **own)
 
 
 def inputs_record(series: Series) -> dict[str, Any]:
     return {role: one.to_json() for role, one in series.inputs.items()}
 
 
-def series_of(record: Mapping[str, Any], parameters: Mapping[str, Any]) -> Series:
+def series_of(record: Mapping[str, Any], parameters: Mapping[str, Any], shape: Shape) -> Series:
     """The series of a record that is one.
 
     Raises:
@@ -96,5 +91,5 @@ def series_of(record: Mapping[str, Any], parameters: Mapping[str, Any]) -> Serie
         group=record["group"],
         inputs={role: input_of(one) for role, one in record["inputs"].items()},
         parameters=parameters,
-        shape=Shape.from_json(record["shape"]),
+        shape=shape,
     )

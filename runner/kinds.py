@@ -14,6 +14,8 @@ from .calibration import Subject
 from .canonical import canonical_json
 from .experiment import Experiment
 from .fingerprint import Recipe
+from .job import Alike
+from .plan import mean_steps
 
 
 @dataclass(frozen=True)
@@ -23,48 +25,41 @@ class Kind:
     Attributes:
         subject: what they are videos of.
         name: the values of axes that tell it from the others, `method=ours`; "" for the only one.
-        videos: how many there are of each of its parameters, which are as in `Job.parameters`.
+        videos: how many there are that are alike.
     """
 
     subject: Subject
     name: str
-    videos: tuple[tuple[Mapping[str, Any], int], ...]
+    videos: tuple[Alike, ...]
 
     @property
     def number(self) -> int:
-        return sum(number for _, number in self.videos)
+        return sum(own.number for own in self.videos)
 
     @property
     def parameters(self) -> Mapping[str, Any]:
         """Of one of them."""
-        return self.videos[0][0]
+        return self.videos[0].parameters
 
     @property
     def steps(self) -> int:
         """Denoising steps of one of them, on average."""
-        steps: int = sum(own["num_inference_steps"] * number for own, number in self.videos)
-        return round(steps / max(self.number, 1))
+        return mean_steps(self.videos)
 
 
-def kinds_of(
-    experiment: Experiment, recipe: Recipe, videos: Sequence[tuple[Mapping[str, Any], int]]
-) -> list[Kind]:
-    """The kinds among these videos, in their order.
-
-    Args:
-        videos: how many there are of each of several parameters.
-    """
+def kinds_of(experiment: Experiment, recipe: Recipe, videos: Sequence[Alike]) -> list[Kind]:
+    """The kinds among these videos, in their order."""
     known = experiment.steps_are_alike
-    found: dict[str, tuple[Subject, list[tuple[Mapping[str, Any], int]]]] = {}
-    for own, number in videos:
-        subject = Subject.of(experiment, recipe, own)
+    found: dict[str, tuple[Subject, list[Alike]]] = {}
+    for own in videos:
+        subject = Subject.of(experiment, recipe, own.parameters, own.shape)
         # What a step of a script takes need not be known: then other steps are another kind.
-        steps = None if known else own["num_inference_steps"]
-        key = canonical_json({**vars(subject), "steps": steps})
-        found.setdefault(key, (subject, []))[1].append((own, number))
-    everything = [own for own, _ in videos]
+        steps = None if known else own.parameters["num_inference_steps"]
+        key = canonical_json({**subject.to_json(), "steps": steps})
+        found.setdefault(key, (subject, []))[1].append(own)
+    everything = [own.parameters for own in videos]
     return [
-        Kind(subject, _name([own for own, _ in own_videos], everything), tuple(own_videos))
+        Kind(subject, _name([own.parameters for own in own_videos], everything), tuple(own_videos))
         for subject, own_videos in found.values()
     ]
 

@@ -15,8 +15,9 @@ from .errors import UserError
 from .forms import checked, is_writable
 from .input_file import MOST_MANIFEST, NotAnInput, lines_in, open_input, parse_json
 from .job import Job, Series, check_place
-from .job_record import SERIES, record_of, series_of
+from .job_record import SERIES, SHAPE, series_of, series_record
 from .run_folder import write_atomically
+from .shape import Shape
 
 SCHEMA = 2
 _SERIES = b',"point":'
@@ -80,7 +81,7 @@ def _lines(manifest: Manifest) -> Iterator[str]:
 
 def _series_text(series: Series) -> str:
     """What a line says of its series: keys and values of JSON, the point first."""
-    told = json_in_order(record_of(series))
+    told = json_in_order({**series_record(series), "shape": series.shape.to_json()})
     return f'{told[1:-1]},"parameters":{canonical_json(series.parameters)}'
 
 
@@ -168,7 +169,8 @@ class _Reader:
 
     def _shared_series(self, record: dict[str, Any]) -> Series:
         told = checked({key: record[key] for key in SERIES}, SERIES)
-        series = series_of(told, self._same_parameters(record["parameters"]))
+        shape = Shape.from_json(checked(record["shape"], SHAPE))
+        series = series_of(told, self._same_parameters(record["parameters"]), shape)
         series = Series(
             point={name: self._same(value) for name, value in series.point.items()},
             group=self._same(series.group),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from functools import partial
 from statistics import median
 from typing import Any
 
@@ -15,9 +16,11 @@ from .experiment import Experiment, load_experiment
 from .forms import is_amount, is_count, is_size, is_text
 from .publish import read_sidecar
 from .run_folder import RunFolder
+from .shape import Shape
 
 LOOKED_AT = 40
-"""So many of the videos that a sweep has made last are looked at, of each of its parameters."""
+"""So many of the videos that a sweep has made last are looked at, of each of its parameters and
+shapes."""
 
 
 def measured(experiment: Experiment, subject: Subject) -> list[Measured]:
@@ -29,7 +32,7 @@ def measured(experiment: Experiment, subject: Subject) -> list[Measured]:
     if queue is None:
         return []
     try:
-        done = queue.last_done(LOOKED_AT, lambda parameters: _has_size(parameters, subject))
+        done = queue.last_done(LOOKED_AT, partial(_costs_alike, subject))
     finally:
         queue.close()
     paths = [run.sidecar(job) for job in done if run.holds(run.sidecar(job))]
@@ -73,7 +76,8 @@ def _is_of(record: Mapping[str, Any], subject: Subject) -> bool:
     return (
         record.get("backend") == subject.backend
         and record.get("model_identity") == subject.identity
-        and _has_size(record.get("parameters") or {}, subject)
+        and "shape" in record
+        and _costs_alike(subject, record.get("parameters") or {}, Shape.from_json(record["shape"]))
         # A video that went on from an earlier attempt's latents took less.
         and not record.get("from_step")
         and is_amount((record.get("seconds") or {}).get("generate"))
@@ -84,9 +88,7 @@ def _is_of(record: Mapping[str, Any], subject: Subject) -> bool:
     )
 
 
-def _has_size(parameters: Mapping[str, Any], subject: Subject) -> bool:
-    size = tuple(parameters.get(key) for key in ("width", "height", "num_frames"))
-    return (
-        size == (subject.width, subject.height, subject.num_frames)
-        and (parameters.get("cfg_scale") != 1.0) == subject.guided
-    )
+def _costs_alike(subject: Subject, parameters: Mapping[str, Any], shape: Shape) -> bool:
+    """Whether videos with these take a step as long as the subject's do, of the same model."""
+    guided = parameters.get("cfg_scale") != 1.0
+    return shape.without_rate == subject.shape and guided == subject.guided

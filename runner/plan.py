@@ -10,7 +10,7 @@ from typing import Any
 from .backends import Examined, Generation, PeakMemory, Planner
 from .errors import UserError
 from .experiment import Experiment
-from .job import SEED, InGrid, Job, Series, is_on
+from .job import SEED, Alike, InGrid, Job, Series, is_on
 from .manifest import Manifest
 from .placement import home_categories
 from .reading import PARAMETERS
@@ -135,7 +135,8 @@ def estimate(
         for gpu in own:
             per_gpu[gpu] += count / len(own)
     gpu_gib = ASSUMED_GPU_GIB if gpu_memory_gib is None else gpu_memory_gib
-    problems = [*ignored_references(jobs), *assigned_elsewhere(placement, gpus)]
+    videos = alike(jobs)
+    problems = [*ignored_references(videos), *assigned_elsewhere(placement, gpus)]
     if peak_memory is not None:
         need = peak_memory.gib * placement.processes_per_gpu
         if need > gpu_gib:
@@ -156,7 +157,7 @@ def estimate(
         categories_per_gpu=home,
         sessions=len(slots(gpus, placement.processes_per_gpu)),
         processes_per_gpu=placement.processes_per_gpu,
-        steps=mean_steps(jobs),
+        steps=mean_steps(videos),
         groups=len({job.group for job in jobs}),
         disk_bytes=disk_bytes(jobs, experiment.output.quality, bytes_a_video),
         disk_source="arithmetic" if bytes_a_video is None else "the videos made so far",
@@ -167,14 +168,14 @@ def estimate(
     )
 
 
-def ignored_references(jobs: Sequence[Job]) -> list[str]:
+def ignored_references(videos: Sequence[Alike]) -> list[str]:
     """A line where jobs are denoised from pure noise, so that their reference says nothing."""
-    number = sum(n for own, n in number_by_parameters(jobs) if own.get("denoising_strength") == 1)
+    number = sum(own.number for own in videos if own.parameters.get("denoising_strength") == 1)
     if not number:
         return []
     return [
-        f"denoising_strength 1.0 ignores the reference, in {number} of {len(jobs)} jobs; take a "
-        "value below 1 (0.8) to follow its motion"
+        f"denoising_strength 1.0 ignores the reference, in {number} of "
+        f"{sum(own.number for own in videos)} jobs; take a value below 1 (0.8) to follow its motion"
     ]
 
 
@@ -220,23 +221,19 @@ def generation_of(experiment: Experiment, parameters: Mapping[str, Any]) -> Gene
     return experiment.generation.from_parameters(parameters)
 
 
-def mean_steps(jobs: Sequence[Job]) -> int:
-    """Denoising steps of one of these jobs, on average."""
-    steps: int = sum(own["num_inference_steps"] * n for own, n in number_by_parameters(jobs))
-    return round(steps / max(len(jobs), 1))
+def mean_steps(videos: Sequence[Alike]) -> int:
+    """Denoising steps of one of these videos, on average."""
+    steps: int = sum(own.parameters["num_inference_steps"] * own.number for own in videos)
+    return round(steps / max(sum(own.number for own in videos), 1))
 
 
 def flops_a_video(
-    planner: Planner[Any, Any],
-    experiment: Experiment,
-    videos: Sequence[tuple[Mapping[str, Any], int]],
+    planner: Planner[Any, Any], experiment: Experiment, videos: Sequence[Alike]
 ) -> float | None:
-    """Floating-point operations of one of these videos, on average; None where it is not known.
-
-    Args:
-        videos: how many there are of each of several parameters.
-    """
-    known = [(planner.flops(generation_of(experiment, own)), n) for own, n in videos]
+    """Floating-point operations of one of these videos, on average; None where it is not known."""
+    known = [
+        (planner.flops(generation_of(experiment, own.parameters)), own.number) for own in videos
+    ]
     if not known or any(flops is None for flops, _ in known):
         return None
     return sum((flops or 0.0) * n for flops, n in known) / sum(n for _, n in known)
@@ -247,11 +244,16 @@ def each_series(jobs: Sequence[Job]) -> list[Series]:
     return list({id(job.series): job.series for job in jobs}.values())
 
 
-def number_by_parameters(jobs: Sequence[Job]) -> list[tuple[Mapping[str, Any], int]]:
-    """How many of these jobs have each of their parameters, which they share."""
-    shared = {id(job.parameters): job.parameters for job in jobs}
-    number = Counter(id(job.parameters) for job in jobs)
-    return [(shared[key], n) for key, n in number.items()]
+def alike(jobs: Sequence[Job]) -> list[Alike]:
+    """How many of these jobs have parameters, which they share, and shape in common."""
+    number: dict[tuple[int, Shape], int] = {}
+    shared: dict[int, Mapping[str, Any]] = {}
+    of_series = Counter(id(job.series) for job in jobs)
+    for series in each_series(jobs):
+        key = (id(series.parameters), series.shape)
+        shared[id(series.parameters)] = series.parameters
+        number[key] = number.get(key, 0) + of_series[id(series)]
+    return [Alike(shared[own], shape, n) for (own, shape), n in number.items()]
 
 
 def disk_bytes(jobs: Sequence[Job], quality: float, bytes_a_video: int | None) -> int:

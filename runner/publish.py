@@ -19,7 +19,6 @@ from .forms import (
     anything,
     is_axis_value,
     is_count,
-    is_fps,
     is_input,
     is_moment,
     is_number,
@@ -34,7 +33,7 @@ from .forms import (
 )
 from .input_file import read_json
 from .job import Job, JobState
-from .job_record import inputs_record, is_shape
+from .job_record import SHAPE, inputs_record, is_shape
 from .run_folder import (
     RunFolder,
     flush_file,
@@ -61,10 +60,8 @@ FORM: Form = {
         {
             "codec": _TEXT,
             "pix_fmt": _TEXT,
-            "width": is_size,
-            "height": is_size,
+            **SHAPE,
             "num_frames": is_size,
-            "fps": is_fps,
             "file": is_text,
             "size": is_count,
             "sha256": is_text,

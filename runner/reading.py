@@ -115,14 +115,7 @@ def read_reference(series: Series, size: tuple[int, int] | None = None) -> Frame
     Raises:
         BrokenVideo, OSError: as `read_clip`.
     """
-    reading, shape = Reading.of(series.parameters), series.shape
-    width, height = size or (shape.width, shape.height)
-    return read_clip(
-        Path(series.file(VIDEO.role).path),
-        width=width,
-        height=height,
-        num_frames=shape.most_frames,
-        fps=shape.fps,
-        start=reading.start,
-        fit=reading.fit,
-    )
+    reading = Reading.of(series.parameters)
+    shape = series.shape if size is None else series.shape.sized(*size)
+    path = Path(series.file(VIDEO.role).path)
+    return read_clip(path, shape, start=reading.start, fit=reading.fit)

@@ -44,6 +44,15 @@ class Shape:
         """This shape with so many frames."""
         return replace(self, num_frames=num_frames)
 
+    def sized(self, width: int, height: int) -> Shape:
+        """This shape with that size in pixels."""
+        return replace(self, width=width, height=height)
+
+    @property
+    def without_rate(self) -> Shape:
+        """This shape at one frame a second: for what goes by frames, however fast they follow."""
+        return replace(self, fps=1.0)
+
     def to_json(self) -> dict[str, Any]:
         own = self.num_frames
         return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from .expansion import expand
 from .experiment import Experiment, load_experiment
 from .fingerprint import Recipe
 from .gpus import Gpu
-from .job import Job, JobState
+from .job import Alike, Job, JobState
 from .links import Linked, link_made
 from .manifest import Manifest, write_manifest
 from .overrides import takes_back
@@ -37,7 +37,8 @@ class Planned:
 
     `stale` are the jobs whose video was made from inputs that have changed since, `made_stale`
     how many of them became so by this plan, and `reasons` what it changed of jobs that were there.
-    `left` are the numbers of those yet to be made, per category, and `left_of` per parameters;
+    `left` are the numbers of those yet to be made, per category, and `left_alike` of those
+    that cost alike;
     `linked` are the jobs whose video was made elsewhere; `remarks` is what is worth knowing of the
     clips, `planner` the experiment's backend, and `model` what it found on this machine.
     """
@@ -51,7 +52,7 @@ class Planned:
     recipe: Recipe
     stale: tuple[Job, ...]
     left: dict[str, int]
-    left_of: tuple[tuple[Mapping[str, Any], int], ...]
+    left_alike: tuple[Alike, ...]
     made_stale: int
     reasons: tuple[str, ...]
     linked: tuple[Linked, ...]
@@ -138,7 +139,7 @@ def plan_sweep(
     formerly = [old for old, _ in changed]
     linked = link_made(run, queue, manifest, formerly) if experiment.reuse else []
     left = queue.left({JobState.PENDING, JobState.RUNNING})
-    left_of = queue.left_of({JobState.PENDING, JobState.RUNNING})
+    left_alike = queue.left_alike({JobState.PENDING, JobState.RUNNING})
     queue.close()
     return Planned(
         run=run,
@@ -150,7 +151,7 @@ def plan_sweep(
         recipe=recipe,
         stale=tuple(job for job in manifest.jobs if job.id in stale) if stale else (),
         left=left,
-        left_of=tuple(left_of),
+        left_alike=tuple(left_alike),
         made_stale=sum(job.id in stale for _, job in changed),
         reasons=tuple(reasons(changed)),
         linked=tuple(linked),

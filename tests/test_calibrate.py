@@ -26,7 +26,9 @@ from runner.calibrate import (
 )
 from runner.calibration import Calibration, Row, Share, Subject
 from runner.calibration_view import report
+from runner.job import Alike
 from runner.kinds import Kind
+from runner.shape import Shape
 from runner.slot_lock import supervisor
 
 
@@ -103,7 +105,7 @@ def test_a_reference_is_told_by_who_took_it_in_and_had_warmed_up(
 ) -> None:
     """In the order of their claims: a worker, and the reference that it was given."""
     records = [
-        {"worker": str(worker), "claimed_at": at, "reference": {"path": str(reference)}}
+        {"worker": str(worker), "claimed_at": at, "inputs": {"reference": {"path": str(reference)}}}
         for at, (worker, reference) in enumerate(made)
     ]
     counted = [record["claimed_at"] for record in told_of_prepare(records[::-1])]
@@ -221,9 +223,12 @@ def test_a_long_setting_stands_whole_in_the_table(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    subject = Subject("fake", {}, {}, WIDTH, HEIGHT, FRAMES, guided=True)
+    shape = Shape(WIDTH, HEIGHT, FRAMES, 1)
+    subject = Subject("fake", {}, {}, shape, guided=True)
     measured = Calibration(subject, "a GPU", 0.0, 2, (Row(1, 9.0, 1.0, 0.1, 0.1, 0.1, 30.0),))
-    part = Part(Kind(subject, "", (({}, 6),)), Share(measured, 2, 1.0, 6), Path("x.json"))
+    part = Part(
+        Kind(subject, "", (Alike({}, shape, 6),)), Share(measured, 2, 1.0, 6), Path("x.json")
+    )
     long = "model={attention: flash, compile: true, tea_cache: 0.15, vae_tiling: off}"
     plain, other = (Variant(setting, (part,), same_video=True) for setting in (None, long))
     report([plain, other], plain)

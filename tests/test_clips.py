@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 from runner.job_record import job_record
 from runner.manifest import read_manifest
 from runner.publish import read_sidecar
+from runner.shape import Shape
 from runner.video import (
     BrokenVideo,
     Timing,
@@ -79,7 +80,7 @@ def test_what_would_be_read_wrongly_is_refused_with_the_line_that_mends_it(
     mended = Path(words[-1])
     info = probe(mended)
     assert info.num_frames == FRAMES
-    frames = read_clip(mended, width=320, height=192, num_frames=FRAMES, fps=30)
+    frames = read_clip(mended, Shape(width=320, height=192, num_frames=FRAMES, fps=30))
     if "hdr" not in name:
         assert [number_of(frame) for frame in frames] == list(range(FRAMES))
 
@@ -91,7 +92,7 @@ def test_the_sample_clips_give_the_same_bytes_as_ever() -> None:
         for fps in (15.0, 8.0, 23.976):
             count = frames_available(info, fps)
             frames = read_clip(
-                clip, width=info.width, height=info.height, num_frames=count, fps=fps
+                clip, Shape(width=info.width, height=info.height, num_frames=count, fps=fps)
             )
             digest.update(frames.tobytes())
     assert digest.hexdigest() == SAMPLE_BYTES
@@ -207,7 +208,7 @@ def test_the_whole_way_a_video_tells_the_numbers_of_the_frames_that_a_player_sho
         what = shown(clip)
         right = [number_of(what.frames[index]) for index in what.taken(Fraction(10))][:9]
         video = project.run_folder.path / "many" / name / "seed_1_prompt_0.mp4"
-        frames = read_clip(video, width=160, height=96, num_frames=9, fps=10)
+        frames = read_clip(video, Shape(width=160, height=96, num_frames=9, fps=10))
         assert [number_of(frame) for frame in frames] == right
 
 
@@ -251,7 +252,7 @@ def test_a_clip_is_read_from_where_it_is_said(
     start: Any, first: int, kitchen: Kitchen, tmp_path: Path
 ) -> None:
     clip = make("plain", kitchen, tmp_path)
-    frames = read_clip(clip, width=320, height=192, num_frames=9, fps=15, start=start)
+    frames = read_clip(clip, Shape(width=320, height=192, num_frames=9, fps=15), start=start)
     assert [number_of(frame) for frame in frames] == list(range(first, first + 18, 2))
 
 
@@ -259,7 +260,7 @@ def test_a_padded_clip_keeps_its_whole_picture_between_black_bars(
     kitchen: Kitchen, tmp_path: Path
 ) -> None:
     clip = make("plain", kitchen, tmp_path)
-    (frame,) = read_clip(clip, width=160, height=160, num_frames=1, fps=15, fit="pad")
+    (frame,) = read_clip(clip, Shape(width=160, height=160, num_frames=1, fps=15), fit="pad")
     assert not frame[:32].any()
     assert not frame[128:].any()
     assert frame[32:128].all(axis=2).all()
@@ -367,7 +368,7 @@ def test_a_damaged_clip_is_said_to_be_by_doctor_and_fails_its_job(
     assert examined.status == 1
     assert "cannot be decoded" in " ".join(examined.out.split())
     with pytest.raises(BrokenVideo, match=r"what is shown at 1\.\d+ s cannot be decoded"):
-        read_clip(clip, width=320, height=192, num_frames=FRAMES, fps=30)
+        read_clip(clip, Shape(width=320, height=192, num_frames=FRAMES, fps=30))
 
 
 def test_doctor_says_where_decoding_shows_other_frames_than_the_container_tells_of(
@@ -455,5 +456,5 @@ def test_colours_of_clips_and_videos_are_those_of_a_player(tmp_path: Path) -> No
         command += ["-pix_fmt", "rgb24", "-s", "64x64", "-i", "-", "-vf", filters]
         command += ["-c:v", "libx264", "-crf", "1", str(path)]
         subprocess.run(command, input=chart.tobytes() * 3, check=True)
-        (frame,) = read_clip(path, width=64, height=64, num_frames=1, fps=25)
+        (frame,) = read_clip(path, Shape(width=64, height=64, num_frames=1, fps=25))
         assert np.abs(frame.astype(int) - chart).max() <= 3

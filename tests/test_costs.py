@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -25,10 +27,12 @@ from runner.costs import (
     pace_of_jobs,
     peak_of,
 )
+from runner.shape import Shape
 
 LEFT = {"camera_motion": 140, "single_object": 330, "multiple_objects": 130, "human": 80}
 HOME = {0: ["camera_motion"], 1: ["single_object"], 2: ["multiple_objects"], 3: ["human"]}
-SUBJECT = Subject("wan", {"weights": "abc"}, {"vram": "resident"}, 832, 480, 81, True)
+SHAPE = Shape(width=832, height=480, num_frames=81, fps=1)
+SUBJECT = Subject("wan", {"weights": "abc"}, {"vram": "resident"}, SHAPE, True)
 
 
 def work(**changes: Any) -> Work:
@@ -181,6 +185,33 @@ def test_a_calibration_is_found_again_by_what_it_measured(tmp_path: Any) -> None
     path = save(tmp_path, kept)
     (tmp_path / "broken.json").write_text("{", encoding="utf-8")
     assert find(tmp_path, SUBJECT) == [kept]
-    other = Subject("wan", {"weights": "abc"}, {"vram": "managed"}, 832, 480, 81, True)
+    other = Subject("wan", {"weights": "abc"}, {"vram": "managed"}, SHAPE, True)
     assert find(tmp_path, other) == []
     assert save(tmp_path, kept) == path
+
+
+def test_a_calibration_that_says_no_more_than_its_size_is_found(tmp_path: Any) -> None:
+    """Files from before shapes had sound, or a number of frames that only the engine knows."""
+    path = save(tmp_path, calibration(row(1, 6.5)))
+    subject = json.loads(path.read_text(encoding="utf-8"))["subject"]
+    assert subject == {
+        **{"backend": "wan", "identity": {"weights": "abc"}, "settings": {"vram": "resident"}},
+        **{"width": 832, "height": 480, "num_frames": 81, "guided": True},
+    }
+
+
+@pytest.mark.parametrize("changes", [{"num_frames": (60, 81)}, {"sound": True}])
+def test_a_calibration_keeps_the_whole_shape(tmp_path: Any, changes: dict[str, Any]) -> None:
+    shape = replace(SHAPE, **changes)
+    kept = replace(calibration(row(1, 6.5)), subject=replace(SUBJECT, shape=shape))
+    save(tmp_path, kept)
+    assert find(tmp_path, kept.subject) == [kept]
+    assert find(tmp_path, SUBJECT) == []
+
+
+def test_a_subject_that_is_none_is_left_out(tmp_path: Any) -> None:
+    path = save(tmp_path, calibration(row(1, 6.5)))
+    whole = json.loads(path.read_text(encoding="utf-8"))
+    for subject in (None, [], {}, {**whole["subject"], "width": -1}, {"of": 1}):
+        path.write_text(json.dumps({**whole, "subject": subject}), encoding="utf-8")
+        assert find(tmp_path, SUBJECT) == []

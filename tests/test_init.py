@@ -350,16 +350,16 @@ INFOS = st.builds(
 def test_every_clip_serves_what_is_proposed(infos: list[VideoInfo]) -> None:
     """No clip is scaled up, shown faster than it is, or too short; Wan's rules are kept."""
     clips = {str(number): info for number, info in enumerate(infos)}
-    shape = propose_shape(clips, WAN)
+    shape = propose_shape(clips, WAN).shape
     assert shape.width % 16 == shape.height % 16 == 0
-    assert shape.num_frames % 4 == 1
-    assert shape.num_frames <= 81
+    assert shape.most_frames % 4 == 1
+    assert shape.most_frames <= 81
     assert shape.width * shape.height <= 832 * 480
     for info in infos:
         assert shape.width <= info.width
         assert shape.height <= info.height
         assert shape.fps <= info.fps + 1e-3
-        assert frames_available(info, shape.fps) >= shape.num_frames
+        assert frames_available(info, shape.fps) >= shape.most_frames
 
 
 @pytest.mark.parametrize(
@@ -377,5 +377,5 @@ def test_every_clip_serves_what_is_proposed(infos: list[VideoInfo]) -> None:
 def test_what_is_proposed_for_common_clips(
     size: tuple[int, int], frames: int, fps: float, proposed: tuple[int, int, int, float]
 ) -> None:
-    shape = propose_shape({"a": VideoInfo.steady(*size, frames, fps)}, WAN)
+    shape = propose_shape({"a": VideoInfo.steady(*size, frames, fps)}, WAN).shape
     assert (shape.width, shape.height, shape.num_frames, shape.fps) == proposed

@@ -18,7 +18,7 @@ from settable_clock import Clock
 
 from runner.errors import UserError
 from runner.failures import Policy
-from runner.job import Job, JobState
+from runner.job import Alike, Job, JobState
 from runner.processes import ProcessId
 from runner.queue import LEASE_SECONDS, Queue
 from runner.queue.claim_order import Taste
@@ -312,6 +312,23 @@ def test_the_disk_is_the_truth(tmp_path: Path) -> None:
     proof.clear()
     made.sync(JOBS, [], "m2", on_disk)
     assert set(states(made).values()) == {JobState.PENDING}
+
+
+def test_jobs_are_alike_in_parameters_and_shape(tmp_path: Path, clock: Clock) -> None:
+    """With the same parameters, what is read of its files may give a job another shape."""
+    short, long = a_job("c", "a", seed=1), a_job("c", "b", seed=1)
+    shape = long.shape.of(33)
+    long = replace(long, series=replace(long.series, parameters=short.parameters, shape=shape))
+    jobs = [short, replace(short, id="0" * 16, seed=2, output="c/a/2.mp4"), long]
+    queue = Queue(tmp_path / "sweep.db", create=True, clock=clock)
+    queue.sync(jobs, [], "m", pending)
+    alike = [Alike(short.parameters, short.shape, 2), Alike(short.parameters, shape, 1)]
+    assert queue.left_alike({JobState.PENDING}) == alike
+    assert queue.shapes() == {short.shape, shape}
+    for _ in jobs:
+        queue.finish(claim(queue))
+    assert [job.id for job in queue.last_done(9, lambda _, own: own == shape)] == [long.id]
+    queue.close()
 
 
 def test_a_missing_queue_is_not_made_by_looking(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from runner.scenes.chance import random_scene  # noqa: E402
 from runner.scenes.render import render  # noqa: E402
 from runner.scenes.scene import Scene  # noqa: E402
 from runner.scenes.words import CATEGORIES, mentions  # noqa: E402
+from runner.shape import Shape  # noqa: E402
 from runner.video import read_clip, write_video  # noqa: E402
 
 SIZE: dict[str, Any] = {"width": 128, "height": 80, "num_frames": 17, "fps": 8}
@@ -40,7 +41,7 @@ def held_out(category: str, count: int, seed: int) -> list[Scene]:
 def write_scene(path: Path, scene: Scene) -> Frames:
     """The clip as it is read back from its file."""
     write_video(path, render([scene], **SIZE)[0], fps=8, quality=9)
-    return read_clip(path, **SIZE)
+    return read_clip(path, Shape(**SIZE))
 
 
 @pytest.fixture(scope="module")

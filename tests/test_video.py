@@ -150,7 +150,7 @@ def test_colours_come_back_as_they_were_written_and_the_file_says_which_they_are
     by_ffmpeg = np.frombuffer(done.stdout, np.uint8).reshape(-1, height, width, 3)
     for frames in (
         by_ffmpeg,
-        read_clip(path, width=width, height=height, num_frames=3, fps=15),
+        read_clip(path, Shape(width=width, height=height, num_frames=3, fps=15)),
         read_video(path, Shape(width=width, height=height, num_frames=3, fps=15)),
     ):
         for (y, x), colour in spots.items():
@@ -217,7 +217,7 @@ def test_a_name_is_only_ever_a_name(
         assert [file.name for file in tmp_path.iterdir()] == [name]
         check(path)
         assert probe(path).num_frames == NUM_FRAMES
-        assert read_clip(path, width=WIDTH, height=HEIGHT, num_frames=1, fps=FPS).any()
+        assert read_clip(path, Shape(width=WIDTH, height=HEIGHT, num_frames=1, fps=FPS)).any()
 
 
 # Resampling
@@ -257,16 +257,16 @@ def test_reading_takes_the_nearest_frames_and_exactly_as_many_as_are_available(
     path = tmp_path / "numbered.mp4"
     write_video(path, numbered(num_frames), fps=source, quality=9)
     count = frames_available(probe(path), target)
-    clip = read_clip(path, width=32, height=32, num_frames=count, fps=target)
+    clip = read_clip(path, Shape(width=32, height=32, num_frames=count, fps=target))
     taken = np.rint(clip.mean(axis=(1, 2, 3)) / 3)
     assert np.all(np.abs(taken - np.arange(count) * source / target) <= 0.5 + 1e-3)
     with pytest.raises(BrokenVideo, match=f"{count} frames at .* {count + 1} are needed"):
-        read_clip(path, width=32, height=32, num_frames=count + 1, fps=target)
+        read_clip(path, Shape(width=32, height=32, num_frames=count + 1, fps=target))
 
 
 def test_a_shorter_reading_is_the_beginning_of_a_longer_one(clip: Path) -> None:
     long, short = (
-        read_clip(clip, width=WIDTH, height=HEIGHT, num_frames=n, fps=FPS) for n in (9, 5)
+        read_clip(clip, Shape(width=WIDTH, height=HEIGHT, num_frames=n, fps=FPS)) for n in (9, 5)
     )
     assert np.array_equal(long[:5], short)
 
@@ -276,7 +276,7 @@ def test_a_shorter_reading_is_the_beginning_of_a_longer_one(clip: Path) -> None:
 
 def test_a_clip_of_the_right_size_is_untouched(tmp_path: Path) -> None:
     write_video(tmp_path / "v.mp4", numbered(20), fps=FPS, quality=10)
-    clip = read_clip(tmp_path / "v.mp4", width=32, height=32, num_frames=20, fps=FPS)
+    clip = read_clip(tmp_path / "v.mp4", Shape(width=32, height=32, num_frames=20, fps=FPS))
     assert clip.dtype == np.uint8
     assert np.max(np.abs(clip.astype(int) - numbered(20))) <= 2
 
@@ -288,7 +288,9 @@ def test_another_shape_is_covered_from_the_centre(tmp_path: Path, width: int, he
     source[:, :, :64, 0] = source[:, :, 64:, 2] = 200
     source[:, :, :8] = source[:, :, -8:] = (0, 200, 0)
     write_video(tmp_path / "v.mp4", source, fps=FPS, quality=10)
-    (frame,) = read_clip(tmp_path / "v.mp4", width=width, height=height, num_frames=1, fps=FPS)
+    (frame,) = read_clip(
+        tmp_path / "v.mp4", Shape(width=width, height=height, num_frames=1, fps=FPS)
+    )
     assert frame.shape == (height, width, 3)
     left, right = frame[:, : width // 2 - 2], frame[:, width // 2 + 2 :]
     assert np.all(left[..., 2] < 60)
@@ -310,7 +312,7 @@ def test_a_video_cut_anywhere_is_broken_for_every_reader(
     readers: list[Callable[[Path], object]] = [
         probe,
         check,
-        lambda path: read_clip(path, width=32, height=32, num_frames=NUM_FRAMES, fps=FPS),
+        lambda path: read_clip(path, Shape(width=32, height=32, num_frames=NUM_FRAMES, fps=FPS)),
     ]
     for read in readers:
         with pytest.raises(BrokenVideo) as raised:
@@ -389,7 +391,7 @@ def test_a_damaged_stream_is_often_caught_and_never_breaks_the_check(tmp_path: P
 def pixels(path: Path) -> bytes | None:
     """A whole clip's decoded bytes, None where decord refuses it."""
     try:
-        clip = read_clip(path, width=WIDTH, height=HEIGHT, num_frames=NUM_FRAMES, fps=FPS)
+        clip = read_clip(path, Shape(width=WIDTH, height=HEIGHT, num_frames=NUM_FRAMES, fps=FPS))
     except BrokenVideo:
         return None
     return clip.tobytes()

@@ -111,7 +111,7 @@ def diffsynths(
     images = whole_pipe(engine)(
         prompt=job.series.text("prompt"),
         negative_prompt="blurry",
-        input_video=[Image.fromarray(frame) for frame in read_clip(clip, fps=8, **size)],
+        input_video=[Image.fromarray(frame) for frame in read_clip(clip, Shape(fps=8, **size))],
         seed=job.seed,
         num_inference_steps=parameters["num_inference_steps"],
         denoising_strength=parameters["denoising_strength"],

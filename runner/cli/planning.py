@@ -38,7 +38,7 @@ def plan(
     from ..forecast import Experience, forecast
     from ..gpus import Wish, find_gpus, likely_gpus, processor_name
     from ..kinds import kinds_of
-    from ..plan import estimate, flops_a_video, model_problems, number_by_parameters, peak_memory
+    from ..plan import alike, estimate, flops_a_video, model_problems, peak_memory
     from ..plan_view import plan_json, print_plan
     from ..runs import live_slots, mending
     from ..sweep import plan_sweep
@@ -54,9 +54,7 @@ def plan(
     own = frozenset(slot.devices.gpu for slot in live_slots(planned.run))
     choice = likely_gpus(Wish(placement.gpus, f"{experiment}: placement.gpus", own=own), gpus)
     kinds = kinds_of(
-        planned.experiment,
-        planned.recipe,
-        planned.left_of or number_by_parameters(planned.manifest.jobs),
+        planned.experiment, planned.recipe, planned.left_alike or alike(planned.manifest.jobs)
     )
 
     def flops(kind: Kind) -> float | None:

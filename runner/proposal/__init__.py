@@ -333,10 +333,10 @@ def add_shape(infos: Mapping[str, VideoInfo], draft: _Draft, config: FormerConfi
         fps = config.values.get("generation.fps", limits.fps)
         frames = config.values.get("generation.num_frames", limits.num_frames)
         limits = replace(limits, fps=fps, num_frames=frames)
-    shape = propose_shape(infos, limits)
-    for key in ("width", "height", "num_frames", "fps"):
-        draft.values[f"generation.{key}"] = getattr(shape, key)
-        draft.notes[f"generation.{key}"] = shape.notes[key]
+    proposed = propose_shape(infos, limits)
+    for key, note in proposed.notes.items():
+        draft.values[f"generation.{key}"] = getattr(proposed.shape, key)
+        draft.notes[f"generation.{key}"] = note
     if tiny:
         draft.values |= {"generation.num_inference_steps": 12, "generation.cfg_scale": 3.5}
         draft.values["generation.denoising_strength"] = 0.7

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ..shape import Shape
 from ..video import VideoInfo, frames_available
 
 LIKE = 0.06
@@ -31,17 +32,14 @@ TINY = Limits(((128, 80), (80, 128)), 17, 8)
 
 
 @dataclass(frozen=True)
-class Shape:
-    """A shape that all clips serve; `notes` say by key how it came about."""
+class Proposed:
+    """A shape that all clips serve; `notes` say by its keys how it came about."""
 
-    width: int
-    height: int
-    num_frames: int
-    fps: float
+    shape: Shape
     notes: Mapping[str, str]
 
 
-def propose_shape(clips: Mapping[str, VideoInfo], limits: Limits) -> Shape:
+def propose_shape(clips: Mapping[str, VideoInfo], limits: Limits) -> Proposed:
     """The largest shape within the limits that takes nothing from a clip that it does not have:
     no clip is scaled up, shown faster than it is, or drawn out.
 
@@ -56,7 +54,7 @@ def propose_shape(clips: Mapping[str, VideoInfo], limits: Limits) -> Shape:
     rates = Counter(round(info.fps, 3) for info in clips.values())
     rate_note = f"frames per second; the clips have {listing(rates)}"
     notes = {"width": size_note, "height": "pixels", "num_frames": frame_note, "fps": rate_note}
-    return Shape(width, height, frames, fps, notes)
+    return Proposed(Shape(width, height, frames, fps), notes)
 
 
 def propose_size(clips: Mapping[str, VideoInfo], limits: Limits) -> tuple[int, int, str]:

@@ -9,17 +9,17 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..failures import FailureKind
-from ..job import CATEGORY, SEED, InGrid, Job, JobState, Series, is_on
+from ..job import CATEGORY, SEED, Alike, InGrid, Job, JobState, Series, is_on
 from ..shape import Shape
 from .claim_order import Taste, choose
 from .tables import (
     claimable,
+    every_alike,
     every_series,
     is_of,
     job_of,
     jobs,
     read,
-    shared_parameters,
     whole_jobs,
 )
 
@@ -157,7 +157,7 @@ class Questions:
     def points(self) -> list[PointRow]:
         """Where every job of the manifest stands in the grid, in its order."""
         query = (
-            sa.select(jobs.c.id, jobs.c.series, jobs.c.parameters, jobs.c.seed)
+            sa.select(jobs.c.id, jobs.c.series, jobs.c.alike, jobs.c.seed)
             .where(jobs.c.state != JobState.RETIRED.value)
             .order_by(jobs.c.position)
         )
@@ -171,7 +171,7 @@ class Questions:
     def shapes(self) -> set[Shape]:
         """What videos of this sweep must be."""
         with read(self._engine) as connection:
-            return {series.shape for series in every_series(connection).values()}
+            return {shape for _, shape in every_alike(connection).values()}
 
     def axis_names(self) -> list[str]:
         """The axes of the grid in which jobs stand, retired ones included."""
@@ -182,8 +182,8 @@ class Questions:
     def parameter_names(self) -> list[str]:
         """The names of all parameters that jobs have, retired ones included."""
         with read(self._engine) as connection:
-            found = shared_parameters(connection).values()
-        return list(dict.fromkeys(name for parameters in found for name in parameters))
+            found = every_alike(connection).values()
+        return list(dict.fromkeys(name for parameters, _ in found for name in parameters))
 
     def ids(self, *states: JobState) -> list[str]:
         """The ids of the jobs of these states, in the manifest's order."""
@@ -210,33 +210,33 @@ class Questions:
         with read(self._engine) as connection:
             return [_row(row) for row in connection.execute(query)]
 
-    def left_of(self, states: Collection[JobState]) -> list[tuple[Mapping[str, Any], int]]:
-        """How many jobs of these states there are of each of the parameters that they share."""
+    def left_alike(self, states: Collection[JobState]) -> list[Alike]:
+        """How many jobs of these states have parameters and shape in common."""
         query = (
-            sa.select(jobs.c.parameters, sa.func.count())
+            sa.select(jobs.c.alike, sa.func.count())
             .where(jobs.c.state.in_([state.value for state in states]))
-            .group_by(jobs.c.parameters)
+            .group_by(jobs.c.alike)
             .order_by(sa.func.min(jobs.c.position))
         )
         with read(self._engine) as connection:
-            parameters = shared_parameters(connection)
-            return [(parameters[key], number) for key, number in connection.execute(query).all()]
+            own = every_alike(connection)
+            return [Alike(*own[key], number) for key, number in connection.execute(query).all()]
 
     def last_done(
-        self, number: int, fits: Callable[[Mapping[str, Any]], bool] | None = None
+        self, number: int, fits: Callable[[Mapping[str, Any], Shape], bool] | None = None
     ) -> list[Job]:
         """The jobs done last, newest first.
 
         Args:
-            fits: of these parameters only, and of each of them as many.
+            fits: of these parameters and shapes only, and of each pair of them as many.
         """
         query = whole_jobs.where(
             jobs.c.state == JobState.DONE.value, jobs.c.finished_at.is_not(None)
         )
         with read(self._engine) as connection:
             if fits is not None:
-                keys = [key for key, own in shared_parameters(connection).items() if fits(own)]
-                query = query.where(jobs.c.parameters.in_(keys))
+                keys = [key for key, own in every_alike(connection).items() if fits(*own)]
+                query = query.where(jobs.c.alike.in_(keys))
                 if len(keys) > 1:
                     query = query.where(jobs.c.id.in_(_last_of_each(keys, number)))
                     number *= len(keys)
@@ -279,16 +279,16 @@ class Questions:
 
 
 def _last_of_each(keys: Collection[int], number: int) -> sa.Select[tuple[str]]:
-    """The ids of the jobs done last of each of these parameters."""
+    """The ids of the jobs done last of each of these keys of parameters and shape."""
     ranked = (
         sa.select(
             jobs.c.id,
             sa.func.row_number()
-            .over(partition_by=jobs.c.parameters, order_by=jobs.c.finished_at.desc())
+            .over(partition_by=jobs.c.alike, order_by=jobs.c.finished_at.desc())
             .label("place"),
         )
         .where(jobs.c.state == JobState.DONE.value, jobs.c.finished_at.is_not(None))
-        .where(jobs.c.parameters.in_(keys))
+        .where(jobs.c.alike.in_(keys))
         .subquery()
     )
     return sa.select(ranked.c.id).where(ranked.c.place <= number)

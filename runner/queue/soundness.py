@@ -15,8 +15,9 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
 from ..failures import FailureKind, Policy
+from ..forms import Form, anything, has_form, mapping_of
 from ..job import JobState
-from ..job_record import is_series
+from ..job_record import SERIES, is_shape
 from ..run_folder import DATABASE_PARTS, queue_files
 from .damaged import DamagedQueue, OtherVersion, damage_told, path_of
 from .failing import Trouble
@@ -254,7 +255,7 @@ def _slots(connection: sqlite3.Connection) -> Iterator[str]:
 
 def _texts(connection: sqlite3.Connection) -> Iterator[str]:
     """What is wrong with the JSON in the queue, and with who refers to it."""
-    for column, is_good in (("series", is_series), ("parameters", _is_mapping)):
+    for column, form in (("series", SERIES), ("alike", _ALIKE)):
         query = (
             f"SELECT value FROM (SELECT DISTINCT {column} FROM jobs)"
             f" LEFT JOIN shared ON key = {column}"
@@ -262,7 +263,7 @@ def _texts(connection: sqlite3.Connection) -> Iterator[str]:
         for (value,) in connection.execute(query):
             if value is None:
                 yield f"a job's {column} is missing"
-            elif not is_good(_parsed(value)):
+            elif not has_form(_parsed(value), form):
                 yield f"a job's {column} cannot be read"
     for key, value in connection.execute("SELECT key, value FROM meta"):
         try:
@@ -271,16 +272,15 @@ def _texts(connection: sqlite3.Connection) -> Iterator[str]:
             yield f"its {key!r:.20} cannot be read"
 
 
-def _is_mapping(told: Any) -> bool:
-    return isinstance(told, dict)
-
-
 def _parsed(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
         return None
 
+
+_ALIKE: Form = {"parameters": mapping_of(anything), "shape": is_shape}
+"""Of what stands in `shared` of the jobs that are alike in it."""
 
 _COUNT_CLAIMABLE = str(
     sa.select(sa.func.count())

@@ -36,7 +36,7 @@ _glance = sa.select(jobs.c.id, jobs.c.fingerprint, jobs.c.state, jobs.c.files)
 _rows = _glance.add_columns(
     jobs.c.position,
     jobs.c.series,
-    jobs.c.parameters,
+    jobs.c.alike,
     jobs.c.held,
     sa.and_(
         *(jobs.c[name].is_not_distinct_from(value) for name, value in CLEAN_SLATE.items())
@@ -130,7 +130,7 @@ class _Place(NamedTuple):
     position: int
     fingerprint: str
     series: int
-    parameters: int
+    alike: int
 
 
 class _Update:
@@ -185,11 +185,11 @@ class _Update:
     def _note(self, row: Any, place: _Place, state: str, stamp: str | None) -> None:
         where, now = (
             (place.position, state),
-            (place.fingerprint, place.series, place.parameters, stamp),
+            (place.fingerprint, place.series, place.alike, stamp),
         )
         if where != (row.position, row.state):
             self._moved.append(dict(zip(_MOVES, (row.id, *now, *where), strict=True)))
-        elif now != (row.fingerprint, row.series, row.parameters, row.files):
+        elif now != (row.fingerprint, row.series, row.alike, row.files):
             self._changed.append(dict(zip(_CHANGES, (row.id, *now), strict=True)))
 
 
@@ -271,7 +271,7 @@ def _row(
     }
 
 
-_CHANGES = ("of", "fingerprint", "series", "parameters", "files")
+_CHANGES = ("of", "fingerprint", "series", "alike", "files")
 _MOVES = (*_CHANGES, "position", "state")
 
 

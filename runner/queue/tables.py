@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
@@ -15,7 +15,8 @@ import sqlalchemy as sa
 from .. import job_record
 from ..canonical import canonical_json, json_in_order
 from ..job import Job, JobState, Series, check_place
-from ..job_record import record_of
+from ..job_record import series_record
+from ..shape import Shape
 from ..waiting import Waiting
 from .damaged import telling_damage
 from .line import READ_SECONDS, Line
@@ -38,7 +39,7 @@ jobs = sa.Table(
     sa.Column("output", sa.String, nullable=False),
     # What many jobs share stands in `shared` once.
     sa.Column("series", sa.BigInteger, nullable=False),
-    sa.Column("parameters", sa.BigInteger, nullable=False),
+    sa.Column("alike", sa.BigInteger, nullable=False),
     sa.Column("state", sa.String, nullable=False),
     sa.Column("held", sa.Boolean, nullable=False, server_default=sa.false()),
     sa.Column("tries", sa.Integer, nullable=False, server_default="0"),
@@ -75,8 +76,8 @@ shared = sa.Table(
     sa.Column("key", sa.BigInteger, primary_key=True, autoincrement=False),
     sa.Column("value", sa.Text, nullable=False),
 )
-"""JSON of series (point, group, inputs, shape) and of parameters, each once; the key is a hash of
-it."""
+"""JSON of series (point, group, inputs), and of what they are alike in (parameters, shape), each
+once; the key is a hash of it."""
 
 claimable_groups = sa.Table(
     "claimable_groups",
@@ -145,15 +146,13 @@ CLEAN_SLATE: dict[str, Any] = {
     **dict.fromkeys(("kind", "error", "retry_at")),
 }
 
-_series, _parameters = shared.alias(), shared.alias()
+_series, _alike = shared.alias(), shared.alias()
 
 whole_jobs = (
-    sa.select(
-        jobs, _series.c.value.label("series_json"), _parameters.c.value.label("parameters_json")
-    )
+    sa.select(jobs, _series.c.value.label("series_json"), _alike.c.value.label("alike_json"))
     # One whose inputs are missing is damage, and not to be passed over.
     .join(_series, _series.c.key == jobs.c.series, isouter=True)
-    .join(_parameters, _parameters.c.key == jobs.c.parameters, isouter=True)
+    .join(_alike, _alike.c.key == jobs.c.alike, isouter=True)
 )
 """Rows of which `job_of` can make jobs."""
 
@@ -171,16 +170,18 @@ class SharedValues:
         self.new: dict[int, str] = {}
         self._series: Series | None = None
         self._keys = (0, 0)
-        self._parameters: tuple[object, int] = (None, 0)
+        self._alike: tuple[object, object, int] = (None, None, 0)
 
     def keys(self, series: Series) -> tuple[int, int]:
-        """The keys of a series, without its parameters, and of these."""
+        """The keys of a series, without its parameters and shape, and of these."""
         if series is not self._series:
-            if series.parameters is not self._parameters[0]:
-                key = self._key(canonical_json(series.parameters))
-                self._parameters = (series.parameters, key)
+            parameters, shape, key = self._alike
+            if series.parameters is not parameters or series.shape != shape:
+                own = {"parameters": series.parameters, "shape": series.shape.to_json()}
+                key = self._key(canonical_json(own))
+                self._alike = (series.parameters, series.shape, key)
             self._series = series
-            self._keys = (self._key(json_in_order(record_of(series))), self._parameters[1])
+            self._keys = (self._key(json_in_order(series_record(series))), key)
         return self._keys
 
     def _key(self, text: str) -> int:
@@ -197,23 +198,23 @@ def job_of(row: Any) -> Job:
         ValueError: its id or its path is none.
     """
     check_place(row.id, row.output)
-    series = series_of(row.series_json, row.parameters_json)
+    series = series_of(row.series_json, row.alike_json)
     return Job(row.id, series, row.seed, row.fingerprint, row.output)
 
 
 @lru_cache(maxsize=4096)
-def series_of(text: str, parameters_text: str) -> Series:
+def series_of(text: str, alike_text: str) -> Series:
     """The series of what stands in `shared` of it.
 
     Raises:
         ValueError, KeyError, TypeError, AttributeError: it is none.
     """
-    return job_record.series_of(json.loads(text), _parsed(parameters_text))
+    return job_record.series_of(json.loads(text), *alike_of(alike_text))
 
 
 def every_series(connection: sa.Connection) -> dict[tuple[int, int], Series]:
     """The series of all jobs, by the two keys that rows have for them."""
-    query = sa.select(jobs.c.series, jobs.c.parameters).distinct()
+    query = sa.select(jobs.c.series, jobs.c.alike).distinct()
     pairs = connection.execute(query).all()
     texts: dict[int, str] = {
         row.key: row.value for row in connection.execute(sa.select(shared.c.key, shared.c.value))
@@ -226,20 +227,26 @@ def is_of(keys: Iterable[tuple[int, int]]) -> sa.ColumnElement[bool]:
     """Whether a job is of one of these series; there may be more than a statement takes values."""
     listed = json.dumps([f"{one} {own}" for one, own in keys])
     wanted = sa.func.json_each(listed).table_valued("value")
-    own = sa.cast(jobs.c.series, sa.Text) + " " + sa.cast(jobs.c.parameters, sa.Text)
+    own = sa.cast(jobs.c.series, sa.Text) + " " + sa.cast(jobs.c.alike, sa.Text)
     return own.in_(sa.select(wanted.c.value))
 
 
-def shared_parameters(connection: sa.Connection) -> dict[int, Any]:
-    """The parameters of jobs, by the key that rows have for them."""
-    used = sa.select(jobs.c.parameters).distinct()
+def every_alike(connection: sa.Connection) -> dict[int, tuple[Mapping[str, Any], Shape]]:
+    """The parameters and shapes of jobs, by the key that rows have for both."""
+    used = sa.select(jobs.c.alike).distinct()
     query = sa.select(shared.c.key, shared.c.value).where(shared.c.key.in_(used))
-    return {row.key: _parsed(row.value) for row in connection.execute(query)}
+    return {row.key: alike_of(row.value) for row in connection.execute(query)}
 
 
 @lru_cache(maxsize=4096)
-def _parsed(text: str) -> Any:
-    return json.loads(text)
+def alike_of(text: str) -> tuple[Mapping[str, Any], Shape]:
+    """Parameters and shape of what stands in `shared` of them.
+
+    Raises:
+        ValueError, KeyError, TypeError: they are none.
+    """
+    own = json.loads(text)
+    return own["parameters"], Shape.from_json(own["shape"])
 
 
 _GET_META = sa.select(meta.c.value).where(meta.c.key == sa.bindparam("of"))

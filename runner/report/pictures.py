@@ -12,7 +12,7 @@ import subprocess
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +74,7 @@ class Pictures:
         """
         sha256, reading, shape = seen
         if 0 < width < shape.width:
-            height = _even(shape.height * width / shape.width)
-            shape = replace(shape, width=_even(width), height=height)
+            shape = shape.sized(_even(width), _even(shape.height * width / shape.width))
         key = [COPIED, sha256, reading.start, reading.fit, shape.to_json()]
         path = self.folder / "references" / f"{sha256_of(key)[:32]}.mp4"
         small = (sha256, reading, shape)
@@ -162,15 +161,7 @@ def copy_clip(source: Path, seen: Seen, target: Path) -> None:
     sha256, reading, shape = seen
     if sha256_file(source) != sha256:
         raise ValueError("the clip has changed since the sweep was planned")
-    frames = read_clip(
-        source,
-        width=shape.width,
-        height=shape.height,
-        num_frames=shape.most_frames,
-        fps=shape.fps,
-        start=reading.start,
-        fit=reading.fit,
-    )
+    frames = read_clip(source, shape, start=reading.start, fit=reading.fit)
     write_video(target, frames, fps=shape.fps, quality=CLIP_QUALITY)
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import re
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from ..shape import Shape
 from .errors import BrokenVideo
@@ -25,10 +26,13 @@ class Decoded:
 
     codec: str | None
     pix_fmt: str | None
-    width: int
-    height: int
-    num_frames: int
-    fps: float
+    shape: Shape
+
+    def to_json(self) -> dict[str, Any]:
+        """As sidecars have it, which say nothing of sound here."""
+        shape = self.shape.to_json()
+        del shape["sound"]
+        return {"codec": self.codec, "pix_fmt": self.pix_fmt, **shape}
 
 
 def check_video(path: Path, shape: Shape) -> Decoded:
@@ -78,7 +82,7 @@ def check_video(path: Path, shape: Shape) -> Decoded:
     number, fps = _compare(done.stdout, shape)
     stream = _STREAM.search(told)
     codec, pix_fmt = (stream["codec"], stream["pix_fmt"]) if stream else (None, None)
-    return Decoded(codec, pix_fmt, shape.width, shape.height, number, fps)
+    return Decoded(codec, pix_fmt, replace(shape, num_frames=number, fps=fps))
 
 
 _COMPLAINT = re.compile(

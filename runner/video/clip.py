@@ -10,6 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..shape import Shape
 from .errors import BrokenVideo, UnfitVideo
 from .picture import UPRIGHT, Fit, Turn, View, fitted, view_of
 from .program import ffmpeg
@@ -155,17 +156,9 @@ def frames_available(info: VideoInfo, fps: float, start: Start = 0.0) -> int:
     return info.timing.available(fps, start)
 
 
-def read_clip(
-    path: Path,
-    *,
-    width: int,
-    height: int,
-    num_frames: int,
-    fps: float,
-    start: Start = 0.0,
-    fit: Fit = "crop",
-) -> Frames:
-    """The frames of a clip that a job reads: `num_frames` at `fps`, as `timing` defines them.
+def read_clip(path: Path, shape: Shape, *, start: Start = 0.0, fit: Fit = "crop") -> Frames:
+    """The frames of a clip that a job of this shape reads, as `timing` defines them: as many as its
+    video has at most, at its rate.
 
     Each is turned as it is shown, scaled (Lanczos) to square pixels and cropped or padded around
     its centre; pixels of a clip that has the right size already are untouched.
@@ -181,8 +174,9 @@ def read_clip(
     import numpy as np
 
     info = probe(path)
-    moments = info.timing.moments(num_frames, fps, start)
-    frames = np.empty((num_frames, height, width, 3), np.uint8)
+    wanted = (shape.width, shape.height)
+    moments = info.timing.moments(shape.most_frames, shape.fps, start)
+    frames = np.empty((shape.most_frames, shape.height, shape.width, 3), np.uint8)
     found = 0
     last: av.VideoFrame | None = None
     with opened(path) as source:
@@ -193,13 +187,13 @@ def read_clip(
                     frames[number] = frames[number - 1]
                 else:
                     shown = info.turn.apply(pixels_of(frame))
-                    frames[number] = fitted(shown, info.aspect, (width, height), fit)
+                    frames[number] = fitted(shown, info.aspect, wanted, fit)
                 last, found = frame, number + 1
         except TimesDoNotRise:
             raise _times_do_not_rise(source) from None
-    if found < num_frames:
+    if found < shape.most_frames:
         raise BrokenVideo(
-            f"{found} frames at {fps:g} fps, {num_frames} are needed"
+            f"{found} frames at {shape.fps:g} fps, {shape.most_frames} are needed"
             f" (it has {info.num_frames} at {info.fps:g} fps)"
         )
     return frames

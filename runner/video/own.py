@@ -40,16 +40,16 @@ def read_video(path: Path, shape: Shape, size: tuple[int, int] | None = None) ->
     import numpy as np
 
     check_mp4(path)
-    width, height = size or (shape.width, shape.height)
-    num_frames = shape.most_frames
+    shape = shape if size is None else shape.sized(*size)
+    wanted, count = (shape.width, shape.height), shape.most_frames
     reader = _decord_reader(path)
-    if reader is None or len(reader) != num_frames:
-        return read_clip(path, width=width, height=height, num_frames=num_frames, fps=shape.fps)
-    frames = np.empty((num_frames, height, width, 3), np.uint8)
-    for number in range(num_frames):
-        with _border(f"frame {number} of {num_frames} cannot be decoded"):
+    if reader is None or len(reader) != count:
+        return read_clip(path, shape)
+    frames = np.empty((count, shape.height, shape.width, 3), np.uint8)
+    for number in range(count):
+        with _border(f"frame {number} of {count} cannot be decoded"):
             frame = reader[number].asnumpy()
-        frames[number] = fitted(frame, Fraction(1), (width, height), "crop")
+        frames[number] = fitted(frame, Fraction(1), wanted, "crop")
     return frames
 
 

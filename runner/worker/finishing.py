@@ -6,7 +6,6 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import asdict
 from typing import Any
 
 from ..backends import Engine, Interrupted
@@ -121,7 +120,7 @@ class Finisher:
             self._surroundings.room.saw_video(temporary.stat().st_size)
             if making.is_lost or not self._queue.renew(making.claim):
                 raise LostClaim  # noqa: TRY301
-            sidecar = self._sidecar(making, asdict(found))
+            sidecar = self._sidecar(making, found.to_json())
             self._leave_if_astray()
             with making.stage("publish"):
                 publish(self._run, job, temporary, sidecar)
