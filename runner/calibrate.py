@@ -25,6 +25,7 @@ from typing import Any
 import yaml
 
 from . import machine_file
+from .backends.video_parameters import STEPS, steps_of
 from .calibration import Calibration, Mix, Row, Share, folder_of, save
 from .costs import plural_processes
 from .device import check_backend
@@ -108,14 +109,28 @@ def calibrate(
     experiment = load_experiment(path, overrides)
     if experiment.jobs is not None:
         raise UserError(f"{path}: jobs: what is calibrated must be a grid, with prompts")
-    planner = experiment.planner()
-    alike = [
-        # The trial's clips are drawn: there is nothing to be read of them.
-        Alike(setting.parameters, planner.shape(setting.parameters, {}), 1)
-        for setting in experiment.settings
-    ]
-    kinds = kinds_of(experiment, Recipe.of(experiment), alike)
+    kinds = kinds_of(experiment, Recipe.of(experiment), _one_of_each(experiment))
     return [_measure_kind(experiment, kind, trial, partial(show, kind)) for kind in kinds]
+
+
+def _one_of_each(experiment: Experiment) -> list[Alike]:
+    """A video of each of the experiment's parameters.
+
+    Raises:
+        UserError: they do not tell of its shape.
+    """
+    planner = experiment.planner()
+    try:
+        return [
+            Alike(one.parameters, planner.shape(one.parameters, {}), 1)
+            for one in experiment.settings
+        ]
+    except KeyError as error:
+        raise UserError(
+            f"{experiment.file}: backend {experiment.backend}: a video's shape goes by its "
+            f"{error.args[0]}, so that a few videos do not tell what others take; `sweep plan` "
+            "goes by those that the sweep has made"
+        ) from None
 
 
 def check(path: Path, overrides: Sequence[str]) -> None:
@@ -245,7 +260,9 @@ def _write_experiment(
     values: dict[str, Any] = yaml.safe_load(experiment.to_yaml(folder))
     values |= {"name": NAME, "results": str(folder / "results"), "overrides": []}
     values |= {"axes": {}, "include": [], "exclude": []}
-    own = {**kind.parameters, "num_inference_steps": trial.steps}
+    own = dict(kind.parameters)
+    if STEPS in own:
+        own[STEPS] = trial.steps
     values["generation"] = experiment.generation.from_parameters(own).model_dump(mode="json")
     values["seeds"] = list(range(videos))
     values["placement"] |= {"gpus": [trial.gpu], "processes_per_gpu": processes, "assign": {}}
@@ -310,7 +327,7 @@ def _read(run: RunFolder, processes: int, *, are_denoising: bool) -> Tried | Sho
     if not counted:
         return None
     taken_in = told_of_prepare(records)
-    steps = counted[0]["parameters"]["num_inference_steps"]
+    steps = steps_of(counted[0]["parameters"])
     generate = mean(record["seconds"]["generate"] for record in counted)
     told = [record["seconds_per_step"] for record in counted]
     otherwise = generate / steps if are_denoising else 0.0

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from .backends.video_parameters import is_guided
 from .canonical import sha256_of
 from .experiment import Experiment
 from .fingerprint import Recipe
@@ -74,7 +75,7 @@ class Subject:
 
     Attributes:
         shape: without its rate, for what a video takes goes by its frames.
-        guided: whether each step has two passes, with the prompt and without.
+        guided: see `is_guided`.
     """
 
     backend: str
@@ -94,7 +95,7 @@ class Subject:
             identity=dict(recipe.model_of(parameters)),
             settings={key: value for key, value in settings.items() if key not in PATHS},
             shape=shape.without_rate,
-            guided=parameters["cfg_scale"] != 1.0,
+            guided=is_guided(parameters),
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from pydantic import (
 from .axes import Axes
 from .backends import Generation, Planner, Section
 from .backends.registry import planner_class
+from .backends.video_parameters import STEPS
 from .errors import UserError
 from .failures import Policy, failures_allowed
 from .grid import Setting, checked_axes, settings_of
@@ -204,7 +205,9 @@ class Experiment(Section):
 
     @property
     def steps_are_alike(self) -> bool | None:
-        """See `Planner`."""
+        """See `Planner`; of a backend that counts no denoising steps, nobody can tell by them."""
+        if STEPS not in self.generation.complete():
+            return False
         return self.planner().steps_are_alike()
 
     @property

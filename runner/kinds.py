@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .backends.video_parameters import steps_of
 from .calibration import Subject
 from .canonical import canonical_json
 from .experiment import Experiment
@@ -54,7 +55,7 @@ def kinds_of(experiment: Experiment, recipe: Recipe, videos: Sequence[Alike]) ->
     for own in videos:
         subject = Subject.of(experiment, recipe, own.parameters, own.shape)
         # What a step of a script takes need not be known: then other steps are another kind.
-        steps = None if known else own.parameters["num_inference_steps"]
+        steps = None if known else steps_of(own.parameters)
         key = canonical_json({**subject.to_json(), "steps": steps})
         found.setdefault(key, (subject, []))[1].append(own)
     everything = [own.parameters for own in videos]

@@ -8,6 +8,7 @@ from functools import partial
 from statistics import median
 from typing import Any
 
+from .backends.video_parameters import is_guided, steps_of
 from .borrowed import queue_to_ask
 from .calibration import Subject
 from .costs import Measured
@@ -45,7 +46,7 @@ def measured(experiment: Experiment, subject: Subject) -> list[Measured]:
         Measured(
             gpu=record["device"],
             processes=experiment.placement.processes_per_gpu,
-            steps=record["parameters"]["num_inference_steps"],
+            steps=steps_of(record["parameters"]),
             prepare=prepare,
             generate=record["seconds"]["generate"],
             step=record.get("seconds_per_step"),
@@ -82,7 +83,7 @@ def _is_of(record: Mapping[str, Any], subject: Subject) -> bool:
         and not record.get("from_step")
         and is_amount((record.get("seconds") or {}).get("generate"))
         and is_amount((record.get("seconds") or {}).get("prepare", 0.0))
-        and is_size((record.get("parameters") or {}).get("num_inference_steps"))
+        and is_size(steps_of(record.get("parameters") or {}))
         and is_text(record.get("device"))
         and is_count(record["video"].get("size"))
     )
@@ -90,5 +91,5 @@ def _is_of(record: Mapping[str, Any], subject: Subject) -> bool:
 
 def _costs_alike(subject: Subject, parameters: Mapping[str, Any], shape: Shape) -> bool:
     """Whether videos with these take a step as long as the subject's do, of the same model."""
-    guided = parameters.get("cfg_scale") != 1.0
-    return shape.without_rate == subject.shape and guided == subject.guided
+    is_alike = is_guided(parameters) == subject.guided
+    return is_alike and shape.without_rate == subject.shape

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .backends import Examined, Generation, PeakMemory, Planner
+from .backends.video_parameters import steps_of
 from .errors import UserError
 from .experiment import Experiment
 from .job import SEED, Alike, InGrid, Job, Series, is_on
@@ -223,7 +224,7 @@ def generation_of(experiment: Experiment, parameters: Mapping[str, Any]) -> Gene
 
 def mean_steps(videos: Sequence[Alike]) -> int:
     """Denoising steps of one of these videos, on average."""
-    steps: int = sum(own.parameters["num_inference_steps"] * own.number for own in videos)
+    steps = sum(steps_of(own.parameters) * own.number for own in videos)
     return round(steps / max(sum(own.number for own in videos), 1))
 
 

@@ -67,7 +67,7 @@ class DubEngine(Engine):
 
     def prepare(self, series: Series) -> None:
         clip, shape = Path(series.file(VIDEO.role).path), series.shape
-        self.still = read_clip(clip, width=shape.width, height=shape.height, num_frames=1, fps=1)
+        self.still = read_clip(clip, replace(shape, num_frames=1, fps=1))
 
     def generate(self, job: Job, scratch: Path, on_step: OnStep) -> Pending:
         steps = job.parameters["steps"]

@@ -143,7 +143,7 @@ def prepare(group):
 
 def generate(job, path):
     time.sleep(0.5)
-    shutil.copyfile(job.series.file("reference"), path)
+    shutil.copyfile(job.reference, path)
 """
 
 
@@ -347,7 +347,7 @@ def load(settings):
 
 def generate(job, path):
     time.sleep(seconds)
-    shutil.copyfile(job.series.file("reference"), path)
+    shutil.copyfile(job.reference, path)
 """
 
 

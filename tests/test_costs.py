@@ -212,6 +212,7 @@ def test_a_calibration_keeps_the_whole_shape(tmp_path: Any, changes: dict[str, A
 def test_a_subject_that_is_none_is_left_out(tmp_path: Any) -> None:
     path = save(tmp_path, calibration(row(1, 6.5)))
     whole = json.loads(path.read_text(encoding="utf-8"))
-    for subject in (None, [], {}, {**whole["subject"], "width": -1}, {"of": 1}):
+    wrong: tuple[Any, ...] = (None, [], {}, {**whole["subject"], "width": -1}, {"of": 1})
+    for subject in wrong:
         path.write_text(json.dumps({**whole, "subject": subject}), encoding="utf-8")
         assert find(tmp_path, SUBJECT) == []

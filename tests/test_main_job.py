@@ -49,7 +49,7 @@ def videos(project: Project) -> dict[str, tuple[int, int]]:
     }
 
 
-def jobs(project: Project) -> list[dict[str, str]]:
+def jobs(project: Project) -> list[dict[str, Any]]:
     lines = project.run_folder.manifest.read_text(encoding="utf-8").splitlines()
     return [json.loads(line) for line in lines]
 
@@ -101,10 +101,10 @@ def test_every_video_has_a_sidecar_that_vouches_for_it(project: Project) -> None
         path = project.run_folder.path / job["output"]
         sidecar = read_sidecar(path.with_suffix(".json"))
         assert sidecar is not None
-        assert sidecar["schema"] == 1
+        assert sidecar["schema"] == 2
         assert sidecar["fingerprint"] == job["fingerprint"]
         assert sidecar["video"]["size"] == path.stat().st_size
-        assert sidecar["prompt"]["text"] == job["prompt_text"]
+        assert sidecar["inputs"] == job["inputs"]
         assert sidecar["video"]["num_frames"] == 9
 
 

@@ -218,7 +218,8 @@ class Planner(ABC, Generic[SettingsT, GenerationT]):
 
     def steps_are_alike(self) -> bool | None:
         """Whether a video with twice the `num_inference_steps` takes twice as long for these; None
-        where only what videos tell of their steps can say so."""
+        where only what videos tell of their steps can say so. Of a backend without that parameter
+        it is not asked."""
         return True
 
     def check_launch(self, device: str, *, explicit: bool) -> None:

@@ -30,6 +30,21 @@ class VideoGeneration(Generation):
     negative_prompt: str = Field("", description="what guidance leads away from")
 
 
+STEPS = "num_inference_steps"
+"""The parameter by which a video's time goes."""
+
+
+def steps_of(parameters: Mapping[str, Any]) -> int:
+    """Denoising steps of a video; 1 where its backend counts none of these."""
+    steps: int = parameters.get(STEPS, 1)
+    return steps
+
+
+def is_guided(parameters: Mapping[str, Any]) -> bool:
+    """Whether each denoising step has two passes, with the prompt and without."""
+    return bool(parameters.get("cfg_scale", 1.0) != 1.0)
+
+
 def shape_of(parameters: Mapping[str, Any]) -> Shape:
     """The shape that parameters say."""
     return Shape(

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from ..backends.video_parameters import STEPS
 from ..failures import FailureKind
 from ..job import Job
 from ..queue.claims import Claim
@@ -82,7 +83,7 @@ class Making:
         """From the first step to the last, on average; None where there were fewer than two, or
         where they are others than those of `num_inference_steps`."""
         times = self._step_times
-        is_other = self.steps != self.job.parameters.get("num_inference_steps")
+        is_other = self.steps != self.job.parameters.get(STEPS)
         return None if len(times) < 2 or is_other else (times[-1] - times[0]) / (len(times) - 1)
 
     @property
