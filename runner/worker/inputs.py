@@ -65,9 +65,10 @@ class Inputs:
     def _deciding(self, series: Series) -> dict[str, Any]:
         """What decides what is prepared for a series: the inputs that its group shares, and how
         frames are read of them."""
-        roles = [axis.role for axis in self._axes.grouping]
-        shared = {role: series.inputs[role].identity for role in roles if role in series.inputs}
-        return {**deciding_frames(series), **shared}
+        axes = [axis for axis in self._axes.grouping if axis.role in series.inputs]
+        shared = {axis.role: series.inputs[axis.role].identity for axis in axes}
+        are_read = any(axis.gives_frames for axis in axes)
+        return {**shared, **(deciding_frames(series) if are_read else {})}
 
     def _check(self, job: Job, axes: Iterable[InputAxis]) -> None:
         for axis in axes:
