@@ -159,8 +159,12 @@ def read_dataset(experiment: Experiment, *, skip_invalid: bool = False) -> Datas
 def remarks_of(experiment: Experiment, lead: Lead) -> Iterator[Remark]:
     """What is worth knowing of a clip, which is nothing where nothing is made of it."""
     if lead.info is not NOT_READ and experiment.input_axes.leading.gives_frames:
-        settings = settings_wanted(experiment, lead)
-        yield from remarks_on(lead.place, lead.info, [setting.parameters for setting in settings])
+        wanted = [
+            (shape.width, shape.height, Reading.of(setting.parameters).fit)
+            for setting in settings_wanted(experiment, lead)
+            for shape in [shape_for(experiment, lead.info, setting)]
+        ]
+        yield from remarks_on(lead.place, lead.info, wanted)
 
 
 # Finding what belongs together.

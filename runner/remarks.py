@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from .reading import Reading
-from .video import VideoInfo
+from .video import Fit, VideoInfo
 
 MOST_LOST = 0.3
 """Of a picture, by cropping."""
@@ -71,10 +70,15 @@ class Remark:
         return {"clip": self.clip, "kind": self.kind.value, "value": self.value}
 
 
-def remarks_on(clip: str, info: VideoInfo, wanted: Iterable[Mapping[str, Any]]) -> Iterator[Remark]:
-    """What is worth knowing of a clip that jobs of these parameters are made from."""
-    shapes = {(own["width"], own["height"], Reading.of(own).fit) for own in wanted}
-    views = [info.view(width, height, fit) for width, height, fit in shapes]
+def remarks_on(
+    clip: str, info: VideoInfo, wanted: Iterable[tuple[int, int, Fit]]
+) -> Iterator[Remark]:
+    """What is worth knowing of a clip.
+
+    Args:
+        wanted: the widths and heights in pixels at which it is read, and how it is fitted there.
+    """
+    views = [info.view(width, height, fit) for width, height, fit in {*wanted}]
     lost = max((1 - view.kept for view in views), default=0.0)
     if lost > MOST_LOST:
         yield Remark(clip, RemarkKind.LOSES_PICTURE, round(lost, 3))

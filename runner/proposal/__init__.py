@@ -19,7 +19,7 @@ from ..prompts import SUFFIXES, Prompts, is_utf8, read_prompts
 from ..remarks import remark_lines, remarks_on
 from ..sections import check_category
 from ..text_file import nfc, shown
-from ..video import CLIP_SUFFIXES, BrokenVideo, VideoInfo, frames_available, probe
+from ..video import CLIP_SUFFIXES, BrokenVideo, Fit, VideoInfo, frames_available, probe
 from .former_config import FormerConfig
 from .shape import TINY, WAN, four_n_plus_1, of_16, propose_shape
 
@@ -392,8 +392,9 @@ def add_lengths(infos: Mapping[str, VideoInfo], draft: _Draft) -> None:
 
 def add_remarks(infos: Mapping[str, VideoInfo], draft: _Draft) -> None:
     """What is worth knowing of the clips at the proposed size."""
-    size = {side: draft.values[f"generation.{side}"] for side in ("width", "height")}
-    remarks = [one for name, info in infos.items() for one in remarks_on(name, info, [size])]
+    width, height = (draft.values[f"generation.{side}"] for side in ("width", "height"))
+    wanted: list[tuple[int, int, Fit]] = [(width, height, "crop")]
+    remarks = [one for name, info in infos.items() for one in remarks_on(name, info, wanted)]
     draft.remarks += remark_lines(remarks, most=len(infos))
 
 
