@@ -45,7 +45,7 @@ from state_mutations import Way
 from runner.calibration import Calibration, Row, Subject, folder_of, save
 from runner.cli import main as run_cli
 from runner.experiment import load_experiment
-from runner.fingerprint import Recipe
+from runner.fingerprint import recipes_of
 from runner.run_folder import RunFolder
 from runner.runs import live_slots
 from runner.video import write_video
@@ -549,8 +549,8 @@ def calibrate(root: Path) -> None:
     """A calibration that plans of the experiment find."""
     experiment = load_experiment(root / "experiments" / "x.yaml")
     parameters = experiment.settings[0].parameters
-    shape = experiment.planner().shape(parameters, {})
-    subject = Subject.of(experiment, Recipe.of(experiment), parameters, shape)
+    shape = experiment.method_of(parameters).planner().shape(parameters, {})
+    subject = Subject.of(experiment, recipes_of(experiment)[None], parameters, shape)
     row = Row(1, load=1.0, prepare=0.1, step=0.01, rest=0.1, finish=0.1, peak_gib=None)
     save(folder_of(experiment), Calibration(subject, "x86_64", time.time(), 2, (row,)))
 

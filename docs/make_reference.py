@@ -18,6 +18,7 @@ from runner.backends.fake.planner import Fault
 from runner.backends.registry import OURS, planner_class
 from runner.backends.video_parameters import AXES
 from runner.experiment import Experiment
+from runner.method import MethodSection
 from runner.schema import experiment_schema
 from runner.sections import (
     ClipReading,
@@ -82,6 +83,42 @@ names is so. What some rule of `include` fits is made, unless a rule of `exclude
 rule that fits nothing is an error. What is taken out of a sweep is retired: its video stays, and is
 not counted.
 
+## Several methods
+
+In place of `backend` and `model`, `methods` puts several ways to make the videos into one grid,
+each with its name, a backend and a model:
+
+    methods:
+      ours: {backend: script, model: {file: ours.py}, generation: {guidance: 3}}
+      sdedit: {backend: wan, model: {checkpoint: models/Wan2.1-T2V-14B}}
+    generation: {num_frames: 81, denoising_strength: 0.8}
+
+`method` is then an axis like any other: every video, prompt and seed is made by each of them, and
+`--only method=ours`, `--priority method`, rules, the report and the CSV know it. It adds
+`_method=ours` to the names of videos. `axes: {method: [sdedit, ours]}` says which of them and in
+which order, where it is not all. A method that adds nothing to names and ids is
+
+- the one of `backend` and `model`, where they stand beside `methods`: it has no name (`null` among
+  the values of `method`). So methods come to a sweep that has videos, and nothing is made again;
+- or the one with a name that `generation: {method: ours}` says. Without `method` under `axes` it
+  is the only one that is made.
+
+`methods.<name>.generation` comes before the common `generation`, also its size, number of frames
+and rate: each video is checked against its own method's. A parameter in the common `generation` is
+for the methods whose backend has it; one that is in no backend's table below is for the scripts,
+which take any. The same holds for `axes` and rules: an axis over a parameter multiplies the videos
+of those methods that have it, and leaves one each of the others; a rule that names it fits none of
+the others' videos. A parameter that no method has is an error.
+
+A job's fingerprint has its own method's backend, recipe, model and parameters: a change in one
+method makes nothing of another stale. A name is a parameter, too: a method that is called otherwise
+makes its videos anew. All methods of a grid take the same inputs.
+
+A worker has one method's model loaded at a time. It makes what it can with it before it loads
+another, and workers that begin at the same time begin with different methods. `--priority` comes
+before that: by another axis than `method` it may have a worker load a model at every change. Where
+a method's model cannot be loaded, the log says so, and the videos of all others are made first.
+
 ## A list of jobs
 
 `jobs: my_jobs.csv` takes the place of `seeds`, `axes` and `dataset.prompts`. It is a CSV or TSV
@@ -131,6 +168,7 @@ def _sections() -> Iterator[str]:
         if issubclass(model, Dataset):
             title = "A clip of `dataset.clips`"
             yield from _table(title, ClipReading, "dataset.clips.<category>/<video>.")
+    yield from _table("One of the `methods`", MethodSection, "methods.<name>.")
     yield LOSSES
     for backend in sorted(OURS, reverse=True):
         cls = planner_class(backend)

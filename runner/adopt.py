@@ -16,6 +16,7 @@ from .errors import UserError
 from .experiment import Experiment
 from .fingerprint import Recipe
 from .job import Job, JobState
+from .method import Method
 from .pattern import Pattern
 from .provenance import inputs_in_common
 from .publish import files_of, inputs_of, publish, state_on_disk
@@ -117,7 +118,7 @@ def adopt(
         lies = f"there is {shown(Path(example))!r}" if example else "there is no video at all"
         first = next(iter(expected), "no job")
         raise UserError(f"{folder}: no file fits --pattern: {first!r} is expected, {lies}")
-    common = _common_record(run, experiment, [row.job for row in rows])
+    common = _common_records(run, experiment, [row.job for row in rows])
 
     def look(row: JobRow) -> tuple[JobRow, str, Checked | Finding]:
         path = file_of[row.job.id]
@@ -130,7 +131,9 @@ def adopt(
             if isinstance(seen, Checked):
                 finding = Finding(row.job, path, Fate.ADOPTED)
                 if not dry_run:
-                    finding = _take_in(run, queue, row.job, folder, path, seen, common)
+                    finding = _take_in(
+                        run, queue, row.job, folder, path, seen, common[row.job.method]
+                    )
             assert isinstance(finding, Finding)
             on_finding(finding)
             findings.append(finding)
@@ -230,10 +233,27 @@ def sidecar_record(
     }
 
 
-def _common_record(run: RunFolder, experiment: Experiment, jobs: Sequence[Job]) -> dict[str, Any]:
-    """The inputs that all jobs share; what the model is only where it is on this machine."""
+def _common_records(
+    run: RunFolder, experiment: Experiment, jobs: Sequence[Job]
+) -> dict[str | None, dict[str, Any]]:
+    """The inputs that all jobs of each method share."""
+    return {
+        method.name: _common_record(
+            run,
+            method,
+            experiment.output.quality,
+            [job for job in jobs if job.method == method.name],
+        )
+        for method in experiment.every_method
+    }
+
+
+def _common_record(
+    run: RunFolder, method: Method, quality: float, jobs: Sequence[Job]
+) -> dict[str, Any]:
+    """Those of one method; what the model is only where it is on this machine."""
     try:
-        recipe = Recipe.of(experiment)
+        recipe = Recipe.of(method, quality)
     except UserError:
         recipe = None
     for job in jobs if recipe is not None else ():
@@ -243,4 +263,4 @@ def _common_record(run: RunFolder, experiment: Experiment, jobs: Sequence[Job]) 
                 f"{run.experiment}: settings or checkpoint are not those that were planned; run "
                 f"`sweep plan {run.experiment}`, then adopt"
             )
-    return {"quality": experiment.output.quality, **inputs_in_common(experiment, recipe)}
+    return {"quality": quality, **inputs_in_common(method, recipe)}

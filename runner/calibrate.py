@@ -32,9 +32,9 @@ from .device import check_backend
 from .errors import UserError
 from .experiment import Experiment, load_experiment
 from .failures import FailureKind
-from .fingerprint import Recipe
+from .fingerprint import recipes_of
 from .gpus import find_gpus
-from .job import CATEGORY, SEED, Alike, JobState
+from .job import CATEGORY, METHOD, SEED, Alike, JobState
 from .kinds import Kind, kinds_of
 from .logs import why_ended
 from .manifest import read_manifest
@@ -109,7 +109,7 @@ def calibrate(
     experiment = load_experiment(path, overrides)
     if experiment.jobs is not None:
         raise UserError(f"{path}: jobs: what is calibrated must be a grid, with prompts")
-    kinds = kinds_of(experiment, Recipe.of(experiment), _one_of_each(experiment))
+    kinds = kinds_of(experiment, recipes_of(experiment), _one_of_each(experiment))
     return [_measure_kind(experiment, kind, trial, partial(show, kind)) for kind in kinds]
 
 
@@ -119,15 +119,15 @@ def _one_of_each(experiment: Experiment) -> list[Alike]:
     Raises:
         UserError: they do not tell of its shape.
     """
-    planner = experiment.planner()
+    planners = {method.name: method.planner() for method in experiment.every_method}
     try:
         return [
-            Alike(one.parameters, planner.shape(one.parameters, {}), 1)
+            Alike(one.parameters, planners[one.parameters.get(METHOD)].shape(one.parameters, {}), 1)
             for one in experiment.settings
         ]
     except KeyError as error:
         raise UserError(
-            f"{experiment.file}: backend {experiment.backend}: a video's shape goes by its "
+            f"{experiment.file}: a video's shape goes by its "
             f"{error.args[0]}, so that a few videos do not tell what others take; `sweep plan` "
             "goes by those that the sweep has made"
         ) from None
@@ -141,7 +141,7 @@ def check(path: Path, overrides: Sequence[str]) -> None:
 def _measure_kind(
     experiment: Experiment, kind: Kind, trial: Trial, show: Callable[[Row], None]
 ) -> Part:
-    alike = experiment.steps_are_alike
+    alike = experiment.method_of(kind.parameters).steps_are_alike
     steps = trial.steps or (FEW_STEPS if alike else kind.steps)
     if alike is False and steps != kind.steps:
         raise UserError(
@@ -200,7 +200,7 @@ def jobs_per_group(experiment: Experiment) -> float:
     manifest = experiment.run_folder.manifest
     if manifest.exists():
         jobs = read_manifest(manifest).jobs
-        return len(jobs) / max(len({job.group for job in jobs}), 1)
+        return len(jobs) / max(len({(job.method, job.group) for job in jobs}), 1)
     return float(len(experiment.seeds) or 1)
 
 
@@ -251,7 +251,8 @@ def _try(
             raise
         if not list(run.logs.glob("*.log")):
             return Shortfall(_last_line(launched.stderr).removeprefix("sweep: "))
-        return _read(run, processes, are_denoising=bool(experiment.steps_are_alike))
+        alike = experiment.method_of(kind.parameters).steps_are_alike
+        return _read(run, processes, are_denoising=bool(alike))
 
 
 def _write_experiment(
@@ -260,10 +261,14 @@ def _write_experiment(
     values: dict[str, Any] = yaml.safe_load(experiment.to_yaml(folder))
     values |= {"name": NAME, "results": str(folder / "results"), "overrides": []}
     values |= {"axes": {}, "include": [], "exclude": []}
-    own = dict(kind.parameters)
+    # A sweep of its method alone.
+    method = experiment.method_of(kind.parameters)
+    values |= {"backend": method.backend, "model": method.model.model_dump(mode="json")}
+    own = {**kind.parameters, METHOD: None}
     if STEPS in own:
         own[STEPS] = trial.steps
-    values["generation"] = experiment.generation.from_parameters(own).model_dump(mode="json")
+    values["generation"] = method.generation.from_parameters(own).model_dump(mode="json")
+    values["methods"] = {}
     values["seeds"] = list(range(videos))
     values["placement"] |= {"gpus": [trial.gpu], "processes_per_gpu": processes, "assign": {}}
     values["placement"]["balance"] = "steal"
@@ -484,7 +489,8 @@ def measure_variant(
     experiment = load_experiment(path, overrides)
     plain = load_experiment(path, [one for one in overrides if one != setting])
     parts = calibrate(path, overrides, trial, show)
-    same = Recipe.of(experiment) == Recipe.of(plain) and experiment.settings == plain.settings
+    is_same = recipes_of(experiment) == recipes_of(plain)
+    same = is_same and experiment.settings == plain.settings
     return Variant(setting, tuple(parts), same)
 
 

@@ -88,11 +88,12 @@ class Subject:
     def of(
         cls, experiment: Experiment, recipe: Recipe, parameters: Mapping[str, Any], shape: Shape
     ) -> Subject:
-        """What videos of this shape, made with these parameters (as in `Job.parameters`), are."""
-        settings = experiment.planner().settings_of(parameters)
+        """What videos of this shape, made with these parameters (as in `Job.parameters`), are;
+        `recipe` is their method's."""
+        settings = experiment.method_of(parameters).model.model_dump(mode="json")
         return cls(
             backend=recipe.backend,
-            identity=dict(recipe.model_of(parameters)),
+            identity=dict(recipe.model),
             settings={key: value for key, value in settings.items() if key not in PATHS},
             shape=shape.without_rate,
             guided=is_guided(parameters),

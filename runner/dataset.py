@@ -398,7 +398,8 @@ def settings_wanted(experiment: Experiment, wanted: Wanted | Lead) -> list[Setti
 def shape_for(experiment: Experiment, info: VideoInfo, setting: Setting) -> Shape:
     """What a video is that has its frames from a clip."""
     leading = experiment.input_axes.leading
-    return experiment.planner().shape(setting.parameters, {leading.role: info})
+    method = experiment.method_of(setting.parameters)
+    return method.planner().shape(setting.parameters, {leading.role: info})
 
 
 def is_long_enough(experiment: Experiment, info: VideoInfo, setting: Setting) -> bool:

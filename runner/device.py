@@ -14,10 +14,12 @@ def check_backend(experiment: Experiment, gpus: Sequence[Gpu]) -> str:
     """The device that an experiment's videos are made on.
 
     Raises:
-        UserError: this machine lacks it, or what the experiment's backend needs there.
+        UserError: this machine lacks it, or what the backend of one of its methods needs.
     """
     device = choose_device(experiment, bool(gpus))
-    experiment.planner().check_launch(device, explicit=experiment.placement.device == device)
+    for method in experiment.every_method:
+        with method.named():
+            method.planner().check_launch(device, explicit=experiment.placement.device == device)
     return device
 
 

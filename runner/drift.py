@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .backends.registry import planner_class
 from .canonical import canonical_json
 from .errors import UserError
 from .experiment import Experiment
-from .fingerprint import Recipe, files_of_job
+from .fingerprint import Recipe, Recipes
 from .job import SEED, FileInput, Job, input_of
 from .publish import read_sidecar
 from .reading import PARAMETERS
@@ -64,22 +64,29 @@ class Now:
     """What videos would be made with now.
 
     Args:
-        recipe: None where it cannot be told on this machine, for the reason `unknown`.
-        model_files: as `Planner.model_files` gives them.
+        recipes: of those methods of which it can be told on this machine.
+        model_files: of each method, as `Planner.model_files` gives them.
+        unknown: why it cannot be told of the others.
     """
 
-    recipe: Recipe | None
-    model_files: Sequence[Mapping[str, Any]] = ()
+    recipes: Recipes
+    model_files: Mapping[str | None, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     unknown: str = ""
 
     @classmethod
     def of(cls, experiment: Experiment) -> Now:
-        try:
-            planner = experiment.planner()
-            recipe = Recipe.of(experiment, planner)
-        except UserError as error:
-            return cls(None, unknown=str(error))
-        return cls(recipe, planner.model_files())
+        recipes: dict[str | None, Recipe] = {}
+        files: dict[str | None, Sequence[Mapping[str, Any]]] = {}
+        unknown = ""
+        for method in experiment.every_method:
+            planner = method.planner()
+            try:
+                recipe = Recipe.of(method, experiment.output.quality, planner)
+            except UserError as error:
+                unknown = unknown or str(error)
+            else:
+                recipes[method.name], files[method.name] = recipe, planner.model_files()
+        return cls(recipes, files, unknown)
 
 
 def changes_of(sidecar: Mapping[str, Any], job: Job, now: Now) -> list[Change]:
@@ -99,8 +106,9 @@ def changes_of(sidecar: Mapping[str, Any], job: Job, now: Now) -> list[Change]:
     if seed != job.seed:
         found.append(Change(SEED, seed, job.seed))
     found += _section("generation", sidecar.get("parameters"), job.parameters)
-    recipe = now.recipe
+    recipe = now.recipes.get(job.method)
     if recipe is not None:
+        own: list[Change] = []
         for key, name, present in (
             ("quality", "output.quality", recipe.quality),
             ("backend", "backend", recipe.backend),
@@ -111,8 +119,9 @@ def changes_of(sidecar: Mapping[str, Any], job: Job, now: Now) -> list[Change]:
                 if key == "recipe":
                     since = planner_class(recipe.backend).recipe_change
                     note = f"{sidecar[key]} -> {present}: {since}"
-                found.append(Change(name, sidecar[key], present, note))
-        found += _model(sidecar, job, recipe, now.model_files)
+                own.append(Change(name, sidecar[key], present, note))
+        own += _model(sidecar, recipe, now.model_files.get(job.method, ()))
+        found += [_of_method(change, job.method) for change in own]
     if found or sidecar.get("fingerprint") == job.fingerprint:
         return found
     if recipe is None:
@@ -151,19 +160,23 @@ def _section(name: str, before: Any, after: Mapping[str, Any]) -> list[Change]:
 
 
 def _model(
-    sidecar: Mapping[str, Any], job: Job, recipe: Recipe, files: Sequence[Mapping[str, Any]]
+    sidecar: Mapping[str, Any], recipe: Recipe, files: Sequence[Mapping[str, Any]]
 ) -> list[Change]:
-    model = recipe.model_of(job.parameters)
-    changes = _section("model", sidecar.get("model_identity"), model)
+    changes = _section("model", sidecar.get("model_identity"), recipe.model)
     found = [change for change in changes if change.input.removeprefix("model.") not in HIDDEN]
     if len(found) == len(changes):
         return found
     former = sidecar.get("model_files")
-    files = files_of_job(files, job.parameters)
     differing = files_that_differ(former, files) if isinstance(former, list) and files else []
     if differing:
         return found + differing
     return found + [_other_content(change) for change in changes if change not in found]
+
+
+def _of_method(change: Change, method: str | None) -> Change:
+    """A change of a method's backend or model, under the experiment's key."""
+    is_common = method is None or change.input.startswith("output.")
+    return change if is_common else replace(change, input=f"methods.{method}.{change.input}")
 
 
 def _other_content(change: Change) -> Change:
@@ -185,7 +198,7 @@ def files_that_differ(
     for name in {**former, **latter}:
         old, new = former.get(name), latter.get(name)
         if old is not None and new is not None:
-            if dict(old) == dict(new):
+            if all(old.get(key) == value for key, value in new.items() if key != "key"):
                 continue
             sizes = f"{old.get('size')} -> {new.get('size')} bytes"
             same = old.get("size") == new.get("size")

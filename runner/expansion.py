@@ -11,9 +11,9 @@ from .axes import PROMPT, Axes, InputAxis
 from .dataset import Beside, Lead, is_long_enough, stem_of
 from .errors import UserError
 from .experiment import Experiment
-from .fingerprint import Recipe
+from .fingerprint import Recipes
 from .grid import Setting
-from .job import CATEGORY, FileInput, Input, Job, Series, TextInput
+from .job import CATEGORY, METHOD, FileInput, Input, Job, Series, TextInput
 from .manifest import Manifest
 from .naming import job_ids
 from .rules import Cut, Fitted
@@ -53,7 +53,7 @@ def number_prompts(former: Mapping[int, str], texts: Sequence[str]) -> list[int]
 def expand(
     experiment: Experiment,
     leads: Sequence[Lead],
-    recipe: Recipe,
+    recipes: Recipes,
     former: Manifest,
     *,
     is_partial: bool = False,
@@ -71,7 +71,8 @@ def expand(
     Raises:
         UserError: a rule fits nothing, or nothing is left.
     """
-    axes, planner = experiment.input_axes, experiment.planner()
+    axes = experiment.input_axes
+    planners = {method.name: method.planner() for method in experiment.every_method}
     numbers = prompt_numbers(former, axes.leading)
     cut, fitted = experiment.cut, Fitted()
     jobs: list[Job] = []
@@ -87,15 +88,16 @@ def expand(
                 inputs[key] = inputs_of(lead, one, axes)
             if one.text is not None:
                 point[PROMPT.name] = number_of[one.text]
+            method = one.setting.parameters.get(METHOD)
             series = Series(
                 point=point,
                 group=axes.group(point),
                 inputs=inputs[key],
                 parameters=one.setting.parameters,
-                shape=planner.shape(one.setting.parameters, facts_of(lead, one, axes)),
+                shape=planners[method].shape(one.setting.parameters, facts_of(lead, one, axes)),
             )
             ids = job_ids(point, one.seeds, one.setting.differing)
-            fingerprints = recipe.fingerprints(series.inputs, one.seeds, series.parameters)
+            fingerprints = recipes[method].fingerprints(series.inputs, one.seeds, series.parameters)
             start, end = axes.path_around_seed(point)
             end += f"{one.setting.suffix}.mp4"
             jobs.extend(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import yaml
 from pydantic import (
     Field,
     PrivateAttr,
+    SerializeAsAny,
     ValidationError,
     create_model,
     field_validator,
@@ -18,13 +19,23 @@ from pydantic import (
 )
 
 from .axes import Axes
-from .backends import Generation, Planner, Section
+from .backends import Generation, Section
 from .backends.registry import planner_class
-from .backends.video_parameters import STEPS
 from .errors import UserError
 from .failures import Policy, failures_allowed
-from .grid import Setting, checked_axes, settings_of
+from .grid import Setting, checked_axes, refuse_other_method, setting_of, settings_of
+from .job import METHOD
 from .machine_file import Machine, read_machine
+from .method import (
+    DEFAULT_BACKEND,
+    Method,
+    MethodSection,
+    former_methods,
+    has_plain_method,
+    methods_of,
+    read_methods,
+    with_methods,
+)
 from .mistakes import describe, shown
 from .overrides import apply_override, merged_overrides
 from .reading import Reading
@@ -46,13 +57,19 @@ from .yaml_file import read_yaml, schema_line
 class Experiment(Section):
     """One experiment as resolved: every key has its value, overrides included.
 
-    `model` and `generation` are the backend's own classes. Paths stay as written, relative to
-    `root`.
+    `model` and `generation` are the backend's own classes; where there are `methods`, `generation`
+    is what they have in common, as it was written, and `backend` and `model` are None where they
+    are no method. Paths stay as written, relative to `root`.
     """
 
     name: str = Field(pattern=NAME, description="run folder and tmux prefix")
-    backend: str = Field("wan", description="what turns a job into a video")
-    model: Section
+    backend: str | None = Field(DEFAULT_BACKEND, description="what turns a job into a video")
+    model: Section | None
+    methods: dict[str, SerializeAsAny[MethodSection]] = Field(
+        default_factory=dict,
+        description="name -> backend, model and generation: several methods in one grid, of which "
+        "`method` is an axis. Beside them, `backend` and `model` are one more, without a name",
+    )
     dataset: Dataset
     seeds: list[int] = Field(
         default_factory=list, description="one video of each; needed unless `jobs` is given"
@@ -62,7 +79,7 @@ class Experiment(Section):
         description="a list of jobs in the place of a grid: CSV, TSV or JSONL with category, "
         "video, prompt, seed and parameters",
     )
-    generation: Generation
+    generation: Any
     axes: dict[str, list[Any]] = Field(
         default_factory=dict,
         description="parameter -> its values: each multiplies the grid, {cfg_scale: [3, 5]}",
@@ -93,6 +110,7 @@ class Experiment(Section):
     _root: Path = PrivateAttr()
     _machine: Machine = PrivateAttr(default_factory=Machine)
     _own: dict[str, Any] = PrivateAttr(default_factory=dict)
+    _methods: dict[str | None, Method] = PrivateAttr()
     _settings: tuple[Setting, ...] = PrivateAttr()
     _read_settings: dict[Reading, tuple[Setting, ...]] = PrivateAttr(default_factory=dict)
 
@@ -204,19 +222,56 @@ class Experiment(Section):
         return Cut.of(self.include, self.exclude)
 
     @property
-    def steps_are_alike(self) -> bool | None:
-        """See `Planner`; of a backend that counts no denoising steps, nobody can tell by them."""
-        if STEPS not in self.generation.complete():
-            return False
-        return self.planner().steps_are_alike()
+    def every_method(self) -> tuple[Method, ...]:
+        """The ways to make its videos; the one of `backend` and `model` comes first."""
+        return tuple(self._methods.values())
+
+    def method_of(self, parameters: Mapping[str, Any]) -> Method:
+        """The method that makes the jobs of these parameters, which are as in `Series`.
+
+        Raises:
+            UserError: they are of a method that there is not.
+        """
+        name = parameters.get(METHOD)
+        if name not in self._methods:
+            refuse_other_method(METHOD, name, self._generations)
+        return self._methods[name]
+
+    @property
+    def parameter_names(self) -> list[str]:
+        """The parameters of all its methods."""
+        every = (method.generation.parameter_names() for method in self.every_method)
+        return list(dict.fromkeys(name for own in every for name in own))
+
+    @property
+    def usual_method(self) -> str | None:
+        """The name of the method that adds nothing to ids and paths; None where all others do."""
+        name: str | None = self.every_method[0].generation.method
+        return name
+
+    def setting_of(self, values: Mapping[str, Any], place: str) -> Setting:
+        """The setting of a job that is listed with these parameters.
+
+        Args:
+            place: where they stand, for an error.
+
+        Raises:
+            UserError: they are of no method, or the method's schema refuses one.
+        """
+        if len(self._methods) > 1 or None not in self._methods:
+            name = values.get(METHOD, self.usual_method)
+            refuse_other_method(f"{place}: {METHOD}", name, self._generations)
+            values = {**values, METHOD: name}
+        return setting_of(self._generations, values, place)
+
+    @property
+    def _generations(self) -> dict[str | None, Generation]:
+        return {name: method.generation for name, method in self._methods.items()}
 
     @property
     def input_axes(self) -> Axes:
         """The axes of its grid whose values are files or texts."""
-        return planner_class(self.backend).axes
-
-    def planner(self) -> Planner[Any, Any]:
-        return planner_class(self.backend)(self.model, self._root)
+        return self.every_method[0].axes
 
     def to_yaml(self, folder: Path) -> str:
         """The resolved experiment as YAML that means the same when it lies in `folder`."""
@@ -255,42 +310,62 @@ def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
         apply_override(values, override)
     if kept:
         values["overrides"] = kept
-    backend = values.get("backend", "wan")
+    values = former_methods(values)
     try:
-        cls = planner_class(backend)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-    schema = create_model(
-        "Experiment",
-        __base__=Experiment,
-        model=(
-            cls.settings_type,
-            Field(default_factory=cls.settings_type, description="the backend's own"),
-        ),
-        dataset=(dataset_type(cls.axes), Field()),
-        generation=(cls.generation_type, Field(default_factory=cls.generation_type)),
-    )
-    try:
-        experiment: Experiment = schema.model_validate(values)
+        named = read_methods(values)
+        schema = _schema(values)
+        experiment: Experiment = schema.model_validate({**values, "methods": named})
     except ValidationError as error:
         first, *more = describe(error, schema)
         raise UserError(f"{path}: {first}", *more) from None
-    try:
-        refuse_two_sources(experiment)
-        for kind in ("include", "exclude"):
-            names = experiment.generation.parameter_names()
-            check_rules(kind, getattr(experiment, kind), experiment.input_axes.names, names)
-        axes = checked_axes(experiment.generation, experiment.axes, experiment.input_axes.names)
-        experiment = experiment.model_copy(update={"axes": axes})
-        experiment._settings = settings_of(experiment.generation, axes)
     except UserError as error:
-        raise UserError(f"{path}: {error}") from None
+        raise UserError(f"{path}: {error.lines[0]}", *error.lines[1:]) from None
     file = path.absolute()
     experiment._file = file
     experiment._root = project_root(file, experiment.project)
+    try:
+        model = experiment.model
+        plain = None if model is None else (str(experiment.backend), model)
+        experiment._methods = methods_of(
+            plain, experiment.methods, experiment.generation, experiment.root
+        )
+        refuse_two_sources(experiment)
+        own = experiment._generations
+        for kind in ("include", "exclude"):
+            names = experiment.parameter_names
+            check_rules(kind, getattr(experiment, kind), experiment.input_axes.names, names)
+        axes = with_methods(experiment.axes, own)
+        axes = checked_axes(own, axes, experiment.input_axes.names)
+        experiment = experiment.model_copy(update={"axes": axes})
+        experiment._settings = settings_of(own, axes)
+    except UserError as error:
+        raise UserError(f"{path}: {error.lines[0]}", *error.lines[1:]) from None
     machine = read_machine(experiment.root)
     machine.refuse(overrides)
     return on_machine(experiment, machine)
+
+
+def _schema(values: Mapping[str, Any]) -> type[Experiment]:
+    """The schema of an experiment with these values: backends have their own sections.
+
+    Raises:
+        UserError: there is no such backend.
+    """
+    own: dict[str, Any] = {}
+    if not has_plain_method(values):
+        own |= {"backend": (None, None), "model": (None, None)}
+        first = next(iter(values["methods"].values()))
+        cls = planner_class(first.get("backend", DEFAULT_BACKEND))
+    else:
+        cls = planner_class(values.get("backend") or DEFAULT_BACKEND)
+        model = Field(default_factory=cls.settings_type, description="the backend's own")
+        own |= {"backend": (str, DEFAULT_BACKEND), "model": (cls.settings_type, model)}
+        own["generation"] = (cls.generation_type, Field(default_factory=cls.generation_type))
+    # Methods of other axes than the first one's are refused later.
+    own["dataset"] = (dataset_type(cls.axes), Field())
+    if values.get("methods"):
+        own["generation"] = (dict[str, Any], Field(default_factory=dict))
+    return create_model("Experiment", __base__=Experiment, **own)
 
 
 def on_machine(experiment: Experiment, machine: Machine) -> Experiment:

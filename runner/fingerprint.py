@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from .backends import Planner
-from .backends.registry import planner_class
 from .canonical import sha256_of_each
 from .experiment import Experiment
 from .job import SEED, Input, Job
+from .method import Method
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What all jobs of a sweep have in common: backend, model, encoding."""
+    """What all jobs of a method have in common: backend, model, encoding."""
 
     backend: str
     recipe: int
@@ -23,26 +23,20 @@ class Recipe:
     quality: float
 
     @classmethod
-    def of(cls, experiment: Experiment, planner: Planner[Any, Any] | None = None) -> Recipe:
+    def of(cls, method: Method, quality: float, planner: Planner[Any, Any] | None = None) -> Recipe:
         """Reads the checkpoint's identity: a moment's work, and a `UserError` if it is absent.
 
         Args:
-            planner: the experiment's, where there is one already.
+            quality: of the encoding, `output.quality`.
+            planner: the method's, where there is one already.
         """
-        planner = planner or experiment.planner()
-        return cls(
-            backend=experiment.backend,
-            recipe=planner.recipe,
-            model=planner.identity(),
-            quality=experiment.output.quality,
-        )
-
-    def model_of(self, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
-        """What of the model decides the jobs of these parameters."""
-        return planner_class(self.backend).deciding(self.model, parameters)
+        planner = planner or method.planner()
+        with method.named():
+            identity = planner.identity()
+        return cls(backend=method.backend, recipe=planner.recipe, model=identity, quality=quality)
 
     def fingerprint_of(self, job: Job) -> str:
-        """What a job's fingerprint would be were it planned now."""
+        """What the fingerprint of a job of this method would be were it planned now."""
         return next(self.fingerprints(job.inputs, [job.seed], job.parameters))
 
     def fingerprints(
@@ -57,7 +51,7 @@ class Recipe:
         common = {
             "backend": self.backend,
             "recipe": self.recipe,
-            "model": dict(self.model_of(parameters)),
+            "model": dict(self.model),
             "parameters": dict(parameters),
             "quality": self.quality,
             **{role: one.identity for role, one in inputs.items()},
@@ -65,10 +59,15 @@ class Recipe:
         return sha256_of_each(common, SEED, seeds)
 
 
-def files_of_job(
-    files: Sequence[Mapping[str, Any]], parameters: Mapping[str, Any]
-) -> list[Mapping[str, Any]]:
-    """Those of a backend's `model_files` that a job of these parameters is made with: one of
-    several methods' files say whose they are."""
-    own = (None, parameters.get("method"))
-    return [record for record in files if record.get("method") in own]
+Recipes = Mapping[str | None, Recipe]
+"""The recipes of an experiment's methods, by their names."""
+
+
+def recipes_of(experiment: Experiment) -> dict[str | None, Recipe]:
+    """Those of all methods.
+
+    Raises:
+        UserError: a method's model is not on this machine.
+    """
+    quality = experiment.output.quality
+    return {method.name: Recipe.of(method, quality) for method in experiment.every_method}

@@ -61,7 +61,7 @@ class Tale:
         self.kind = kind
         self._experiment = experiment
         self._device = device
-        self._alike = experiment.steps_are_alike
+        self._alike = experiment.method_of(kind.parameters).steps_are_alike
         self.own = self._fitting(measured(experiment, kind.subject))
         found = find(folder_of(experiment), kind.subject)
         if not self._alike:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from .backends import Generation
 from .canonical import canonical_json
 from .errors import UserError
+from .job import METHOD
 from .naming import path_suffix
 from .reading import Reading, difference
 
@@ -24,7 +25,8 @@ class Setting:
     Args:
         parameters: as in `Job.parameters`.
         differing: those that an axis sets differently from `generation`: part of ids and paths.
-        complete: every parameter, those too that are later ones and their default.
+        complete: every parameter, those too that are later ones and their default; one that
+            only other methods have is None.
     """
 
     parameters: dict[str, Any]
@@ -51,19 +53,24 @@ class Setting:
         )
 
 
+Methods = Mapping[str | None, Generation]
+"""The methods of an experiment by their names, each with its parameters; None is the name of the
+one that `backend` and `model` are."""
+
+
 def checked_axes(
-    generation: Generation, axes: Mapping[str, Sequence[Any]], others: Sequence[str]
+    methods: Methods, axes: Mapping[str, Sequence[Any]], others: Sequence[str]
 ) -> dict[str, list[Any]]:
     """The axes with their values as the schema has them (5 as 5.0).
 
     Args:
-        others: the axes that every grid of this backend has.
+        others: the axes that every grid of these methods has.
 
     Raises:
-        UserError: a parameter that there is not, a value that the schema refuses, or the same
-            value twice.
+        UserError: a parameter that no method has, a value that the schema of one refuses, or the
+            same value twice.
     """
-    names = generation.parameter_names()
+    names = list(dict.fromkeys(n for own in methods.values() for n in own.parameter_names()))
     checked: dict[str, list[Any]] = {}
     for name, values in axes.items():
         if name not in names:
@@ -75,7 +82,10 @@ def checked_axes(
         own: dict[str, Any] = {}
         for number, value in enumerate(values):
             place = f"axes.{name}.{number}"
-            found = with_values(generation, {name: value}, place).complete()[name]
+            if name == METHOD:
+                refuse_other_method(place, value, methods)
+            for generation in knowing(methods, name):
+                found = with_values(generation, {name: value}, place).complete()[name]
             if canonical_json(found) in own:
                 raise UserError(f"{place}: {value!r} is there twice; name each value once")
             own[canonical_json(found)] = found
@@ -83,24 +93,52 @@ def checked_axes(
     return checked
 
 
-def settings_of(generation: Generation, axes: Mapping[str, Sequence[Any]]) -> tuple[Setting, ...]:
+def knowing(methods: Methods, parameter: str) -> list[Generation]:
+    """The methods that have a parameter."""
+    return [own for own in methods.values() if parameter in own.parameter_names()]
+
+
+def refuse_other_method(place: str, name: Any, methods: Methods) -> None:
+    """Raise UserError where no method is called so."""
+    if isinstance(name, (str, type(None))) and name in methods:
+        return
+    valid = ", ".join("null" if one is None else one for one in methods)
+    if list(methods) == [None]:
+        raise UserError(f"{place}: {shown(name)}: there are no methods; name them in `methods`")
+    raise UserError(f"{place}: no method is called {shown(name)} (valid: {valid})")
+
+
+def settings_of(methods: Methods, axes: Mapping[str, Sequence[Any]]) -> tuple[Setting, ...]:
     """A setting for each combination of the axes' values, the last axis changing fastest.
+
+    An axis over a parameter that a method does not have multiplies the other methods' videos.
 
     Raises:
         UserError: values that the schema refuses together.
     """
-    return tuple(
-        setting_of(generation, dict(zip(axes, values, strict=True)), "axes")
-        for values in product(*axes.values())
-    )
+    found: dict[str, Setting] = {}
+    for values in product(*axes.values()):
+        given = dict(zip(axes, values, strict=True))
+        names = set(of_method(methods, given).parameter_names())
+        own = {parameter: value for parameter, value in given.items() if parameter in names}
+        key = canonical_json(own)
+        if key not in found:
+            found[key] = setting_of(methods, own, "axes")
+    return tuple(found.values())
 
 
-def setting_of(generation: Generation, values: Mapping[str, Any], place: str) -> Setting:
-    """The setting in which these parameters take the place of the experiment's.
+def of_method(methods: Methods, values: Mapping[str, Any]) -> Generation:
+    """The parameters of the method that `values` name; of several they name one."""
+    return methods[values[METHOD]] if METHOD in values else next(iter(methods.values()))
+
+
+def setting_of(methods: Methods, values: Mapping[str, Any], place: str) -> Setting:
+    """The setting in which these parameters take the place of the method's own.
 
     Args:
         place: where the values stand, for an error.
     """
+    generation = of_method(methods, values)
     base = generation.complete()
     found = with_values(generation, values, place)
     complete = found.complete()
@@ -109,7 +147,9 @@ def setting_of(generation: Generation, values: Mapping[str, Any], place: str) ->
         for name in values
         if canonical_json(complete[name]) != canonical_json(base[name])
     }
-    return Setting(found.to_parameters(), differing, complete)
+    # What another method has, this one has not: no rule for it fits.
+    others = (name for own in methods.values() for name in own.parameter_names())
+    return Setting(found.to_parameters(), differing, {**dict.fromkeys(others), **complete})
 
 
 def with_values(generation: Generation, values: Mapping[str, Any], place: str) -> Generation:

@@ -16,6 +16,10 @@ from .shape import Shape
 CATEGORY, SEED = "category", "seed"
 """The axes of every grid; its backend declares the others, and an experiment may add parameters."""
 
+METHOD = "method"
+"""The parameter that says which of an experiment's methods makes a video; None, or not there, for
+the one that `backend` and `model` are."""
+
 
 class JobState(str, Enum):
     """Where a job stands. Only `done` jobs have a proven video under their fingerprint."""
@@ -113,6 +117,12 @@ class Series:
     def category(self) -> str:
         return str(self.point[CATEGORY])
 
+    @property
+    def method(self) -> str | None:
+        """The name of the method that makes its videos: see `METHOD`."""
+        name: str | None = self.parameters.get(METHOD)
+        return name
+
     def on(self, axis: str) -> Any:
         """The value on an axis other than the seed, a parameter too; None where there is none."""
         return self.point[axis] if axis in self.point else self.parameters.get(axis)
@@ -167,6 +177,10 @@ class InGrid:
     @property
     def category(self) -> str:
         return self.series.category
+
+    @property
+    def method(self) -> str | None:
+        return self.series.method
 
     @property
     def group(self) -> str:

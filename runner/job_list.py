@@ -19,7 +19,7 @@ from .axes import PROMPT
 from .canonical import canonical_json
 from .errors import UserError
 from .experiment import Experiment, refuse_unwritable
-from .grid import Setting, setting_of, shown
+from .grid import Setting, shown
 from .job import CATEGORY, SEED
 from .reading import KEYS, checked_fit, checked_start
 from .text_file import read_text
@@ -50,7 +50,7 @@ def read_job_list(experiment: Experiment) -> list[ListedJob]:
     """
     assert experiment.jobs is not None
     path = experiment.data / experiment.jobs
-    parameters = experiment.generation.parameter_names()
+    parameters = experiment.parameter_names
     settings: dict[str, Setting] = {}
     found: list[ListedJob] = []
     problems: list[str] = []
@@ -91,11 +91,11 @@ def _listed(
         if record.get(column) is None:
             raise UserError(f"{place}: {column}: is missing; every job needs one")
     values = {n: v for n, v in record.items() if n not in axes.names and v is not None}
-    own = experiment.generation.parameter_names()
+    own = experiment.parameter_names
     reading = {key: values.pop(key) for key in KEYS if key in values and key not in own}
     key = canonical_json(values)
     if key not in settings:
-        setting = setting_of(experiment.generation, values, place)
+        setting = experiment.setting_of(values, place)
         # However a value is written, jobs of the same parameters share their setting.
         whole = canonical_json(setting.parameters)
         settings[key] = settings.setdefault(f"whole {whole}", setting)

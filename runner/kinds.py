@@ -14,8 +14,8 @@ from .backends.video_parameters import steps_of
 from .calibration import Subject
 from .canonical import canonical_json
 from .experiment import Experiment
-from .fingerprint import Recipe
-from .job import Alike
+from .fingerprint import Recipes
+from .job import METHOD, Alike
 from .plan import mean_steps
 
 
@@ -48,14 +48,15 @@ class Kind:
         return mean_steps(self.videos)
 
 
-def kinds_of(experiment: Experiment, recipe: Recipe, videos: Sequence[Alike]) -> list[Kind]:
+def kinds_of(experiment: Experiment, recipes: Recipes, videos: Sequence[Alike]) -> list[Kind]:
     """The kinds among these videos, in their order."""
-    known = experiment.steps_are_alike
+    known = {method.name: method.steps_are_alike for method in experiment.every_method}
     found: dict[str, tuple[Subject, list[Alike]]] = {}
     for own in videos:
-        subject = Subject.of(experiment, recipe, own.parameters, own.shape)
+        method = own.parameters.get(METHOD)
+        subject = Subject.of(experiment, recipes[method], own.parameters, own.shape)
         # What a step of a script takes need not be known: then other steps are another kind.
-        steps = None if known else steps_of(own.parameters)
+        steps = None if known[method] else steps_of(own.parameters)
         key = canonical_json({**subject.to_json(), "steps": steps})
         found.setdefault(key, (subject, []))[1].append(own)
     everything = [own.parameters for own in videos]
@@ -66,8 +67,13 @@ def kinds_of(experiment: Experiment, recipe: Recipe, videos: Sequence[Alike]) ->
 
 
 def _name(own: Sequence[Mapping[str, Any]], everything: Sequence[Mapping[str, Any]]) -> str:
-    """The parameters of which not all values that there are occur in a kind."""
+    """The parameters of which not all values that there are occur in a kind; what its method
+    sets by itself tells it from no other kind of that method."""
     words = []
+    methods = {one.get(METHOD) for one in own}
+    if methods != {one.get(METHOD) for one in everything}:
+        words.append(f"{METHOD}={'/'.join(map(str, methods))}")
+        everything = [one for one in everything if one.get(METHOD) in methods]
     for name in everything[0]:
         values = {canonical_json(one.get(name)): one.get(name) for one in own}
         if len(values) < len({canonical_json(one.get(name)) for one in everything}):

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from .at_end import EndCommands
-from .backends.registry import planner_class
 from .borrowed import BorrowedQueue
 from .device import check_backend
 from .errors import UserError
@@ -285,22 +284,19 @@ def attend(launch: Launch, queue: Queue, unattended: Unattended) -> None:
 def prioritise(experiment: Experiment, queue: Queue, axis: str | None) -> None:
     """Have jobs claimed in the order of the experiment's values of an axis.
 
-    With None in the order that was asked for before; where there is none, in that of the axis at
-    whose change a worker loads another model.
+    With None in the order that was asked for before.
 
     Raises:
         UserError: it has no such axis.
     """
+    if axis is None:
+        return
     seeds = experiment.seeds or list(dict.fromkeys(point.seed for point in queue.points()))
     orders: dict[str, Sequence[Any]] = {
         "category": list(queue.counts()),
         "seed": seeds,
         **experiment.axes,
     }
-    if axis is None:
-        axis = planner_class(experiment.backend).costly_axis
-        if axis not in experiment.axes or queue.priority_axis() is not None:
-            return
     inputs = [one.name for one in experiment.input_axes.inputs]
     if axis in inputs:
         values = (point.on(axis) for point in queue.points())

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from .backends import Examined, Generation, PeakMemory, Planner
+from .backends import Examined, PeakMemory
 from .backends.video_parameters import steps_of
 from .errors import UserError
 from .experiment import Experiment
-from .job import SEED, Alike, InGrid, Job, Series, is_on
+from .job import METHOD, SEED, Alike, InGrid, Job, Series, is_on
 from .manifest import Manifest
 from .placement import home_categories
 from .reading import PARAMETERS
@@ -159,7 +159,7 @@ def estimate(
         sessions=len(slots(gpus, placement.processes_per_gpu)),
         processes_per_gpu=placement.processes_per_gpu,
         steps=mean_steps(videos),
-        groups=len({job.group for job in jobs}),
+        groups=len({(job.method, job.group) for job in jobs}),
         disk_bytes=disk_bytes(jobs, experiment.output.quality, bytes_a_video),
         disk_source="arithmetic" if bytes_a_video is None else "the videos made so far",
         peak_memory=peak_memory,
@@ -180,10 +180,14 @@ def ignored_references(videos: Sequence[Alike]) -> list[str]:
     ]
 
 
-def model_problems(model: Examined) -> list[str]:
-    """A line where this machine lacks what a launch of the model needs: a sweep may be planned
-    away from its weights, by their identity."""
-    found = [f"{one.file}: {one.problem}" for one in model.problems]
+def model_problems(models: Mapping[str | None, Examined]) -> list[str]:
+    """A line where this machine lacks what a launch of these methods' models needs: a sweep may be
+    planned away from its weights, by their identity."""
+    found = [
+        f"{'' if name is None else f'{METHOD} {name}: '}{one.file}: {one.problem}"
+        for name, model in models.items()
+        for one in model.problems
+    ]
     if not found:
         return []
     more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
@@ -207,19 +211,19 @@ def assigned_elsewhere(placement: Placement, gpus: Sequence[int]) -> list[str]:
     return lines
 
 
-def peak_memory(
-    planner: Planner[Any, Any], experiment: Experiment, jobs: Sequence[Job]
-) -> PeakMemory | None:
-    """Peak GPU memory of one worker at the costliest of these jobs."""
-    shapes = {series.shape: series.parameters for series in each_series(jobs)}
-    peaks = [planner.peak_memory(generation_of(experiment, own)) for own in shapes.values()]
-    known = [peak for peak in peaks if peak is not None]
+def peak_memory(experiment: Experiment, jobs: Sequence[Job]) -> PeakMemory | None:
+    """Peak GPU memory of one worker at the costliest of these jobs; it has one method's model
+    loaded at a time."""
+    planners = {method.name: method.planner() for method in experiment.every_method}
+    different = {(one.method, one.shape): one.parameters for one in each_series(jobs)}
+    known: list[PeakMemory] = []
+    for (name, _), own in different.items():
+        method = experiment.method_of(own)
+        with method.named():
+            peak = planners[name].peak_memory(method.generation.from_parameters(own))
+        if peak is not None:
+            known.append(replace(peak, source=method.say(peak.source)))
     return max(known, key=lambda peak: peak.gib, default=None)
-
-
-def generation_of(experiment: Experiment, parameters: Mapping[str, Any]) -> Generation:
-    """A job's parameters as the backend's own."""
-    return experiment.generation.from_parameters(parameters)
 
 
 def mean_steps(videos: Sequence[Alike]) -> int:
@@ -228,13 +232,12 @@ def mean_steps(videos: Sequence[Alike]) -> int:
     return round(steps / max(sum(own.number for own in videos), 1))
 
 
-def flops_a_video(
-    planner: Planner[Any, Any], experiment: Experiment, videos: Sequence[Alike]
-) -> float | None:
-    """Floating-point operations of one of these videos, on average; None where it is not known."""
-    known = [
-        (planner.flops(generation_of(experiment, own.parameters)), own.number) for own in videos
-    ]
+def flops_a_video(experiment: Experiment, videos: Sequence[Alike]) -> float | None:
+    """Floating-point operations of one of these videos, which are of one method, on average; None
+    where it is not known."""
+    method = experiment.method_of(videos[0].parameters)
+    planner, read = method.planner(), method.generation.from_parameters
+    known = [(planner.flops(read(own.parameters)), own.number) for own in videos]
     if not known or any(flops is None for flops, _ in known):
         return None
     return sum((flops or 0.0) * n for flops, n in known) / sum(n for _, n in known)

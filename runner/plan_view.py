@@ -13,6 +13,7 @@ from .console import PlainConsole, plain
 from .costs import Pace, hours
 from .drift import Survey
 from .forecast import Forecast
+from .job import METHOD
 from .links import linked_line
 from .plain_text import size
 from .plan import Estimate
@@ -26,8 +27,7 @@ def plan_json(
     return {
         "sweep": planned.run.name,
         "run_folder": str(planned.run.path),
-        "model_is": planned.model.what,
-        "settings": settings_record(settings_set(planned.experiment.model)),
+        **_of_methods(planned),
         "total": estimate.jobs,
         "changes": asdict(planned.changes),
         "made_stale": planned.made_stale,
@@ -43,6 +43,19 @@ def plan_json(
         **{key: value for key, value in asdict(estimate).items() if key != "jobs"},
         **forecast.to_json(time.time()),
     }
+
+
+def _of_methods(planned: Planned) -> dict[str, Any]:
+    """What each method's model is, and its settings."""
+    found = {
+        method.name: {
+            "model_is": planned.models[method.name].what,
+            "settings": settings_record(settings_set(method.model)),
+        }
+        for method in planned.experiment.every_method
+    }
+    plain = found.pop(None, {"model_is": None, "settings": {}})
+    return {**plain, "methods": found}
 
 
 def print_plan(planned: Planned, estimate: Estimate, survey: Survey, forecast: Forecast) -> None:
@@ -74,10 +87,12 @@ def print_plan(planned: Planned, estimate: Estimate, survey: Survey, forecast: F
             fits = "no" if processes * peak.gib > estimate.gpu_memory_gib else "yes"
         table.add_row(str(gpu), str(jobs), str(processes), memory, fits)
     console.print(table)
-    if planned.model.what is not None:
-        console.print(plain(f"model: {planned.model.what}"))
-    if settings := settings_line(settings_set(planned.experiment.model)):
-        console.print(plain(f"settings: {settings}"))
+    for method in planned.experiment.every_method:
+        whose = "" if method.name is None else f"{METHOD} {method.name}: "
+        if (what := planned.models[method.name].what) is not None:
+            console.print(plain(f"{whose}model: {what}"))
+        if settings := settings_line(settings_set(method.model)):
+            console.print(plain(f"{whose}settings: {settings}"))
     sessions = (
         "1 worker session" if estimate.sessions == 1 else f"{estimate.sessions} worker sessions"
     )

@@ -12,10 +12,10 @@ from typing import Any
 
 from .backends import Planner
 from .backends.settings import settings_record, settings_set
-from .experiment import Experiment
 from .fingerprint import Recipe
 from .git_state import git_state
 from .gpus import driver_versions, find_gpus, processor_name
+from .method import Method
 from .video.program import ffmpeg
 
 PACKAGES = (
@@ -25,16 +25,16 @@ PACKAGES = (
 
 
 def provenance(
-    experiment: Experiment, planner: Planner[Any, Any], recipe: Recipe, device: str
+    method: Method, planner: Planner[Any, Any], recipe: Recipe, device: str
 ) -> dict[str, Any]:
-    """What all videos of a worker on `device` ("cuda" or "cpu") have in common.
+    """What all videos of a worker of that method on `device` ("cuda" or "cpu") have in common.
 
     `docs/sidecar.md` says what each key means.
     """
     gpu = next(iter(find_gpus()), None) if device == "cuda" else None
-    commit, dirty = git_state(experiment.root)
+    commit, dirty = git_state(method.root)
     return {
-        **inputs_in_common(experiment, recipe),
+        **inputs_in_common(method, recipe),
         "model_is": planner.examine().what,
         "model_files": planner.model_files(),
         "versions": {**versions(), **planner.versions()},
@@ -48,13 +48,13 @@ def provenance(
     }
 
 
-def inputs_in_common(experiment: Experiment, recipe: Recipe | None) -> dict[str, Any]:
+def inputs_in_common(method: Method, recipe: Recipe | None) -> dict[str, Any]:
     """The part of it that decides the videos; `recipe` is None where the model is not here."""
     return {
-        "backend": experiment.backend,
-        "recipe": experiment.planner().recipe,
-        "model": experiment.model.model_dump(mode="json"),
-        "settings": settings_record(settings_set(experiment.model)),
+        "backend": method.backend,
+        "recipe": method.planner().recipe,
+        "model": method.model.model_dump(mode="json"),
+        "settings": settings_record(settings_set(method.model)),
         "model_identity": None if recipe is None else dict(recipe.model),
     }
 

@@ -120,15 +120,18 @@ def compare(run: RunFolder, places: Sequence[Place], steps: int) -> list[Made]:
     if not was_planned(run):
         raise UserError(f"{run.path} is not planned; run `sweep plan` first")
     experiment = load_experiment(run.experiment)
-    if experiment.backend != "wan":
-        raise UserError(f"{run.experiment}: backend is {experiment.backend}, not wan")
-    jobs = read_manifest(run.manifest).jobs
+    methods = [one for one in experiment.every_method if one.backend == "wan"]
+    if not methods:
+        backends = ", ".join(one.backend for one in experiment.every_method)
+        raise UserError(f"{run.experiment}: backend is {backends}, not wan")
+    method = methods[0]
+    jobs = [one for one in read_manifest(run.manifest).jobs if one.method == method.name]
     if not jobs:
-        raise UserError(f"{run.manifest}: holds no job")
+        raise UserError(f"{run.manifest}: holds no job of wan")
     parameters = {**jobs[0].parameters, "num_inference_steps": steps}
     series = replace(jobs[0].series.resolved(experiment.data), parameters=parameters)
     job = replace(jobs[0], series=series)
-    settings = experiment.model.model_dump(mode="json")
+    settings = method.model.model_dump(mode="json")
     kinds = {"plain": {**settings, **PLAIN}}
     if kinds["plain"] != settings:
         kinds["the experiment's"] = settings

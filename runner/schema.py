@@ -1,23 +1,26 @@
 """The JSON Schema of the experiment file, made from the models, for editors to complete and check.
 
 Draft 2020-12 (https://json-schema.org/draft/2020-12). What a backend decides hangs on the value of
-`backend`: its `model`, its `generation`, and which parameters can be axes.
+`backend`, of the experiment or of one of its `methods`: its `model`, its `generation`, and which
+parameters can be axes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .backends import Planner, Section
 from .backends.registry import OURS, planner_class
 from .backends.section import defaults
 from .experiment import Experiment
+from .method import DEFAULT_BACKEND, takes_own_keys
 from .sections import dataset_type
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 OF_A_BACKEND = ("model", "dataset", "generation", "axes")
-DEFAULT_BACKEND = "wan"
+OF_A_METHOD = ("model", "generation")
 
 
 def experiment_schema(names: Sequence[str] = tuple(OURS)) -> dict[str, Any]:
@@ -30,16 +33,30 @@ def experiment_schema(names: Sequence[str] = tuple(OURS)) -> dict[str, Any]:
     properties, definitions = whole["properties"], whole["$defs"]
     for name in OF_A_BACKEND:
         properties[name] = {"description": properties[name].get("description", "the backend's own")}
-    properties["backend"] |= {"enum": list(names)}
+    # Null where there are only `methods`.
+    properties["backend"] = {
+        "description": properties["backend"]["description"],
+        "default": DEFAULT_BACKEND,
+        "enum": [*names, None],
+    }
     properties["retries"] = {"anyOf": [properties["retries"], {"type": "integer", "minimum": 0}]}
-    rules = []
-    for name in names:
-        is_backend: dict[str, Any] = {"properties": {"backend": {"const": name}}}
-        if name != DEFAULT_BACKEND:
-            is_backend["required"] = ["backend"]
-        rules.append(
-            {"if": is_backend, "then": {"properties": _own(planner_class(name), definitions)}}
-        )
+    own = {name: _own(planner_class(name), definitions) for name in names}
+    definitions["MethodSection"] = _method(own, definitions["MethodSection"])
+    has_methods = {"required": ["methods"], "properties": {"methods": {"minProperties": 1}}}
+    rules: list[dict[str, Any]] = []
+    for name, parts in own.items():
+        alone = {"allOf": [_is(name), {"not": has_methods}]}
+        rules.append({"if": alone, "then": {"properties": parts}})
+        beside = {"allOf": [_is(name), has_methods]}
+        model = {"anyOf": [parts["model"], {"type": "null"}]}
+        rules.append({"if": beside, "then": {"properties": {"model": model}}})
+    datasets = {json.dumps(one["dataset"]): one["dataset"] for one in own.values()}
+    in_common = {
+        "dataset": {"anyOf": list(datasets.values())},
+        "generation": {"type": "object"},
+        "axes": {"type": "object", "additionalProperties": {"type": "array", "minItems": 1}},
+    }
+    rules.append({"if": has_methods, "then": {"properties": in_common}})
     # Nothing refers to it any more.
     for name in ("Section", "Generation", "Dataset"):
         definitions.pop(name, None)
@@ -57,6 +74,33 @@ def experiment_schema(names: Sequence[str] = tuple(OURS)) -> dict[str, Any]:
     }
 
 
+def _is(name: str) -> dict[str, Any]:
+    """The schema of what has that backend."""
+    found: dict[str, Any] = {"properties": {"backend": {"const": name}}}
+    return found if name == DEFAULT_BACKEND else {**found, "required": ["backend"]}
+
+
+def _method(own: Mapping[str, Mapping[str, Any]], plain: dict[str, Any]) -> dict[str, Any]:
+    """The schema of one of the `methods`.
+
+    Args:
+        own: the properties of each backend.
+        plain: what is the same with all of them.
+    """
+    properties = {**plain["properties"], "model": {"description": "the backend's own"}}
+    properties["backend"] = {**properties["backend"], "enum": list(own)}
+    rules = [
+        {"if": _is(name), "then": {"properties": {key: parts[key] for key in OF_A_METHOD}}}
+        for name, parts in own.items()
+    ]
+    return {
+        "type": "object",
+        "properties": properties,
+        "additionalProperties": False,
+        "allOf": rules,
+    }
+
+
 def _own(cls: type[Planner[Any, Any]], definitions: dict[str, Any]) -> dict[str, Any]:
     """The properties of one backend; what they refer to is added to the definitions."""
     references = {}
@@ -70,7 +114,6 @@ def _own(cls: type[Planner[Any, Any]], definitions: dict[str, Any]) -> dict[str,
         definitions.update(schema.pop("$defs", {}))
         definitions[model.__name__] = schema
         references[key] = {"$ref": f"#/$defs/{model.__name__}"}
-    name = cls.generation_type.__name__
     axes = {
         leaf.name: {
             "type": "array",
@@ -79,12 +122,7 @@ def _own(cls: type[Planner[Any, Any]], definitions: dict[str, Any]) -> dict[str,
         }
         for leaf in defaults(cls.generation_type).values()
     }
-    takes_any = takes_own_keys(definitions[name])
+    takes_any = takes_own_keys(cls.generation_type)
     others = {"type": "array", "minItems": 1} if takes_any else False
     own: dict[str, Any] = {"type": "object", "properties": axes, "additionalProperties": others}
     return {**references, "axes": own}
-
-
-def takes_own_keys(generation: dict[str, Any]) -> bool:
-    """Whether a backend's `generation` takes keys of a person's own."""
-    return generation.get("additionalProperties", True) is not False

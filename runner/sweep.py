@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from .backends import Examined, Planner
+from .backends import Examined
 from .damage import mend_queue, read_former, set_aside
 from .dataset import Dataset, read_dataset
 from .errors import UserError
 from .expansion import expand
 from .experiment import Experiment, load_experiment
-from .fingerprint import Recipe
+from .fingerprint import Recipes, recipes_of
 from .gpus import Gpu
 from .job import Alike, Job, JobState
 from .links import Linked, link_made
@@ -40,7 +39,7 @@ class Planned:
     `left` are the numbers of those yet to be made, per category, and `left_alike` of those
     that cost alike;
     `linked` are the jobs whose video was made elsewhere; `remarks` is what is worth knowing of the
-    clips, `planner` the experiment's backend, and `model` what it found on this machine.
+    clips, and `models` what was found of each method's on this machine.
     """
 
     run: RunFolder
@@ -49,7 +48,7 @@ class Planned:
     changes: Changes
     left_out: tuple[str, ...]
     key_changes: tuple[str, ...]
-    recipe: Recipe
+    recipes: Recipes
     stale: tuple[Job, ...]
     left: dict[str, int]
     left_alike: tuple[Alike, ...]
@@ -57,8 +56,7 @@ class Planned:
     reasons: tuple[str, ...]
     linked: tuple[Linked, ...]
     remarks: tuple[Remark, ...]
-    planner: Planner[Any, Any]
-    model: Examined
+    models: Mapping[str | None, Examined]
 
 
 def plan_sweep(
@@ -105,8 +103,7 @@ def plan_sweep(
     dataset = read_dataset(experiment, skip_invalid=skip_invalid)
     check_placement(experiment, dataset)
     check_gpus(experiment, gpus)
-    planner = experiment.planner()
-    recipe = Recipe.of(experiment, planner)
+    recipes = recipes_of(experiment)
     make_folder(run.path)
     with locked(run.plan_lock):
         ensure_run_id(run)
@@ -115,7 +112,7 @@ def plan_sweep(
             mend_queue(run)
         former = read_former(run)
         manifest = expand(
-            experiment, dataset.leads, recipe, former, is_partial=bool(dataset.left_out)
+            experiment, dataset.leads, recipes, former, is_partial=bool(dataset.left_out)
         )
         known = {job.id for job in (*former.jobs, *former.retired)}
         if known and not known & {job.id for job in manifest.jobs}:
@@ -148,7 +145,7 @@ def plan_sweep(
         changes=changes(former, manifest, len(changed)),
         left_out=dataset.left_out,
         key_changes=tuple(key_changes),
-        recipe=recipe,
+        recipes=recipes,
         stale=tuple(job for job in manifest.jobs if job.id in stale) if stale else (),
         left=left,
         left_alike=tuple(left_alike),
@@ -156,8 +153,7 @@ def plan_sweep(
         reasons=tuple(reasons(changed)),
         linked=tuple(linked),
         remarks=dataset.remarks,
-        planner=planner,
-        model=planner.examine(),
+        models={one.name: one.planner().examine() for one in experiment.every_method},
     )
 
 

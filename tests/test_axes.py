@@ -54,7 +54,7 @@ def planned(tmp: Path, axes: dict[str, list[Any]], seeds: list[int]) -> Manifest
     experiment = load_experiment(file)
     info = VideoInfo.steady(832, 480, num_frames=99, fps=15.0)
     clips = [Lead("c", Item(v, f"v/c/{v}.mp4", v * 64, info), ("red", "blue")) for v in "ab"]
-    return expand(experiment, clips, RECIPE, Manifest(()))
+    return expand(experiment, clips, {None: RECIPE}, Manifest(()))
 
 
 @pytest.fixture(scope="module")
@@ -149,10 +149,12 @@ def test_ids_and_paths_with_an_axis_are_a_contract(folder: Path) -> None:
 
 def test_values_are_as_the_schema_has_them() -> None:
     """5 is 5.0, so that one value has one id however it is written."""
-    assert checked_axes(VideoGeneration(), {"cfg_scale": [5, 3]}, FakePlanner.axes.names) == {
-        "cfg_scale": [5.0, 3.0]
-    }
-    settings = settings_of(VideoGeneration(), {"cfg_scale": [5.0, 3.0], "num_frames": [81, 49]})
+    assert checked_axes(
+        {None: VideoGeneration()}, {"cfg_scale": [5, 3]}, FakePlanner.axes.names
+    ) == {"cfg_scale": [5.0, 3.0]}
+    settings = settings_of(
+        {None: VideoGeneration()}, {"cfg_scale": [5.0, 3.0], "num_frames": [81, 49]}
+    )
     assert [setting.differing for setting in settings] == [
         {},
         {"num_frames": 49},
@@ -160,7 +162,7 @@ def test_values_are_as_the_schema_has_them() -> None:
         {"cfg_scale": 3.0, "num_frames": 49},
     ]
     with pytest.raises(UserError, match=r"axes.cfg_scale.1: 5.0 is there twice"):
-        checked_axes(VideoGeneration(), {"cfg_scale": [5, 5.0]}, FakePlanner.axes.names)
+        checked_axes({None: VideoGeneration()}, {"cfg_scale": [5, 5.0]}, FakePlanner.axes.names)
 
 
 @pytest.mark.parametrize(

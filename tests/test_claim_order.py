@@ -5,22 +5,27 @@ from __future__ import annotations
 import heapq
 import sqlite3
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 import sqlalchemy as sa
-from hand_made import a_job
+from hand_made import SIZE, a_job
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from settable_clock import Clock
 from test_queue import JOBS, OTHER_HOST, SLOT, claim, pending
 
+from runner.canonical import sha256_of
+from runner.failures import Policy
 from runner.job import Job
 from runner.processes import ProcessId
 from runner.queue import LEASE_SECONDS, Queue
 from runner.queue.claim_order import Taste
 from runner.queue.claims import Claim
+from runner.queue.soundness import find_damage
+from runner.queue.worker_table import WorkerState
 from runner.slot_names import Slot
 
 
@@ -36,30 +41,71 @@ def queue(tmp_path: Path, clock: Clock) -> Queue:
     return made
 
 
-def queue_of(folder: Path, groups: dict[str, int]) -> Queue:
-    """A queue of groups, each "category/video", with so many jobs."""
+def jobs_of(groups: dict[str, int], method: str = "") -> list[Job]:
+    """So many jobs of each group, "category/video", of one method."""
+    own = {**SIZE, "method": method} if method else SIZE
     jobs = []
     for group, number in groups.items():
         category, _, video = group.partition("/")
-        jobs += [a_job(category, video, prompt, 1) for prompt in range(number)]
+        for prompt in range(number):
+            digest = sha256_of([group, prompt, method])[:16]
+            jobs.append(a_job(category, video, prompt, 1, parameters=own, id=digest))
+    return jobs
+
+
+def queue_of(
+    folder: Path, groups: dict[str, int], methods: Mapping[str, dict[str, int]] | None = None
+) -> Queue:
+    """A queue of groups, each "category/video", with so many jobs; and of those of methods."""
+    jobs = jobs_of(groups)
+    for name, own in (methods or {}).items():
+        jobs += jobs_of(own, name)
     made = Queue(folder / "sweep.db", create=True, clock=Clock())
     made.sync(jobs, [], "m", pending)
     return made
 
 
 class Fleet:
-    """Workers that claim from one queue, each with its last group, as real ones do."""
+    """Workers that claim from one queue, each with its last group and the method that it has
+    loaded, as real ones do."""
 
     def __init__(self, queue: Queue, homes: dict[int, tuple[str, ...]] | None = None) -> None:
         self.queue = queue
         self.homes = homes or {}
         self.groups: dict[int, str] = {}
+        self.methods: dict[int, str] = {}
+        self.loads = 0
+
+    def taste(self, worker: int) -> Taste:
+        method = self.methods.get(worker, "")
+        return Taste(self.groups.get(worker), self.homes.get(worker, ()), method=method)
+
+    def load(self, worker: int) -> str | None:
+        """Load the next method's model, where there is one; returns its name."""
+        slot = Slot.of(worker, 0)
+        if worker not in self.methods:
+            self.queue.workers.register(slot, ProcessId.own())
+        method = self.queue.next_method(slot, self.taste(worker))
+        if method is not None and method != self.methods.get(worker):
+            self.methods[worker] = method
+            self.groups.pop(worker, None)
+            self.loads += 1
+        return method
+
+    def leave(self, worker: int) -> None:
+        self.queue.workers.report(Slot.of(worker, 0), state=WorkerState.STOPPED)
 
     def claim(self, worker: int) -> Claim | None:
-        taste = Taste(self.groups.get(worker), self.homes.get(worker, ()))
-        taken = self.queue.claim(Slot.of(worker, 0), ProcessId.own(), taste)
+        taken = self.queue.claim(Slot.of(worker, 0), ProcessId.own(), self.taste(worker))
         if taken is not None:
             self.groups[worker] = taken.job.group
+        return taken
+
+    def work(self, worker: int) -> Claim | None:
+        """The next claim, after another model was loaded if need be."""
+        taken = self.claim(worker) if worker in self.methods else None
+        if taken is None and self.load(worker) is not None:
+            taken = self.claim(worker)
         return taken
 
     def group(self, worker: int) -> str:
@@ -177,6 +223,118 @@ def test_static_shares_the_tail_only_at_home(tmp_path: Path) -> None:
     taste = Taste(home=("a",), static=True)
     taken = [made.claim(Slot.of(n, 0), ProcessId.own(), taste) for n in range(4)]
     assert [one.job.group if one else None for one in taken] == ["a/v"] * 3 + [None]
+
+
+def method_of(claim: Claim | None) -> str | None:
+    return None if claim is None else claim.job.method
+
+
+def test_a_worker_makes_all_it_can_with_the_model_that_it_has_loaded(tmp_path: Path) -> None:
+    groups = {"a/v": 2, "b/v": 2}
+    fleet = Fleet(queue_of(tmp_path, groups, {"ours": groups, "other": {"a/v": 1}}))
+    taken = [method_of(fleet.work(0)) for _ in range(10)]
+    assert taken == [None] * 4 + ["ours"] * 4 + ["other", None]
+    assert fleet.loads == 3
+
+
+def test_workers_begin_with_different_methods(tmp_path: Path) -> None:
+    """By what is left of each per worker that has it loaded, also before it has claimed a job."""
+    many = {"a/v0": 4, "a/v1": 4}
+    fleet = Fleet(queue_of(tmp_path, {}, {"one": {"a/v": 3}, "two": many, "three": many}))
+    # Left: 3, 8, 8; then 3, 4, 8; then 3, 4, 4; of equal ones the first.
+    assert [fleet.load(worker) for worker in range(4)] == ["two", "three", "two", "three"]
+    # 3, 8 over 3, 8 over 3.
+    assert fleet.load(4) == "one"
+    fleet.leave(0)
+    assert fleet.load(5) == "two"
+
+
+def test_a_group_is_prepared_for_each_method(tmp_path: Path) -> None:
+    """One that another method's worker has begun is a whole one for this."""
+    fleet = Fleet(queue_of(tmp_path, {}, {"one": {"a/v": 4, "b/v": 1}, "two": {"a/v": 4}}))
+    assert (fleet.load(0), fleet.load(1)) == ("one", "two")
+    assert fleet.group(0) == fleet.group(1) == "a/v"
+
+
+def test_priorities_come_before_the_model_that_is_loaded(tmp_path: Path) -> None:
+    groups = {"a/v": 2, "b/v": 2}
+    fleet = Fleet(queue_of(tmp_path, {}, {"one": groups, "two": groups}))
+    fleet.queue.prioritise("category", ["b", "a"])
+    taken = [fleet.work(0) for _ in range(8)]
+    assert [one.job.category for one in taken if one] == ["b"] * 4 + ["a"] * 4
+    assert [method_of(one) for one in taken] == [*["one"] * 2, *["two"] * 4, *["one"] * 2]
+    assert fleet.claim(0) is None
+    assert fleet.load(0) is None
+
+
+def test_what_failed_waits_for_all_others_unless_its_model_is_loaded(tmp_path: Path) -> None:
+    """A job that kills its workers keeps no method from being made: the next one begins with what
+    has not been tried. One that has a model loaded does not leave it for a job that has failed."""
+    groups = {"a/v": 2}
+    fleet = Fleet(queue_of(tmp_path, {}, {"one": groups, "two": groups}))
+    fleet.queue.set_policy(Policy(failures=9, deaths=9, backoff_seconds=0))
+    first = fleet.work(0)
+    assert first is not None
+    fleet.queue.fail(first, "broken")
+    assert [method_of(fleet.work(0)) for _ in range(2)] == ["one", "one"]
+    again = fleet.work(0)
+    assert method_of(again) == "two"
+    last = Fleet(queue_of(tmp_path / "new", {}, {"one": {"a/v": 1}, "two": groups}))
+    last.queue.set_policy(Policy(failures=9, deaths=9, backoff_seconds=0))
+    assert last.load(0) == "two"
+    begun = last.claim(0)
+    assert begun is not None
+    last.queue.fail(begun, "broken")
+    assert [method_of(last.work(1)) for _ in range(3)] == ["one", "two", "two"]
+
+
+def test_a_method_that_cannot_be_loaded_is_left_out(tmp_path: Path) -> None:
+    groups = {"a/v": 2}
+    queue = queue_of(tmp_path, {}, {"one": groups, "two": groups})
+    queue.prioritise("method", ["one", "two"])
+    without = Taste(method="two", without=("one",))
+    assert queue.next_method(SLOT, without) == "two"
+    assert [claim(queue, without).job.method for _ in range(2)] == ["two", "two"]
+    assert queue.next_method(SLOT, without) is None
+    assert queue.open_jobs(without) == (0, 2)
+    assert queue.open_jobs(Taste()) == (2, 2)
+
+
+@given(st.data())
+@settings(max_examples=25, deadline=None)
+def test_methods_are_made_one_after_the_other_by_each_worker(data: st.DataObject) -> None:
+    """Whoever comes and goes, and whatever fails: all is made, no worker finds nothing while there
+    is a job, and none changes its model while it could make something with it."""
+    sizes = st.dictionaries(st.sampled_from(["a/v", "a/w", "b/v"]), st.integers(1, 4), min_size=1)
+    names = st.sampled_from(["", "one", "two"])
+    methods = data.draw(st.dictionaries(names, sizes, min_size=1))
+    left = Counter({name: sum(own.values()) for name, own in methods.items()})
+    with TemporaryDirectory() as folder:
+        queue = queue_of(Path(folder), {}, methods)
+        queue.set_policy(Policy(failures=99, deaths=99, backoff_seconds=0))
+        fleet = Fleet(queue)
+        done: list[str] = []
+        # More of them than that, and none done, would stop the sweep.
+        failures = 5
+        while left.total():
+            worker = data.draw(st.integers(0, 3))
+            before = fleet.methods.get(worker)
+            taken = fleet.work(worker)
+            assert taken is not None
+            method = taken.job.method or ""
+            assert method == fleet.methods[worker]
+            assert before is None or method == before or not left[before]
+            if not failures or data.draw(st.integers(0, 4)):
+                assert queue.finish(taken)
+                left[method] -= 1
+                done.append(taken.job.id)
+            else:
+                failures -= 1
+                queue.fail(taken, "broken")
+        assert fleet.work(0) is None
+        queue.close()
+        assert find_damage(Path(folder) / "sweep.db") is None
+    assert len(done) == len(set(done)) == sum(sum(own.values()) for own in methods.values())
 
 
 @given(st.data())

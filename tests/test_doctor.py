@@ -144,9 +144,9 @@ def test_a_script_its_python_and_its_files_are_looked_at(project: Project) -> No
     status, found = asked(project, "experiments/x.yaml")
     assert status == 1
     said = "\n".join(wrongs(found))
-    assert "model.methods.ours.interpreter: " in said
-    assert "model.methods.other.file: no such script" in said
-    assert "model.methods.other.files.net: no such file or folder" in said
+    assert "methods.ours.model.interpreter: " in said
+    assert "methods.other.model.file: no such script" in said
+    assert "methods.other.model.files.net: no such file or folder" in said
 
 
 def test_an_experiment_that_is_wrong_is_one_finding(project: Project) -> None:

@@ -76,8 +76,8 @@ def sidecar_of(job: Job, recipe: Recipe, **more: Any) -> dict[str, Any]:
 def test_every_part_of_a_recipe_is_told_by_its_key(now: Recipe, line: str) -> None:
     """Whatever of a recipe changes, exactly that is named, by the experiment's key."""
     made = sidecar_of(job_of(), RECIPE)
-    assert changes_of(made, job_of(), Now(RECIPE)) == []
-    assert [str(change) for change in changes_of(made, job_of(now), Now(now))] == [line]
+    assert changes_of(made, job_of(), Now({None: RECIPE})) == []
+    assert [str(change) for change in changes_of(made, job_of(now), Now({None: now}))] == [line]
 
 
 @pytest.mark.parametrize(
@@ -89,19 +89,19 @@ def test_every_part_of_a_recipe_is_told_by_its_key(now: Recipe, line: str) -> No
 )
 def test_a_parameter_is_told_by_its_key(now: dict[str, Any], line: str) -> None:
     made = sidecar_of(job_of(), RECIPE)
-    assert [str(change) for change in changes_of(made, job_of(parameters=now), Now(RECIPE))] == [
-        line
-    ]
+    assert [
+        str(change) for change in changes_of(made, job_of(parameters=now), Now({None: RECIPE}))
+    ] == [line]
 
 
 def test_prompt_and_reference_are_told() -> None:
     made = sidecar_of(job_of(), RECIPE)
     other = job_of(prompt="一只蓝色的球")
-    assert [str(c) for c in changes_of(made, other, Now(RECIPE))] == [
+    assert [str(c) for c in changes_of(made, other, Now({None: RECIPE}))] == [
         "prompt: '一只红色的球' -> '一只蓝色的球'"
     ]
     clip = but(job_of(), reference=FileInput("videos/c/v.mp4", "d" * 64), fingerprint="f")
-    (change,) = changes_of(made, clip, Now(RECIPE))
+    (change,) = changes_of(made, clip, Now({None: RECIPE}))
     assert str(change) == (
         "reference: videos/c/v.mp4 has other content (sha256 cccccccccccc -> dddddddddddd)"
     )
@@ -128,11 +128,11 @@ def test_of_other_weights_the_files_are_named() -> None:
     ]
     now = replace(RECIPE, model={"weights": "b" * 64, "dtype": "bfloat16"})
     made = sidecar_of(job_of(), RECIPE, model_files=before)
-    assert [str(c) for c in changes_of(made, job_of(now), Now(now, after))] == lines
+    assert [str(c) for c in changes_of(made, job_of(now), Now({None: now}, {None: after}))] == lines
 
 
 def test_where_the_model_is_absent_the_rest_is_still_told() -> None:
-    absent = Now(None, unknown="no such folder")
+    absent = Now({}, unknown="no such folder")
     made = sidecar_of(job_of(), RECIPE)
     now = job_of(parameters={"cfg_scale": 6.0})
     assert [c.input for c in changes_of(made, now, absent)] == ["generation.cfg_scale"]
@@ -146,7 +146,7 @@ def test_a_stale_video_is_never_without_a_reason() -> None:
     now = replace(RECIPE, recipe=2)
     made = sidecar_of(job_of(), RECIPE)
     del made["recipe"]
-    assert [c.input for c in changes_of(made, job_of(now), Now(now))] == ["fingerprint"]
+    assert [c.input for c in changes_of(made, job_of(now), Now({None: now}))] == ["fingerprint"]
 
 
 def test_long_texts_are_shown_where_they_begin_to_differ() -> None:
@@ -160,7 +160,7 @@ def test_long_texts_are_shown_where_they_begin_to_differ() -> None:
 def test_of_very_many_stale_videos_some_are_examined(tmp_path: Path) -> None:
     """`plan` stays quick, and says of how many it speaks."""
     jobs = [replace(job_of(), output=f"c/v/seed_{n}_prompt_0.mp4") for n in range(3 * EXAMINED)]
-    found = survey(RunFolder(tmp_path), jobs, Now(RECIPE))
+    found = survey(RunFolder(tmp_path), jobs, Now({None: RECIPE}))
     assert (found.stale, found.examined) == (3 * EXAMINED, EXAMINED)
     assert found.groups[0].videos == EXAMINED
     assert f"{EXAMINED} of {EXAMINED} examined: sidecar: is missing" in found.lines()[0]

@@ -108,7 +108,8 @@ def test_a_former_config_is_read_by_its_usual_spellings(tmp_path: Path) -> None:
     assert experiment.placement.gpus == [0, 1, 2, 3]
     assert experiment.placement.processes_per_gpu == 2
     assert experiment.placement.assign == {"运镜": [0], "b": [1, 2]}
-    assert experiment.model.model_dump()["checkpoint"] == "/data/models/Wan2.1-T2V-14B"
+    (method,) = experiment.every_method
+    assert method.model.model_dump()["checkpoint"] == "/data/models/Wan2.1-T2V-14B"
     assert planned(tmp_path)["total"] == 8
 
 

@@ -92,10 +92,10 @@ def test_parameters_round_trip_and_have_later_keys_only_where_they_say_something
     assert After.from_parameters(json.loads(json.dumps(parameters))) == generation
     assert After.model_validate(generation.model_dump(mode="json")) == generation
     complete = generation.complete()
-    assert list(complete) == [*OLD, *NEW]
+    assert list(complete) == ["method", *OLD, *NEW]
     for name, value in complete.items():
         is_default = canonical_json(value) == canonical_json(defaults(After)[name].value)
-        assert (name in parameters) is not (name in NEW and is_default)
+        assert (name in parameters) is not (name not in OLD and is_default)
         assert parameters.get(name, value) == value
 
 
@@ -107,14 +107,16 @@ def test_an_axis_may_be_any_parameter(values: dict[str, Any], axis: str, data: A
     values_of = st.lists(({**OLD, **NEW})[axis], min_size=1, max_size=3, unique_by=repr)
     found: dict[str, Any] = {}
     for value in data.draw(values_of):
-        found.setdefault(canonical_json(setting_of(generation, {axis: value}, "").complete), value)
-    axes = checked_axes(generation, {axis: list(found.values())}, ())
-    settings = settings_of(generation, axes)
+        found.setdefault(
+            canonical_json(setting_of({None: generation}, {axis: value}, "").complete), value
+        )
+    axes = checked_axes({None: generation}, {axis: list(found.values())}, ())
+    settings = settings_of({None: generation}, axes)
     whole = {canonical_json(setting.parameters) for setting in settings}
     ids = {next(job_ids({"video": "v"}, [1], setting.differing)) for setting in settings}
     paths = {path_suffix(setting.differing) for setting in settings}
     assert len(whole) == len(ids) == len(paths) == len(settings)
-    plain = setting_of(generation, {}, "")
+    plain = setting_of({None: generation}, {}, "")
     for setting in settings:
         own = generation.from_parameters(setting.parameters)
         assert own.complete() == setting.complete
@@ -124,11 +126,11 @@ def test_an_axis_may_be_any_parameter(values: dict[str, Any], axis: str, data: A
 
 def test_what_is_no_parameter_is_refused_by_its_dotted_name() -> None:
     with pytest.raises(UserError, match=r"did you mean motion_guidance.kind\? \(valid: camera.he"):
-        checked_axes(After(), {"motion_guidance.kin": ["none"]}, ())
+        checked_axes({None: After()}, {"motion_guidance.kin": ["none"]}, ())
     with pytest.raises(UserError, match=r"axes.motion_guidance: no parameter is called so"):
-        checked_axes(After(), {"motion_guidance": [{}]}, ())
+        checked_axes({None: After()}, {"motion_guidance": [{}]}, ())
     with pytest.raises(UserError, match=r"axes.motion_guidance.kind.1: motion_guidance.kind='x'"):
-        checked_axes(After(), {"motion_guidance.kind": ["none", "x"]}, ())
+        checked_axes({None: After()}, {"motion_guidance.kind": ["none", "x"]}, ())
     with pytest.raises(ValidationError, match="motion_guidance"):
         After.from_parameters({"motion_guidance.kin": "none"})
 

@@ -77,6 +77,12 @@ CHANGES: list[tuple[str, Any, bool]] = [
     ("sedes", [1], False),
     ("name", "a.b", False),
     ("backend", "wann", False),
+    ("methods", {"ours": {"backend": "fake", "model": {"seconds": 1}}}, True),
+    ("methods", {"ours": {"backend": "wan", "model": {"seconds": 1}}}, False),
+    ("methods", {"ours": {"model": {"checkpoint": "tiny"}, "generation": {"fps": 9}}}, True),
+    ("methods", {"ours": {"backend": "fake", "generation": {"widht": 9}}}, False),
+    ("methods", {"ours": {"backend": "fake", "seeds": [1]}}, False),
+    ("methods", ["ours"], False),
     ("jobs", "j.csv", True),
 ]
 

@@ -667,37 +667,6 @@ def test_settings_that_mean_two_things_are_refused() -> None:
             ScriptSettings.model_validate({"file": "x.py", **values})
 
 
-def test_a_script_or_several_are_named_and_never_both() -> None:
-    for values, message in (
-        ({}, "file, the script, is missing"),
-        ({"methods": {"a": {}}}, "file, the script, is missing"),
-        ({"methods": {"a": {"file": "a.py"}}, "file": "b.py"}, "file: belongs into each"),
-        ({"methods": {"a": {"file": "a.py"}}, "settings": {"b": 1}}, "settings: belongs into"),
-    ):
-        with pytest.raises(ValidationError, match=message):
-            ScriptSettings.model_validate(values)
-
-
-def test_a_job_is_decided_by_its_own_method_alone(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        (tmp_path / f"{name}.py").write_text(WITH_LOAD + "def generate(job, path): pass\n")
-    methods = {name: {"file": f"{name}.py", "settings": {"n": name}} for name in ("a", "b")}
-    planner = ScriptPlanner(ScriptSettings.model_validate({"methods": methods}), tmp_path)
-    whole = planner.identity()
-    assert planner.deciding(whole, {"method": "a"})["settings"] == {"n": "a"}
-    with pytest.raises(
-        UserError, match=r"generation\.method: None is none of model\.methods \(a, b"
-    ):
-        planner.deciding(whole, {"method": None})
-    alone = ScriptPlanner(ScriptSettings.model_validate(methods["a"]), tmp_path)
-    assert alone.deciding(alone.identity(), {}) == planner.deciding(whole, {"method": "a"})
-    with pytest.raises(UserError, match=r"there are no model\.methods"):
-        alone.deciding(alone.identity(), {"method": "a"})
-    (tmp_path / "b.py").unlink()
-    with pytest.raises(UserError, match=r"model\.methods\.b\.file: no such script"):
-        planner.identity()
-
-
 def test_its_process_is_known_while_it_lives(make: Make) -> None:
     """What it holds in memory is the worker's."""
     engine = make("import os\ndef load(settings): print(os.getpid())\ndef generate(job, path): 0")

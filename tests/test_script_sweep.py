@@ -227,7 +227,7 @@ def test_several_methods_share_a_grid(project: Project) -> None:
         script.write("# more\n")
     stale = json.loads(project.call("plan", "experiments/x.yaml", "--json").out)["stale"]
     (change,) = stale["changes"]
-    assert (stale["videos"], change["input"]) == (6, "model.methods.ours.file")
+    assert (stale["videos"], change["input"]) == (6, "methods.ours.model.file")
     assert "ours.py has other content" in change["line"]
 
 

@@ -45,6 +45,7 @@ LAYERS = [
     {"run_folder", "run_id", "failures"},
     {"attempts", "publish", "manifest", "pattern", "backends", "logs", "machine_file", "yaml_file"},
     {"grid", "mistakes", "overrides", "rules", "sections"},
+    {"method"},
     {"experiment", "queue"},
     {"job_list", "schema", "prompts"},
     {"dataset_files", "dataset", "fingerprint", "matching"},

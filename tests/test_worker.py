@@ -19,8 +19,8 @@ from conftest import Project, wait_for
 
 from runner.attempts import read_attempts
 from runner.backends import GpuMemory, Machine
+from runner.backends.fake.engine import FakeEngine
 from runner.experiment import load_experiment
-from runner.fingerprint import Recipe
 from runner.gpus import Gpu, Health
 from runner.job import JobState
 from runner.processes import ProcessId, Stop
@@ -36,6 +36,7 @@ from runner.sweep import plan_sweep
 from runner.worker import Worker
 from runner.worker.disk_room import DiskRoom, folder_bytes
 from runner.worker.gpu_watch import GpuWatch
+from runner.worker.loaded import methods_of
 from runner.worker.making import Patience
 from runner.worker.surroundings import Recycling, Surroundings
 
@@ -84,17 +85,14 @@ def make_worker(
     worker = Worker(
         run=run,
         queue=queue,
-        engine=experiment.planner().engine(),
-        axes=experiment.input_axes,
+        methods=methods_of(experiment, device),
         machine=Machine(device, run.cache),
-        recipe=Recipe.of(experiment),
         data=experiment.data,
         slot=SLOT,
         taste=Taste(),
         stop=stop,
         patience=Patience(60),
         surroundings=surroundings,
-        record={},
     )
     return worker, queue
 
@@ -129,7 +127,7 @@ def test_what_a_process_holds_of_its_gpu_is_told_within_a_video(
     project.write(model={"seconds": 60}, generation={**size, "num_inference_steps": 600})
     worker, queue = make_worker(project)
     held = 10.0
-    monkeypatch.setattr(worker.engine, "memory", lambda **_: GpuMemory(held, held))
+    monkeypatch.setattr(FakeEngine, "memory", lambda *_, **__: GpuMemory(held, held))
     thread = threading.Thread(target=worker.run)
     thread.start()
     wait_for(lambda: bool(queue.rows(JobState.RUNNING)))

@@ -61,7 +61,8 @@ def make_project(folder: Path, clips: int, seed: int) -> None:
 def through_the_vae(folder: Path, experiment: Experiment) -> str:
     """What the VAE alone leaves of the references, and of their things' colours and shapes."""
     jobs = read_manifest(experiment.run_folder.manifest).jobs
-    given_back = list(reconstructed(experiment.planner().engine(), folder, jobs))
+    (method,) = experiment.every_method
+    given_back = list(reconstructed(method.planner().engine(), folder, jobs))
     captions = json.loads((folder / "shown.json").read_text(encoding="utf-8"))
     outlines = fit_outlines()
     judged = [

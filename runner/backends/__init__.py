@@ -3,11 +3,11 @@
 A `Planner` says what a sweep of this backend is and takes. It needs neither torch nor a GPU, so
 that a sweep can be planned on a laptop. Its `engine()` makes the videos, in a worker:
 
-    load                      once per worker
+    load                      once per worker and method
       prepare                 once per group of jobs that share what is costly to prepare
         look_ahead            once it is known which group comes next
         generate -> finish    once per job
-    close                     once per worker
+    close                     once, before another method is loaded or the worker ends
 
 `registry` finds planners by name.
 """
@@ -135,9 +135,6 @@ class Planner(ABC, Generic[SettingsT, GenerationT]):
     """Part of every fingerprint; raised when this backend's preparation or output changes."""
     recipe_change: ClassVar[str]
     """What has changed with the present `recipe`, for whoever has videos of the one before."""
-    costly_axis: ClassVar[str | None] = None
-    """The parameter at whose change a worker loads another model: its values are made one after
-    the other."""
     imports: ClassVar[tuple[str, ...]] = ()
     """Top-level packages that a worker of this backend needs beyond the core's."""
     prompt_tokens: ClassVar[int | None] = None
@@ -166,20 +163,6 @@ class Planner(ABC, Generic[SettingsT, GenerationT]):
             UserError: the model is not on this machine and its identity is not given.
         """
 
-    @classmethod
-    def deciding(
-        cls,
-        identity: Mapping[str, Any],
-        parameters: Mapping[str, Any],  # noqa: ARG003 - for backends with several models
-    ) -> Mapping[str, Any]:
-        """What of `identity()` decides a job of these parameters: all of it, unless a backend
-        has several models.
-
-        Raises:
-            UserError: the parameters ask for a model that there is not.
-        """
-        return identity
-
     @abstractmethod
     def shape(self, parameters: Mapping[str, Any], facts: Mapping[str, Any]) -> Shape:
         """What a job's video must be.
@@ -187,11 +170,6 @@ class Planner(ABC, Generic[SettingsT, GenerationT]):
         Args:
             facts: what was read of the job's files, by the inputs' roles.
         """
-
-    def settings_of(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        """The settings, as JSON has them, that hold for a job of these parameters: all of them,
-        unless a backend has several models."""
-        return self.settings.model_dump(mode="json")
 
     def model_files(self) -> list[dict[str, Any]]:
         """The files behind `identity()`, for the record of a video and to say which of them has
@@ -240,7 +218,7 @@ class Engine(ABC):
 
     @abstractmethod
     def load(self, machine: Machine) -> None:
-        """Load the model, once, before the first job."""
+        """Load the model, once, before the first job. The worker has no other one loaded then."""
 
     @abstractmethod
     def prepare(self, series: Series) -> None:

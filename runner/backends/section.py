@@ -91,6 +91,13 @@ class Generation(Section):
     keys are parameters by their dotted names, such as `motion_guidance.kind`.
     """
 
+    method: str | None = key(
+        None,
+        later=True,
+        description="which of `methods` makes a video; one of several that is named here adds "
+        "nothing to ids and paths",
+    )
+
     def complete(self) -> dict[str, Any]:
         """Every parameter as JSON has it, in the schema's order, by its dotted name."""
         return {leaf.name: leaf.value for leaf in leaves(self)}

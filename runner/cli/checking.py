@@ -51,7 +51,7 @@ def verify(run: str, as_json: bool) -> None:
         open_queue(folder, look_at_disk=True).close()
     unmade = len(rows) - len(finished)
     stale = [v.job for v in verdicts if v.problem is None and v.state is JobState.STALE]
-    now = Now.of(load_experiment(folder.experiment)) if stale else Now(None)
+    now = Now.of(load_experiment(folder.experiment)) if stale else Now({})
     changed = [(job, drift(folder, job, now)) for job in stale]
     if as_json:
         old = [

@@ -54,13 +54,13 @@ def plan(
     own = frozenset(slot.devices.gpu for slot in live_slots(planned.run))
     choice = likely_gpus(Wish(placement.gpus, f"{experiment}: placement.gpus", own=own), gpus)
     kinds = kinds_of(
-        planned.experiment, planned.recipe, planned.left_alike or alike(planned.manifest.jobs)
+        planned.experiment, planned.recipes, planned.left_alike or alike(planned.manifest.jobs)
     )
 
     def flops(kind: Kind) -> float | None:
         if placement.device == "cpu":
             return None
-        return flops_a_video(planned.planner, planned.experiment, kind.videos)
+        return flops_a_video(planned.experiment, kind.videos)
 
     device: str | None
     if gpus and placement.device != "cpu":
@@ -75,11 +75,11 @@ def plan(
         planned.manifest.jobs,
         choice.numbers,
         experience.peak_memory(placement.processes_per_gpu)
-        or peak_memory(planned.planner, planned.experiment, planned.manifest.jobs),
+        or peak_memory(planned.experiment, planned.manifest.jobs),
         min((gpu.memory_gib for gpu in gpus if gpu.problem is None), default=None),
         experience.video_bytes(),
     )
-    result = replace(result, problems=(*result.problems, *model_problems(planned.model)))
+    result = replace(result, problems=(*result.problems, *model_problems(planned.models)))
     costs = forecast(
         planned.experiment,
         experience,
@@ -87,8 +87,8 @@ def plan(
         planned.left,
         flops,
     )
-    files = planned.planner.model_files() if planned.stale else ()
-    drift = survey(planned.run, planned.stale, Now(planned.recipe, files))
+    now = Now.of(planned.experiment) if planned.stale else Now(planned.recipes)
+    drift = survey(planned.run, planned.stale, now)
     if as_json:
         print_json(
             {**plan_json(planned, result, drift, costs), "gpus_left_out": list(choice.left_out)}

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
-from ..backends import Examined, Planner
+from ..backends import Examined, PeakMemory
 from ..dataset import Dataset, Lead
 from ..device import check_backend
 from ..errors import UserError
 from ..expansion import facts_of, points_of, uncut_points
 from ..experiment import Experiment
 from ..gpus import Gpu, find_gpus
+from ..job import METHOD
 from ..plan import largest_video
 from ..progress import take_snapshot
 from ..rules import Fitted
@@ -63,22 +63,25 @@ def examine(experiment: Experiment) -> Iterator[Finding]:
 
 
 def _examine(experiment: Experiment, gpus: list[Gpu]) -> Iterator[Finding]:
-    planner = experiment.planner()
-    model = planner.examine()
+    methods = experiment.every_method
+    planners = {method.name: method.planner() for method in methods}
+    models = {name: planner.examine() for name, planner in planners.items()}
     run = experiment.run_folder
     yield from check_python()
-    yield from check_packages([experiment.backend])
+    yield from check_packages(sorted({method.backend for method in methods}))
     yield from check_backends()
-    if "torch" in planner.imports:
+    if any("torch" in planner.imports for planner in planners.values()):
         yield from check_torch(ask_torch(), gpus)
     yield from check_programs()
-    yield from check_gpus(gpus, need_of(experiment, planner))
+    yield from check_gpus(gpus, need_of(experiment))
     yield from check_sameness(experiment, gpus)
-    yield from check_model(model)
+    for method in methods:
+        yield from check_model(models[method.name], method)
     data, findings = check_data(experiment)
     yield from findings
     if data is not None:
-        yield from check_prompts(experiment, planner, model, data)
+        for method in methods:
+            yield from check_prompts(method, models[method.name], data)
     left = None
     try:
         left = jobs_left(experiment, run, data)
@@ -87,7 +90,7 @@ def _examine(experiment: Experiment, gpus: list[Gpu]) -> Iterator[Finding]:
     shapes = wanted_shapes(experiment, data) if data is not None else ()
     need = None if left is None else left * largest_video(shapes, experiment.output.quality)
     yield from check_disk(run.path, need, left or 0)
-    yield from check_host_memory(experiment, model, gpus)
+    yield from check_host_memory(experiment, models, gpus)
     yield from check_file_system(run.path)
     yield from check_limits()
     yield from check_clock()
@@ -103,43 +106,57 @@ def check_settings(experiment: Experiment, gpus: list[Gpu]) -> Iterator[Finding]
 
 def check_sameness(experiment: Experiment, gpus: list[Gpu]) -> Iterator[Finding]:
     """Several GPUs should compute the same bits; trying it takes minutes, and is not done here."""
-    if experiment.backend == "wan" and len(gpus) > 1:
+    if any(one.backend == "wan" for one in experiment.every_method) and len(gpus) > 1:
         command = f"python -m runner.backends.wan.same_bits {experiment.name}"
         yield right("same bits", f"not tried here; `{command}` compares what the GPUs compute")
 
 
-def need_of(experiment: Experiment, planner: Planner[Any, Any]) -> Need:
+def need_of(experiment: Experiment) -> Need:
+    """What its costliest method asks of the GPUs."""
     placement = experiment.placement
-    try:
-        peak = planner.peak_memory(experiment.generation)
-    except UserError:
-        peak = None
-    on_cpu = placement.device == "cpu"
-    without = on_cpu or (placement.device == "auto" and (peak is None or not planner.imports))
+    peaks: list[PeakMemory] = []
+    needs_gpu = False
+    for method in experiment.every_method:
+        planner = method.planner()
+        try:
+            peak = planner.peak_memory(method.generation)
+        except UserError:
+            peak = None
+        if peak is not None:
+            peaks.append(peak)
+            needs_gpu = needs_gpu or bool(planner.imports)
+    peak = max(peaks, key=lambda one: one.gib, default=None)
+    without = placement.device == "cpu" or (placement.device == "auto" and not needs_gpu)
     return Need(placement.gpus, placement.processes_per_gpu, peak, without)
 
 
 def check_host_memory(
-    experiment: Experiment, model: Examined, gpus: list[Gpu]
+    experiment: Experiment, models: Mapping[str | None, Examined], gpus: list[Gpu]
 ) -> Iterator[Finding]:
-    """Workers read model files through host memory, and managed ones keep them there."""
+    """Workers read model files through host memory, and managed ones keep them there; each has
+    one method's at a time."""
     placement = experiment.placement
     numbers = placement.gpus
     used = max(1, len(gpus)) if isinstance(numbers, str) else len(numbers)
     workers = used * placement.processes_per_gpu
-    sizes = [state.size for state in model.files if not state.problem]
-    managed = getattr(experiment.model, "vram", "") == "managed"
-    each = sum(sizes) if managed else max(sizes, default=0)
-    what = "all model files" if managed else "the largest model file"
+    needs: list[tuple[int, str]] = []
+    for method in experiment.every_method:
+        sizes = [state.size for state in models[method.name].files if not state.problem]
+        managed = getattr(method.model, "vram", "") == "managed"
+        each = sum(sizes) if managed else max(sizes, default=0)
+        needs.append((each, "all model files" if managed else "the largest model file"))
+    each, what = max(needs)
     yield from check_memory(each * workers, f"{workers} workers with {what}")
     yield from check_processor(workers)
 
 
 def wanted_shapes(experiment: Experiment, data: Dataset) -> set[Shape]:
     """What the videos of an experiment must be."""
-    planner = experiment.planner()
+    planners = {method.name: method.planner() for method in experiment.every_method}
     return {
-        planner.shape(one.setting.parameters, facts_of(lead, one, experiment.input_axes))
+        planners[one.setting.parameters.get(METHOD)].shape(
+            one.setting.parameters, facts_of(lead, one, experiment.input_axes)
+        )
         for lead in data.leads
         for one in uncut_points(experiment, lead, placed(lead))
     }

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..axes import InputKind
-from ..backends import Examined, Planner
+from ..backends import Examined
 from ..dataset import (
     NOT_READ,
     Dataset,
@@ -23,6 +23,7 @@ from ..dataset import (
 )
 from ..errors import UserError
 from ..experiment import Experiment
+from ..method import Method
 from ..plain_text import size
 from ..remarks import RemarkKind, by_kind, line_of
 from ..text_file import shown
@@ -39,16 +40,18 @@ WIDE = 0x2E80
 """From here on, nearly every script writes a word in one or two characters."""
 
 
-def check_model(model: Examined) -> Iterator[Finding]:
-    """What the model is, and every file of it: there, whole as far as that shows, of which
-    size."""
+def check_model(model: Examined, method: Method) -> Iterator[Finding]:
+    """What the model of a method is, and every file of it: there, whole as far as that shows, of
+    which size."""
+    whose = "model" if method.name is None else f"model of {method.name}"
     if model.what is not None:
-        yield right("model", model.what)
+        yield right(whose, model.what)
     for state in model.files:
         if state.problem is not None:
-            yield wrong("model", f"{state.file}: {state.problem}", state.remedy)
+            key = method.key if state.problem.startswith("model.") else ""
+            yield wrong(whose, f"{state.file}: {key}{state.problem}", state.remedy)
         else:
-            yield right("model", f"{state.file}: {size(state.size)}, {state.note}")
+            yield right(whose, f"{state.file}: {size(state.size)}, {state.note}")
 
 
 def check_data(experiment: Experiment) -> tuple[Dataset | None, list[Finding]]:
@@ -120,16 +123,14 @@ def compare(experiment: Experiment, clips: Sequence[Lead]) -> Iterator[Finding]:
             yield warning("clips", found, f"frames are repeated; fps: {info.fps:g} repeats none")
 
 
-def check_prompts(
-    experiment: Experiment, planner: Planner[Any, Any], model: Examined, data: Dataset
-) -> Iterator[Finding]:
-    """Prompts of which the text encoder would read only the beginning."""
-    limit = planner.prompt_tokens
+def check_prompts(method: Method, model: Examined, data: Dataset) -> Iterator[Finding]:
+    """Prompts of which a method's text encoder would read only the beginning."""
+    limit = method.planner().prompt_tokens
     texts = {text: clip for clip in data.leads for text in clip.prompts}
     if limit is None:
         yield right("prompts", f"{len(texts)} different ones")
         return
-    negative = experiment.generation.complete().get("negative_prompt")
+    negative = method.generation.complete().get("negative_prompt")
     count, source = token_counter(model.tokenizer)
     longest = max((count(text) for text in texts), default=0)
     remedy = "shorten it: the rest is not read"

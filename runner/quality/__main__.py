@@ -77,7 +77,12 @@ def _measured(text: str, *, vae: bool) -> dict[str, Any]:
         rows = measure(folder, experiment.data, jobs, outlines, bar.update)
     psnr = None
     if vae:
-        given_back = reconstructed(experiment.planner().engine(), experiment.data, jobs)
+        given_back = (
+            one
+            for method in experiment.every_method
+            if (own := [job for job in jobs if job.method == method.name])
+            for one in reconstructed(method.planner().engine(), experiment.data, own)
+        )
         psnr = fidelity(experiment.data, given_back)
     return {"sweep": folder.name, "vae_psnr": psnr, "measured": [row.to_json() for row in rows]}
 

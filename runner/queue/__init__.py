@@ -13,6 +13,7 @@ import sqlite3
 import time
 import uuid
 import weakref
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,7 +29,7 @@ from ..processes import ProcessId
 from ..slot_names import Devices, Slot
 from ..waiting import PATIENT, Busy, Waiting
 from .claim_counts import count, recount
-from .claim_order import Taste, choose
+from .claim_order import Taste, choose, choose_method
 from .claims import (
     CLAIM,
     DUE,
@@ -203,11 +204,6 @@ class Queue(Questions):
             waiting = sa.select(jobs.c.id).where(jobs.c.retry_at.is_not(None))
             release_due(connection, list(connection.execute(waiting).scalars()))
 
-    def priority_axis(self) -> str | None:
-        """The axis by which jobs come one before another, if they do."""
-        with read(self._engine) as connection:
-            return _priorities(connection)[0]
-
     def prioritise(self, axis: str | None, order: Sequence[Any] = ()) -> None:
         """Have the jobs of the first value claimed before those of the second, and so on.
 
@@ -245,6 +241,27 @@ class Queue(Questions):
 
     # Claims.
 
+    def next_method(self, slot: Slot, taste: Taste) -> str | None:
+        """The method whose model a worker of that slot should load, since it has none loaded or
+        can claim nothing with it; None where it could claim nothing with another one either.
+
+        The worker's row says from then on that it loads it, so that others begin elsewhere.
+        """
+        with read(self._engine) as connection:
+            if choose_method(connection, taste, Counter()) is None:
+                return None
+        with write(self._engine) as connection:
+            rows = self.workers.rows_in(connection)
+            others = Counter(
+                row.method
+                for row in rows
+                if row.method is not None and not row.state.has_ended and row.slot != slot
+            )
+            method = choose_method(connection, taste, others)
+            if method is not None:
+                self.workers.note_loading(connection, slot.name, method)
+            return method
+
     def claim(
         self,
         slot: Slot,
@@ -254,7 +271,8 @@ class Queue(Questions):
         lasting: float = 0.0,
         oom_kills: int = 0,
     ) -> Claim | None:
-        """Take a pending job, or None where there is none that this worker may take.
+        """Take a pending job, or None where there is none that this worker may take with the
+        model that it has loaded; see `next_method`.
 
         Also None where the gate refuses the slot: see `refusal`. The worker's row says from then
         on that it works on the job.

@@ -19,10 +19,11 @@ def count(connection: sa.Connection, row: Any, *, added: bool) -> None:
     """Note that a job became claimable, or that it no longer is.
 
     Args:
-        row: the job's `category`, `group_key`, `position`, `priority` and, as they are when it
-            is claimable, `tries`.
+        row: the job's `category`, `group_key`, `method`, `position`, `priority` and, as they are
+            when it is claimable, `tries`.
     """
     key = {"priority": row.priority, "tried": row.tries > 0, "category": row.category}
+    key |= {"method": row.method}
     key = {f"own_{name}": value for name, value in key.items()}
     for counter, more in (
         (_GROUPS, {"own_group_key": row.group_key, "position": row.position}),
@@ -49,8 +50,8 @@ class _Counter:
         self.end = Prepared(sa.delete(table).where(own))
 
 
-_CATEGORIES = _Counter(claimable_categories, "priority", "tried", "category")
-_GROUPS = _Counter(claimable_groups, "group_key", "priority", "tried")
+_CATEGORIES = _Counter(claimable_categories, "priority", "method", "tried", "category")
+_GROUPS = _Counter(claimable_groups, "group_key", "method", "priority", "tried")
 
 
 def recount(connection: sa.Connection) -> None:
@@ -59,17 +60,18 @@ def recount(connection: sa.Connection) -> None:
         connection.execute(sa.delete(table))
     tried = sa.case((jobs.c.tries > 0, sa.true()), else_=sa.false())
     position, number = sa.func.min(jobs.c.position), sa.func.count()
-    group = (jobs.c.group_key, jobs.c.priority, tried, jobs.c.category)
+    group = (jobs.c.group_key, jobs.c.method, jobs.c.priority, tried, jobs.c.category)
     connection.execute(
         sa.insert(claimable_groups).from_select(
-            ["group_key", "priority", "tried", "category", "position", "left"],
+            ["group_key", "method", "priority", "tried", "category", "position", "left"],
             sa.select(*group, position, number).where(claimable).group_by(*group),
         )
     )
-    level = (claimable_groups.c.priority, claimable_groups.c.tried, claimable_groups.c.category)
+    groups = claimable_groups.c
+    level = (groups.priority, groups.method, groups.tried, groups.category)
     connection.execute(
         sa.insert(claimable_categories).from_select(
-            ["priority", "tried", "category", "left"],
-            sa.select(*level, sa.func.sum(claimable_groups.c.left)).group_by(*level),
+            ["priority", "method", "tried", "category", "left"],
+            sa.select(*level, sa.func.sum(groups.left)).group_by(*level),
         )
     )

@@ -101,9 +101,13 @@ class Questions:
             return None if row is None else job_of(row)
 
     def open_jobs(self, taste: Taste) -> tuple[int, int]:
-        """How many jobs such a worker may claim now, and how many may come to be claimable:
-        they run, or wait for their next attempt."""
-        own = jobs.c.category.in_(taste.home) if taste.static and taste.home else sa.true()
+        """How many jobs such a worker may claim now, of whatever method it can load, and how many
+        may come to be claimable: they run, or wait for their next attempt."""
+        own: sa.ColumnElement[bool] = sa.true()
+        if taste.kept_in:
+            own &= jobs.c.category.in_(taste.kept_in)
+        if taste.without:
+            own &= jobs.c.method.not_in(taste.without)
         running = (jobs.c.state == JobState.RUNNING.value) | jobs.c.retry_at.is_not(None)
         number = sa.select(sa.func.count()).select_from(jobs)
         with read(self._engine) as connection:

@@ -283,8 +283,9 @@ _ALIKE: Form = {"parameters": mapping_of(anything), "shape": is_shape}
 """Of what stands in `shared` of the jobs that are alike in it."""
 
 _COUNT_CLAIMABLE = str(
-    sa.select(sa.func.count())
+    sa.select(jobs.c.method, sa.func.count())
     .where(claimable)
+    .group_by(jobs.c.method)
     .compile(dialect=sqlite.dialect(), compile_kwargs={"literal_binds": True})
 )
 
@@ -298,9 +299,10 @@ _META: dict[str, Callable[[str], object]] = {
 
 def _counts(connection: sqlite3.Connection) -> Iterator[str]:
     """Workers find the next job by these counts, and would wait for ever by wrong ones."""
-    (number,) = connection.execute(_COUNT_CLAIMABLE).fetchone()
+    numbers = dict(connection.execute(_COUNT_CLAIMABLE).fetchall())
     for table in (claimable_groups, claimable_categories):
-        query = f'SELECT coalesce(sum("left"), 0), coalesce(min("left"), 1) FROM {table.name}'
-        total, least = connection.execute(query).fetchone()
-        if total != number or least < 1:
+        query = f'SELECT method, sum("left"), min("left") FROM {table.name} GROUP BY method'
+        counted = connection.execute(query).fetchall()
+        totals = {method: total for method, total, _ in counted}
+        if totals != numbers or any(least < 1 for _, _, least in counted):
             yield f"its {table.name} are not those of its jobs"

@@ -35,6 +35,7 @@ MANY = 500
 _glance = sa.select(jobs.c.id, jobs.c.fingerprint, jobs.c.state, jobs.c.files)
 _rows = _glance.add_columns(
     jobs.c.position,
+    jobs.c.method,
     jobs.c.series,
     jobs.c.alike,
     jobs.c.held,
@@ -65,14 +66,14 @@ def follow_manifest(
         def new_rows() -> Iterator[dict[str, Any]]:
             """One pass over the manifest, since a million rows are not kept in memory."""
             for position, (job, found) in enumerate(zip(planned, evidence, strict=True)):
-                place = _Place(position, job.fingerprint, *values.keys(job.series))
+                place = _place(position, job, values)
                 if job.id in rows:
                     update.planned(job, place, found, on_disk, files)
                 else:
                     assert found.state is not None
                     yield _row(job, place, found.state, found.stamp, held, priority(job))
             for position, job in enumerate(retired, start=len(planned)):
-                place = _Place(position, job.fingerprint, *values.keys(job.series))
+                place = _place(position, job, values)
                 if job.id in rows:
                     update.retired(job, place)
                 else:
@@ -128,9 +129,15 @@ class _Place(NamedTuple):
     """What the manifest says of a job beside what its id stands for."""
 
     position: int
+    method: str
     fingerprint: str
     series: int
     alike: int
+
+
+def _place(position: int, job: Job, values: SharedValues) -> _Place:
+    keys = values.keys(job.series)
+    return _Place(position, job.method or "", job.fingerprint, *keys)
 
 
 class _Update:
@@ -184,10 +191,10 @@ class _Update:
 
     def _note(self, row: Any, place: _Place, state: str, stamp: str | None) -> None:
         where, now = (
-            (place.position, state),
+            (place.position, place.method, state),
             (place.fingerprint, place.series, place.alike, stamp),
         )
-        if where != (row.position, row.state):
+        if where != (row.position, row.method, row.state):
             self._moved.append(dict(zip(_MOVES, (row.id, *now, *where), strict=True)))
         elif now != (row.fingerprint, row.series, row.alike, row.files):
             self._changed.append(dict(zip(_CHANGES, (row.id, *now), strict=True)))
@@ -272,7 +279,7 @@ def _row(
 
 
 _CHANGES = ("of", "fingerprint", "series", "alike", "files")
-_MOVES = (*_CHANGES, "position", "state")
+_MOVES = (*_CHANGES, "position", "method", "state")
 
 
 def _set_all(names: Sequence[str]) -> sa.Update:

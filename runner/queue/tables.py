@@ -33,6 +33,8 @@ jobs = sa.Table(
     sa.Column("position", sa.Integer, nullable=False),
     sa.Column("category", sa.String, nullable=False),
     sa.Column("group_key", sa.String, nullable=False),
+    # Its name; "" where it has none.
+    sa.Column("method", sa.String, nullable=False, server_default=""),
     sa.Column("seed", sa.BigInteger, nullable=False),
     sa.Column("priority", sa.Integer, nullable=False, server_default="0"),
     sa.Column("fingerprint", sa.String, nullable=False),
@@ -64,7 +66,9 @@ jobs = sa.Table(
     sa.Column("lease_until", sa.Float),
     # How often the host's memory had run out before; see `processes.oom_kills`.
     sa.Column("oom_kills", sa.Integer),
-    sa.Index("jobs_to_claim", "state", "held", "group_key", "priority", "tries", "position"),
+    sa.Index(
+        "jobs_to_claim", "state", "held", "group_key", "method", "priority", "tries", "position"
+    ),
     sa.Index("jobs_by_category", "category", "state", "position"),
 )
 sa.Index("jobs_by_end", jobs.c.finished_at, sqlite_where=jobs.c.seconds.is_not(None))
@@ -83,25 +87,28 @@ claimable_groups = sa.Table(
     "claimable_groups",
     metadata,
     sa.Column("group_key", sa.String, primary_key=True),
+    sa.Column("method", sa.String, primary_key=True),
     sa.Column("priority", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("tried", sa.Boolean, primary_key=True),
     sa.Column("category", sa.String, nullable=False),
     # Of one of its jobs, for a group's jobs stand next to each other.
     sa.Column("position", sa.Integer, nullable=False),
     sa.Column("left", sa.Integer, nullable=False),
-    sa.Index("groups_in_order", "priority", "tried", "category", "position"),
+    sa.Index("groups_in_order", "priority", "tried", "method", "category", "position"),
 )
-"""How many jobs of each group may be claimed; a group without any has no row."""
+"""How many jobs of each group and method may be claimed; where there are none, there is no row."""
 
 claimable_categories = sa.Table(
     "claimable_categories",
     metadata,
+    # In this order, so that a worker finds what is foremost for its method at once.
     sa.Column("priority", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("method", sa.String, primary_key=True),
     sa.Column("tried", sa.Boolean, primary_key=True),
     sa.Column("category", sa.String, primary_key=True),
     sa.Column("left", sa.Integer, nullable=False),
 )
-"""The same of each category."""
+"""The same of each category and method."""
 
 workers = sa.Table(
     "workers",
@@ -116,6 +123,8 @@ workers = sa.Table(
     sa.Column("state", sa.String, nullable=False),
     # What it waits for.
     sa.Column("note", sa.Text),
+    # Whose model it has loaded, or loads; null before there is one.
+    sa.Column("method", sa.String),
     sa.Column("job", sa.String),
     sa.Column("step", sa.Integer, nullable=False, default=0),
     sa.Column("steps", sa.Integer, nullable=False, default=0),

@@ -49,6 +49,8 @@ class WorkerRow:
     process: ProcessId
     state: WorkerState
     note: str | None
+    method: str | None
+    """Whose model it has loaded, or loads: "" is a method without a name, None none yet."""
     job: str | None
     step: int
     steps: int
@@ -106,7 +108,7 @@ class WorkerTable:
             "steps": 0,
             "jobs_done": 0,
             **dict.fromkeys(("job_seconds", "busy_seconds"), 0.0),
-            **dict.fromkeys(("first_claim_at", "last_end_at", "note", "gpu_gib")),
+            **dict.fromkeys(("first_claim_at", "last_end_at", "note", "method", "gpu_gib")),
             "started_at": now,
             "beat_at": now,
         }
@@ -127,6 +129,12 @@ class WorkerTable:
         plain = {key: v.value if isinstance(v, Enum) else v for key, v in values.items()}
         with write(self._engine, durable=False, waiting=waiting) as connection:
             connection.execute(_REPORT, {"of": slot.name, "beat_at": self._clock(), **plain})
+
+    def note_loading(self, connection: sa.Connection, name: str, method: str) -> None:
+        """Note that a worker begins to load a method's model, within a transaction that is there
+        already."""
+        values = {"state": WorkerState.LOADING.value, "job": None, "method": method}
+        connection.execute(_REPORT, {"of": name, "beat_at": self._clock(), **values})
 
     def note_claim(self, connection: sa.Connection, name: str, job: str, claimed_at: float) -> None:
         """Note that a worker now works on a job, within a transaction that is there already."""
@@ -149,7 +157,11 @@ class WorkerTable:
     def rows(self) -> list[WorkerRow]:
         """Every worker since the last launch, by slot."""
         with read(self._engine) as connection:
-            rows = connection.execute(sa.select(workers)).all()
+            return self.rows_in(connection)
+
+    def rows_in(self, connection: sa.Connection) -> list[WorkerRow]:
+        """As `rows`, within a transaction that is there already."""
+        rows = connection.execute(sa.select(workers)).all()
         now = self._clock()
         result = []
         for row in rows:
@@ -165,6 +177,7 @@ class WorkerTable:
                     process=process,
                     state=state,
                     note=None if state.has_ended else row.note,
+                    method=row.method,
                     job=row.job if state is WorkerState.WORKING else None,
                     step=row.step,
                     steps=row.steps,

@@ -1,8 +1,9 @@
-"""A worker: claim -> prepare -> generate -> finish -> check -> publish -> record.
+"""A worker: load -> claim -> prepare -> generate -> finish -> check -> publish -> record.
 
-One model serves many jobs. While one job is generated on the GPU, the one before it is encoded,
-checked and published on another thread; the worker then holds both claims. What goes wrong is
-judged in `failures`; here its answers are carried out.
+One model serves many jobs, and one method's is loaded at a time: another takes its place where
+nothing is left that it could make. While one job is generated on the GPU, the one before it is
+encoded, checked and published on another thread; the worker then holds both claims. What goes
+wrong is judged in `failures`; here its answers are carried out.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..axes import Axes
-from ..backends import Engine, Interrupted, Machine
+from ..backends import Interrupted, Machine
 from ..errors import UserError
 from ..failures import (
     ANSWERS,
@@ -27,7 +28,6 @@ from ..failures import (
     told,
     was_killed,
 )
-from ..fingerprint import Recipe
 from ..job import Job, JobState
 from ..processes import ProcessId, Stop, oom_kills
 from ..publish import state_on_disk
@@ -44,8 +44,8 @@ from ..waiting import Busy
 from .endings import Endings
 from .finishing import Finisher
 from .heart import Heart
-from .inputs import Inputs
 from .leaving import Broken, LoadFailed, Outdated, Restart
+from .loaded import Loaded, Methods, Models
 from .making import LostClaim, Making, Patience
 from .surroundings import REPORT_SECONDS, Surroundings, report
 
@@ -65,12 +65,10 @@ class Worker:
     """One process in one slot. It is handed everything it works with.
 
     Args:
-        recipe: what its videos are made with; a job planned for another is not made.
-        axes: those that its backend declares.
+        methods: the sweep's.
         data: the folder in which the paths of the jobs' inputs start.
         stop: asked from outside (a signal) to end the job in hand and give it back.
         surroundings: disk, GPU and memory.
-        record: what every sidecar says beside the job's own: host, versions, GPU.
         show_step: told of each step, for a progress bar.
     """
 
@@ -79,24 +77,19 @@ class Worker:
         *,
         run: RunFolder,
         queue: Queue,
-        engine: Engine,
-        axes: Axes,
+        methods: Methods,
         machine: Machine,
-        recipe: Recipe,
         data: Path,
         slot: Slot,
         taste: Taste,
         stop: Stop,
         patience: Patience,
         surroundings: Surroundings,
-        record: dict[str, Any],
         show_step: Callable[[Claim, int, int], None] = lambda *_: None,
     ) -> None:
         self.run_folder = run
         self.queue = queue
-        self.engine = engine
         self.machine = machine
-        self.recipe = recipe
         self.slot = slot
         self.taste = taste
         self.stop = stop
@@ -117,10 +110,7 @@ class Worker:
         self._finisher = Finisher(
             run=run,
             queue=queue,
-            engine=engine,
-            recipe=recipe,
             surroundings=surroundings,
-            record=record,
             leave_if_astray=self._leave_if_astray,
             end=self._end,
         )
@@ -130,18 +120,20 @@ class Worker:
         self._last_done_at = 0.0
         self._lasting = 0.0
         self._group: str | None = None
-        self._inputs = Inputs(engine, axes, data)
+        self._models = Models(methods, machine, data)
+        self._wanted: str | None = None
         self._jobs_done = 0
         self._next_take_back = 0.0
         self._next_report = 0.0
         self._next_log = 0.0
 
     def run(self) -> None:
-        """Load the model and work until nothing is left to claim, or a stop is asked for.
+        """Work until nothing is left to claim, or a stop is asked for.
 
         Raises:
             Restart: a new worker would know how to go on.
-            LoadFailed: the model could not be loaded, for another reason than a full disk.
+            LoadFailed: a model could not be loaded, for another reason than a full disk; what is
+                left is made by that method.
             Broken: the backend broke at a job.
         """
         # Until one is made here, a job takes as long as others did.
@@ -155,8 +147,7 @@ class Worker:
         try:
             with self._heart.beating():
                 try:
-                    if self._load():
-                        self._work()
+                    self._work()
                 finally:
                     # With the heart still beating: the last claim must outlast its encoding.
                     self._finisher.close()
@@ -169,23 +160,28 @@ class Worker:
             raise
         finally:
             self._report(state=state, job=None, note=note, gpu_gib=None)
-            self._close()
+            self._models.close()
 
-    def _load(self) -> bool:
-        start = time.monotonic()
-        try:
-            self.engine.load(self.machine)
-        except UserError:
-            raise
-        except Exception as error:
-            if is_disk_full(error):
-                raise
-            if kind_of(error) is FailureKind.OUT_OF_GPU_MEMORY:
-                return self._cannot_load(error)
-            raise LoadFailed(told(error)) from error
-        log.info("model loaded in %.1f s on %s", time.monotonic() - start, self.machine.device)
-        self._report_memory()
-        return True
+    def _load(self, name: str) -> None:
+        """Load a method's model; where it cannot be, the others' jobs are made first."""
+        self._group = None
+        # Other methods' jobs take another time, and another room.
+        self._lasting = self.queue.mean_seconds() or 0.0
+        self.surroundings.begin_anew()
+        if self._models.load(name):
+            self._report_memory()
+        else:
+            self._report(state=WorkerState.WAITING, method=None)
+
+    def _give_up_loading(self) -> bool:
+        """What is left is made by methods whose model cannot be loaded here: end for the first
+        one's reason."""
+        name, error = next(iter(self._models.unloadable.items()))
+        if isinstance(error, UserError):
+            raise error
+        if kind_of(error) is FailureKind.OUT_OF_GPU_MEMORY:
+            return self._cannot_load(error)
+        raise LoadFailed(f"{name}: {told(error)}" if name else told(error)) from error
 
     def _cannot_load(self, error: Exception) -> bool:
         """The GPU's memory did not suffice: wait for others to leave it, or leave it to them."""
@@ -209,7 +205,10 @@ class Worker:
                 pass
 
     def _turn(self) -> bool:
-        """One more job, or a wait for one; False where there is nothing to wait for."""
+        """One more job, a model, or a wait; False where there is nothing to wait for."""
+        if self._wanted is not None:
+            wanted, self._wanted = self._wanted, None
+            self._load(wanted)
         try:
             self._look_around()
             return self._do_next()
@@ -226,15 +225,8 @@ class Worker:
     def _do_next(self) -> bool:
         if time.monotonic() >= self._next_take_back:
             self._take_back()
-        taste = Taste(self._group, self.taste.home, self.taste.static)
         asked_at = time.monotonic()
-        claim = self.queue.claim(
-            self.slot,
-            self.process,
-            taste,
-            lasting=self._lasting,
-            oom_kills=oom_kills(),
-        )
+        claim = self._claim()
         claiming = time.monotonic() - asked_at
         if claim is not None:
             self._take_up(claim, claiming)
@@ -246,10 +238,32 @@ class Worker:
             self._finisher.settle()
         elif self._has_ended():
             return False
+        elif (method := self.queue.next_method(self.slot, self._taste())) is not None:
+            loaded = self._models.loaded
+            if loaded is None or method != loaded.name:
+                self._wanted = method
+        elif self._models.unloadable and not any(self.queue.open_jobs(self._taste())):
+            return self._give_up_loading()
         else:
             self._report(state=WorkerState.WAITING, job=None)
             self.stop.wait(WAIT_SECONDS)
         return True
+
+    def _claim(self) -> Claim | None:
+        if self._models.loaded is None:
+            return None
+        return self.queue.claim(
+            self.slot, self.process, self._taste(), lasting=self._lasting, oom_kills=oom_kills()
+        )
+
+    def _taste(self, group: str | None = None) -> Taste:
+        """What to claim next, were this the last job's group; else by the one that was."""
+        return replace(
+            self.taste,
+            group=group or self._group,
+            method="" if self._models.loaded is None else self._models.loaded.name,
+            without=tuple(self._models.unloadable),
+        )
 
     def _take_back(self) -> bool:
         """Give back what dead and silent workers held; whether there was any such job."""
@@ -266,12 +280,12 @@ class Worker:
             Restart: a new worker shall go on.
             Broken: this one can do no further job.
         """
-        broken = self.engine.is_broken()
-        if broken is not None:
+        loaded = self._models.loaded
+        if loaded is not None and (broken := loaded.engine.is_broken()) is not None:
             self._finisher.settle()
             raise Broken(broken)
         restart = self._restart or self.surroundings.recycle(
-            self._jobs_done, self.engine.processes()
+            self._jobs_done, self._models.processes()
         )
         if restart is not None:
             self._finisher.settle()
@@ -321,7 +335,13 @@ class Worker:
 
     def _is_current(self, job: Job) -> bool:
         """Whether what this worker would make is what was planned."""
-        return job.fingerprint == self.recipe.fingerprint_of(job)
+        return job.fingerprint == self._at_hand.recipe.fingerprint_of(job)
+
+    @property
+    def _at_hand(self) -> Loaded:
+        """The method that is loaded, while a job is in hand."""
+        assert self._models.loaded is not None
+        return self._models.loaded
 
     def _do(self, claim: Claim, claiming: float) -> None:
         """Generate a job, and hand it on to be finished beside the next one."""
@@ -334,7 +354,7 @@ class Worker:
         except (Interrupted, LostClaim, Exception) as error:
             self._end(making, error)
         else:
-            self._finisher.take(making, pending)
+            self._finisher.take(making, pending, self._at_hand)
 
     def _generate(self, making: Making) -> Any:
         job, run = making.job, self.run_folder
@@ -344,26 +364,28 @@ class Worker:
         for leftover in run.temporaries(job):
             leftover.unlink(missing_ok=True)
         self._finisher.begin()
-        handed = self._inputs.hand_over(making)
+        loaded = self._at_hand
+        engine = loaded.engine
+        handed = loaded.inputs.hand_over(making)
         self._group = job.group
         self._look_ahead(job)
-        making.from_step = self.engine.steps_kept(handed, scratch)
+        making.from_step = engine.steps_kept(handed, scratch)
         if making.from_step:
             log.info("%s: goes on after step %d", job.id, making.from_step)
         self._generating = making
         try:
             with making.stage("generate"):
-                pending = self.engine.generate(handed, scratch, self._on_step)
-            making.kernels = self.engine.kernels(handed)
+                pending = engine.generate(handed, scratch, self._on_step)
+            making.kernels = engine.kernels(handed)
             return pending
         finally:
             self._generating = None
 
     def _look_ahead(self, job: Job) -> None:
         """Tell the engine of the next group, where this job seems to be the last of its own."""
-        upcoming = self.queue.likely_next(Taste(job.group, self.taste.home, self.taste.static))
+        upcoming = self.queue.likely_next(self._taste(job.group))
         if upcoming is not None and upcoming.group != job.group:
-            self._inputs.look_ahead(upcoming)
+            self._at_hand.inputs.look_ahead(upcoming)
 
     def _end(self, making: Making, error: BaseException | None) -> None:
         """Record the end of an attempt, whatever it is: the sweep goes on."""
@@ -449,7 +471,8 @@ class Worker:
     def _memory(self) -> dict[str, float]:
         """What this process holds of its GPU, so that others can tell what is not ours; {} where
         there is none."""
-        held = self.engine.memory().held
+        loaded = self._models.loaded
+        held = None if loaded is None else loaded.engine.memory().held
         return {} if held is None else {"gpu_gib": held}
 
     def _report_memory(self) -> None:
@@ -459,10 +482,3 @@ class Worker:
 
     def _report(self, **values: object) -> None:
         report(self.queue, self.slot, REPORT_SECONDS, **values)
-
-    def _close(self) -> None:
-        try:
-            self.engine.close()
-        except Exception:
-            # After a CUDA error nothing of it works any more, and the process ends anyway.
-            log.exception("the backend could not be closed")

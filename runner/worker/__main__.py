@@ -25,14 +25,12 @@ from ..backends import Machine
 from ..errors import UserError
 from ..experiment import load_experiment
 from ..failures import is_disk_full, may_be_disk_full
-from ..fingerprint import Recipe
 from ..job import Job
 from ..log_lines import LineFormatter
 from ..manifest import read_manifest
 from ..plain_text import printable, tail
 from ..plan import largest_video
 from ..processes import Stop
-from ..provenance import provenance
 from ..queue import Queue
 from ..queue.claim_order import Taste
 from ..queue.claims import Claim
@@ -46,6 +44,7 @@ from . import Worker
 from .disk_room import DiskRoom
 from .gpu_watch import GpuWatch
 from .leaving import Broken, LoadFailed, Outdated, Restart
+from .loaded import methods_of
 from .making import Patience
 from .surroundings import Recycling, Surroundings
 
@@ -111,8 +110,6 @@ def work(arguments: argparse.Namespace) -> None:
     log.info("%s: pid %d, %s threads", slot.name, os.getpid(), os.environ.get("OMP_NUM_THREADS"))
     bar = StepBar()
     queue = Queue(run.queue, waiting=Waiting(None, None, partial(is_leaving, stop)))
-    planner = experiment.planner()
-    recipe = Recipe.of(experiment, planner)
     limits = experiment.limits
     surroundings = Surroundings(
         queue=queue,
@@ -127,12 +124,10 @@ def work(arguments: argparse.Namespace) -> None:
     worker = Worker(
         run=run,
         queue=queue,
-        engine=planner.engine(),
-        axes=planner.axes,
+        methods=methods_of(experiment, arguments.device),
         machine=Machine(
             arguments.device, run.cache, slot.devices.gpu, jobs=partial(planned_jobs, run)
         ),
-        recipe=recipe,
         data=experiment.data,
         slot=slot,
         taste=Taste(home=tuple(arguments.home), static=experiment.placement.balance == "static"),
@@ -142,7 +137,6 @@ def work(arguments: argparse.Namespace) -> None:
             None if limits.job_minutes is None else 60 * limits.job_minutes,
         ),
         surroundings=surroundings,
-        record=provenance(experiment, planner, recipe, arguments.device),
         show_step=bar.show,
     )
     try:

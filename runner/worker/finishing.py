@@ -8,14 +8,14 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
-from ..backends import Engine, Interrupted
+from ..backends import Interrupted
 from ..failures import is_disk_full
-from ..fingerprint import Recipe, files_of_job
 from ..processes import give_way, peak_resident_gib
 from ..publish import inputs_of, publish
 from ..queue import Queue
 from ..run_folder import RunFolder
 from ..video import check_video
+from .loaded import Loaded
 from .making import LostClaim, Making
 from .surroundings import Surroundings
 
@@ -26,7 +26,6 @@ class Finisher:
     """Finishes one video at a time on a thread of its own.
 
     Args:
-        record: what every sidecar says beside the job's own: host, versions, GPU.
         leave_if_astray: ends this process where the run folder is no longer there.
         end: told how an attempt ended: None, or what was raised.
     """
@@ -36,19 +35,13 @@ class Finisher:
         *,
         run: RunFolder,
         queue: Queue,
-        engine: Engine,
-        recipe: Recipe,
         surroundings: Surroundings,
-        record: dict[str, Any],
         leave_if_astray: Callable[[], None],
         end: Callable[[Making, BaseException | None], None],
     ) -> None:
         self._run = run
         self._queue = queue
-        self._engine = engine
-        self._recipe = recipe
         self._surroundings = surroundings
-        self._record = record
         self._leave_if_astray = leave_if_astray
         self._end = end
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="finish")
@@ -63,7 +56,7 @@ class Finisher:
     def is_busy(self) -> bool:
         return self._finishing is not None
 
-    def take(self, making: Making, pending: Any) -> None:
+    def take(self, making: Making, pending: Any, loaded: Loaded) -> None:
         """Finish a pending video, once the one before it is: no more than two are in memory.
 
         It is begun by `begin` or `settle`.
@@ -71,7 +64,7 @@ class Finisher:
         with making.waiting():
             self.settle()
         self._begun.clear()
-        self._finishing = self._pool.submit(self._finish, making, pending)
+        self._finishing = self._pool.submit(self._finish, making, pending, loaded)
 
     def begin(self) -> None:
         """Begin with the video that was taken: the worker's next one is claimed, or there is none.
@@ -95,10 +88,10 @@ class Finisher:
         self._pool.shutdown()
         self._encoder.shutdown()
 
-    def _finish(self, making: Making, pending: Any) -> None:
+    def _finish(self, making: Making, pending: Any, loaded: Loaded) -> None:
         self._begun.wait()
         try:
-            while not self._publish(making, pending):
+            while not self._publish(making, pending, loaded):
                 # The GPU's work is in `pending`: it is kept until there is room for it.
                 with making.waiting():
                     self._surroundings.wait_for_room("there is no room for a finished video")
@@ -107,20 +100,20 @@ class Finisher:
         else:
             self._end(making, None)
 
-    def _publish(self, making: Making, pending: Any) -> bool:
+    def _publish(self, making: Making, pending: Any, loaded: Loaded) -> bool:
         """Encode, check and publish a video; False where the disk has no room for it."""
         job = making.job
         temporary = self._run.temporary(job)
         try:
             with making.stage("finish"):
-                encode = self._engine.finish
-                self._encoder.submit(encode, pending, temporary, self._recipe.quality).result()
+                encode, quality = loaded.engine.finish, loaded.recipe.quality
+                self._encoder.submit(encode, pending, temporary, quality).result()
             with making.stage("check"):
                 found = self._encoder.submit(check_video, temporary, job.shape).result()
             self._surroundings.room.saw_video(temporary.stat().st_size)
             if making.is_lost or not self._queue.renew(making.claim):
                 raise LostClaim  # noqa: TRY301
-            sidecar = self._sidecar(making, found.to_json())
+            sidecar = self._sidecar(making, loaded, found.to_json())
             self._leave_if_astray()
             with making.stage("publish"):
                 publish(self._run, job, temporary, sidecar)
@@ -135,15 +128,15 @@ class Finisher:
             temporary.unlink(missing_ok=True)
         return True
 
-    def _sidecar(self, making: Making, video: dict[str, Any]) -> dict[str, Any]:
+    def _sidecar(self, making: Making, loaded: Loaded, video: dict[str, Any]) -> dict[str, Any]:
         job, claim = making.job, making.claim
-        peak = self._engine.memory(anew=True).peak
+        peak = loaded.engine.memory(anew=True).peak
         if peak is not None:
             log.info("%s: peak GPU memory %.1f GiB", job.id, peak)
         a_step = making.seconds_per_step
         return {
             **inputs_of(job),
-            "quality": self._recipe.quality,
+            "quality": loaded.recipe.quality,
             "video": video,
             "worker": claim.worker,
             "attempt": claim.attempt,
@@ -154,8 +147,7 @@ class Finisher:
             "seconds": making.stages.seconds,
             "seconds_per_step": None if a_step is None else round(a_step, 5),
             "peak_gpu_memory_gib": None if peak is None else round(peak, 2),
-            "peak_host_memory_gib": peak_resident_gib(self._engine.processes()),
-            **self._record,
-            "model_identity": dict(self._recipe.model_of(job.parameters)),
-            "model_files": files_of_job(self._record.get("model_files", ()), job.parameters),
+            "peak_host_memory_gib": peak_resident_gib(loaded.engine.processes()),
+            **loaded.record,
+            "model_identity": dict(loaded.recipe.model),
         }

@@ -158,6 +158,10 @@ class Surroundings:
 
     # The process itself.
 
+    def begin_anew(self) -> None:
+        """Note that another model is loaded: what this process holds is measured from here."""
+        self._first_resident_gib = None
+
     def recycle(self, jobs_done: int, others: tuple[int, ...] = ()) -> str | None:
         """Why this worker should make room for a new one after so many jobs, or None.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,33 +31,36 @@ class Pending:
 
 
 class ScriptEngine(Engine):
-    """A script's process; of several scripts, that of the method in hand."""
+    """A script's process."""
 
     def __init__(self, planner: ScriptPlanner) -> None:
-        self._scripts = {script.name: script for script in planner.scripts()}
-        self._device = "cpu"
+        self._script = planner.script()
         self._child: Child | None = None
-        self._method: str | None = None
         self._axes = planner.axes
         self._is_prepared = False
-        self._former_peak: float | None = None
 
     def load(self, machine: Machine) -> None:
-        """Load the script; of several, each at its first job."""
-        self._device = machine.device
-        if None in self._scripts:
-            self._load(None)
+        """Start the script's process, and have it load its model."""
+        self._child = self._script.start()
+        try:
+            self._child.call("load", settings=self._script.load_settings(machine.device))
+        except BaseException as error:
+            # Its memory is free again before another worker tries.
+            self._child.end()
+            if isinstance(error, ForeignError) and kind_of(error) is FailureKind.BAD_INPUT:
+                raise UserError(f"model.file: load(settings): {error}") from error
+            raise
 
     def prepare(self, series: Series) -> None:
-        self._switch(series.parameters)
         self._is_prepared = False
-        self._prepare(series)
+        shared = (CATEGORY, *(axis.name for axis in self._axes.grouping))
+        told = {name: series.point[name] for name in shared}
+        told |= told_reference(series)
+        self._call("prepare", group={**told, "parameters": own_parameters(series.parameters)})
         self._is_prepared = True
 
     def generate(self, job: Job, scratch: Path, on_step: OnStep) -> Pending:
         assert self._is_prepared, "`prepare` comes first"
-        if self._switch(job.parameters):
-            self._prepare(job.series)
         path = (scratch / WRITTEN).absolute()
         # What an earlier attempt left there is not this one's.
         path.unlink(missing_ok=True)
@@ -94,11 +96,7 @@ class ScriptEngine(Engine):
         return None
 
     def memory(self, *, anew: bool = False) -> GpuMemory:
-        told = GpuMemory() if self._child is None else self._child.memory(anew=anew)
-        peaks = [peak for peak in (self._former_peak, told.peak) if peak is not None]
-        if anew:
-            self._former_peak = None
-        return GpuMemory(told.held, max(peaks, default=None))
+        return GpuMemory() if self._child is None else self._child.memory(anew=anew)
 
     def processes(self) -> tuple[int, ...]:
         return () if self._child is None or self._child.is_gone else (self._child.pid,)
@@ -116,37 +114,6 @@ class ScriptEngine(Engine):
             if kind is FailureKind.OUT_OF_GPU_MEMORY and self._child.memory().held is None:
                 # It does not tell what it holds, which would look like somebody else's.
                 self._child.end()
-            raise
-
-    def _prepare(self, series: Series) -> None:
-        shared = (CATEGORY, *(axis.name for axis in self._axes.grouping))
-        told = {name: series.point[name] for name in shared}
-        told |= told_reference(series)
-        self._call("prepare", group={**told, "parameters": own_parameters(series.parameters)})
-
-    def _switch(self, parameters: Mapping[str, Any]) -> bool:
-        """Have the process be of the job's method; whether it is another one than before."""
-        wanted = parameters.get("method")
-        if self._child is not None and (None in self._scripts or wanted == self._method):
-            return False
-        if self._child is not None:
-            self._former_peak = self.memory().peak
-            # Two models side by side may not fit the GPU.
-            self._child.close()
-        self._load(wanted)
-        return True
-
-    def _load(self, name: str | None) -> None:
-        """Start the process of a method, and have the script load its model."""
-        script = self._scripts[name]
-        self._child, self._method = script.start(), name
-        try:
-            self._child.call("load", settings=script.load_settings(self._device))
-        except BaseException as error:
-            # Its memory is free again before another worker tries.
-            self._child.end()
-            if isinstance(error, ForeignError) and kind_of(error) is FailureKind.BAD_INPUT:
-                raise UserError(f"{script.key}file: load(settings): {error}") from error
             raise
 
 

@@ -53,13 +53,13 @@ Scalar = Annotated[
 ]
 
 
-class Method(Section):
-    """A script, and what it is given."""
+class ScriptSettings(Section):
+    """The `model` section: a script, and what it is given."""
 
     file: str = key(
-        "",
+        min_length=1,
         description="the script: defines load(settings) and generate(job, path), and where "
-        "they are of use prepare(group) and close(); needed unless `methods` is given",
+        "they are of use prepare(group) and close()",
         loss=Loss.ANOTHER_MODEL,
     )
     interpreter: str | None = key(
@@ -94,8 +94,7 @@ class Method(Section):
     )
 
     @model_validator(mode="after")
-    def _names(self) -> Method:
-        self.refuse_incomplete()
+    def _names(self) -> ScriptSettings:
         for name in self.files:
             if name in self.settings:
                 raise ValueError(f"{name} is in both settings and files; rename one")
@@ -106,29 +105,6 @@ class Method(Section):
                 raise ValueError(f"environment: {name!r} cannot be the name of a variable")
         return self
 
-    def refuse_incomplete(self) -> None:
-        """Raise ValueError where no script is named."""
-        if not self.file:
-            raise ValueError("file, the script, is missing")
-
-
-class ScriptSettings(Method):
-    """The `model` section of an experiment with a script of one's own, or with several."""
-
-    methods: dict[str, Method] = key(
-        default_factory=dict,
-        description="name -> the keys above: several scripts in one grid, chosen by "
-        "`generation.method` or `axes: {method: [...]}`",
-        loss=Loss.ANOTHER_MODEL,
-    )
-
-    def refuse_incomplete(self) -> None:
-        if not self.methods:
-            super().refuse_incomplete()
-        for name, field in Method.model_fields.items():
-            if self.methods and getattr(self, name) != field.get_default(call_default_factory=True):
-                raise ValueError(f"{name}: belongs into each of `methods`, where these are given")
-
 
 class ScriptGeneration(VideoGeneration):
     """The `generation` section: the common keys, and any of one's own.
@@ -137,9 +113,8 @@ class ScriptGeneration(VideoGeneration):
     false or null.
     """
 
-    method: str | None = Field(
-        None, description="which of `model.methods` makes a video, where there are several"
-    )
+    # No later key: it has been on record since there were scripts.
+    method: str | None = Field(None, description=VideoGeneration.model_fields["method"].description)
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Scalar]

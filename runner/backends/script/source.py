@@ -14,7 +14,7 @@ from .. import FileState
 from ..foreign.child import Child
 from ..foreign.interpreter import Answer, ask, find_interpreter
 from ..model_file import contents, digest
-from .settings import Method
+from .settings import ScriptSettings
 
 SERVICE = Path(__file__).with_name("service.py")
 """What runs in the script's own interpreter."""
@@ -61,19 +61,19 @@ class Source:
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             where = f" (line {error.lineno})" if isinstance(error, SyntaxError) else ""
             what = error.msg if isinstance(error, SyntaxError) else str(error)
-            raise UserError(f"{self.key}: {self.path}: is not Python: {what}{where}") from None
+            raise UserError(f"model.: {self.path}: is not Python: {what}{where}") from None
         found = dict(_defined(tree.body))
         for name, given in NEEDED.items():
             if name not in found and "*" not in found:
                 call = f"{name}({', '.join(given)})"
-                raise UserError(f"{self.key}: {self.path}: defines no function {call}; add it")
+                raise UserError(f"model.: {self.path}: defines no function {call}; add it")
         for name, given in FUNCTIONS.items():
             function = found.get(name)
             if isinstance(function, ast.AsyncFunctionDef):
-                raise UserError(f"{self.key}: {self.path}: {name} must be a plain def, not async")
+                raise UserError(f"model.: {self.path}: {name} must be a plain def, not async")
             if isinstance(function, ast.FunctionDef) and not takes(function.args, len(given)):
                 raise UserError(
-                    f"{self.key}: {self.path}:{function.lineno}: {name} is called as "
+                    f"model.: {self.path}:{function.lineno}: {name} is called as "
                     f"{name}({', '.join(given)}), which it does not take"
                 )
 
@@ -107,27 +107,17 @@ def takes(arguments: ast.arguments, given: int) -> bool:
 
 @dataclass(frozen=True)
 class Script:
-    """A method as the experiment describes it, and what is on this machine of it.
+    """A script as the experiment describes it, and what is on this machine of it."""
 
-    Args:
-        name: of several methods; None for the only one.
-    """
-
-    method: Method
+    settings: ScriptSettings
     root: Path
-    name: str | None = None
-
-    @property
-    def key(self) -> str:
-        """What the experiment's keys of it begin with."""
-        return "model." if self.name is None else f"model.methods.{self.name}."
 
     @property
     def path(self) -> Path:
-        return self._path(self.method.file)
+        return self._path(self.settings.file)
 
     def source(self) -> Source:
-        return Source.read(self.path, f"{self.key}file")
+        return Source.read(self.path)
 
     def files(self) -> dict[str, Path]:
         """The files by their names.
@@ -135,10 +125,10 @@ class Script:
         Raises:
             UserError: one of them is not there.
         """
-        paths = {name: self._path(written) for name, written in self.method.files.items()}
+        paths = {name: self._path(written) for name, written in self.settings.files.items()}
         for name, path in paths.items():
             if not path.exists():
-                raise UserError(f"{self.key}files.{name}: no such file or folder: {path}")
+                raise UserError(f"model.files.{name}: no such file or folder: {path}")
         return paths
 
     def identity(self) -> dict[str, Any]:
@@ -148,21 +138,19 @@ class Script:
         return {
             "file": source.sha256,
             "files": {name: digest(path) for name, path in self.files().items()},
-            "settings": self.method.settings,
+            "settings": self.settings.settings,
         }
 
     def model_files(self) -> list[dict[str, Any]]:
         """Its records for `Planner.model_files`; [] where it is not on this machine."""
         if not self.path.is_file():
             return []
-        place = self.key.removeprefix("model.")
-        whose = {} if self.name is None else {"method": self.name}
         (record,) = contents(self.path)
-        records = [{**record, "key": f"{place}file", "file": self.path.name, **whose}]
+        records = [{**record, "key": "file", "file": self.path.name}]
         for name, path in self.files().items():
             for record in contents(path):
                 inside = f"{name}/{record['file']}" if record["file"] else name
-                records.append({**record, "key": f"{place}files.{name}", "file": inside, **whose})
+                records.append({**record, "key": f"files.{name}", "file": inside})
         return records
 
     def check(self) -> None:
@@ -171,8 +159,8 @@ class Script:
         answer = self.ask()
         if answer.problem is not None:
             raise UserError(
-                f"{self.key}file: {self.path}: Python {answer.versions['python']} of "
-                f"{self.key}interpreter cannot read it: {answer.problem}"
+                f"model.file: {self.path}: Python {answer.versions['python']} of "
+                f"model.interpreter cannot read it: {answer.problem}"
             )
 
     def look(self) -> Iterator[FileState]:
@@ -181,20 +169,21 @@ class Script:
             self.source().check()
             answer = self.ask()
         except UserError as error:
-            yield FileState(self.method.file, problem=str(error), remedy="docs/your_own_method.md")
+            yield FileState(
+                self.settings.file, problem=str(error), remedy="docs/your_own_method.md"
+            )
         else:
             said = f"Python {answer.versions['python']}"
             yield FileState(
-                self.method.file,
+                self.settings.file,
                 self.path.stat().st_size,
-                answer.problem
-                and f"{said} of {self.key}interpreter cannot read it: {answer.problem}",
+                answer.problem and f"{said} of model.interpreter cannot read it: {answer.problem}",
                 "mend it, or name a newer Python" if answer.problem else "",
                 f"read by {said}",
             )
-        for name, written in self.method.files.items():
+        for name, written in self.settings.files.items():
             path = self._path(written)
-            key = f"{self.key}files.{name}"
+            key = f"model.files.{name}"
             try:
                 sizes = [record["size"] for record in contents(path)] if path.exists() else None
             except OSError as error:
@@ -209,7 +198,7 @@ class Script:
 
     def ask(self) -> Answer:
         """What its interpreter says of itself and of it."""
-        return ask(self._interpreter(), self.path, f"{self.key}interpreter")
+        return ask(self._interpreter(), self.path, "model.interpreter")
 
     def start(self) -> Child:
         """Its process, with nothing loaded yet."""
@@ -219,17 +208,17 @@ class Script:
             SERVICE,
             [str(source.path), source.sha256],
             self.root,
-            self.method.environment,
+            self.settings.environment,
             name="script",
         )
 
     def load_settings(self, device: str) -> dict[str, Any]:
         """What its `load` is given."""
         files = {name: str(path) for name, path in self.files().items()}
-        return {**self.method.settings, **files, "device": device}
+        return {**self.settings.settings, **files, "device": device}
 
     def _interpreter(self) -> Path:
-        return find_interpreter(self.method.interpreter, self.root, f"{self.key}interpreter")
+        return find_interpreter(self.settings.interpreter, self.root, "model.interpreter")
 
     def _path(self, written: str) -> Path:
         return (self.root / Path(written).expanduser()).absolute()

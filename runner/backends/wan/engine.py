@@ -178,6 +178,8 @@ class WanEngine(Engine):
         self._pipe = self._reference = self._references = self._prompts = None
         self._compiled = None
         free_memory(self._device)
+        # What comes after it in this process has a peak of its own.
+        self.memory(anew=True)
 
     def _load(self, parts: Sequence[str]) -> Any:
         from .pipeline import load_pipeline

@@ -1,0 +1,5 @@
+def load(settings):
+    """Another method."""
+
+
+def generate(job, path): ...
