@@ -62,7 +62,7 @@ def test_a_category_that_is_a_reserved_name_by_now_is_kept_where_it_was(
     prompts = project.root / "prompts.json"
     prompts.write_text(prompts.read_text("utf-8").replace("camera_motion", name), "utf-8")
     with monkeypatch.context() as before_it_was_reserved:
-        for module in ("sections", "dataset"):
+        for module in ("sections", "dataset_files"):
             before_it_was_reserved.setattr(f"runner.{module}.RESERVED_LATER", frozenset())
         assert project.call("plan", "experiments/x.yaml").status == 0
     kept = project.call("plan", "experiments/x.yaml", "seeds=[1,2]")

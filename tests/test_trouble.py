@@ -61,6 +61,11 @@ def workers_of(project: Project) -> dict[str, int]:
     return {one["name"]: one["pid"] for one in project.progress()["workers"]}
 
 
+def at_work(project: Project) -> list[int]:
+    """The pids of the workers that make a video."""
+    return [one["pid"] for one in project.progress()["workers"] if one["job"] is not None]
+
+
 def freeze_in_transaction(project: Project, pid: int) -> None:
     """Stop a worker at a moment at which it holds the queue's line."""
     queue = project.run_folder.queue
@@ -194,8 +199,9 @@ def test_a_worker_that_somebody_ends_is_followed_by_another(project: Project) ->
     """One that was asked to end gives its job back; its slot goes on either way."""
     running(project)
     for number in (signal.SIGHUP, signal.SIGQUIT):
-        wait_for(lambda: bool(workers_of(project)))
-        (pid,) = workers_of(project).values()
+        # With a job in hand, which is what is given back.
+        wait_for(lambda: bool(at_work(project)), 60)
+        (pid,) = at_work(project)
         os.kill(pid, number)
         wait_for(partial(is_replaced, project, pid), 60)
     wait_for(lambda: bool(workers_of(project)))

@@ -158,7 +158,8 @@ def test_another_process_goes_on_after_kill_9(
 ) -> None:
     engine.settings = engine.settings.model_copy(update={"keep_latents_every": 2})
     arguments = [json.dumps(job_record(job)), str(cache), str(tmp_path)]
-    own = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+    root = Path(__file__).parents[1]
+    own = [str(root / "tests"), str(root / "benchmarks"), str(root)]
     path = os.pathsep.join([*own, os.environ.get("PYTHONPATH", "")])
     killed = subprocess.run(
         [sys.executable, "-c", KILLED, *arguments],

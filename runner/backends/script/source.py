@@ -61,19 +61,19 @@ class Source:
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             where = f" (line {error.lineno})" if isinstance(error, SyntaxError) else ""
             what = error.msg if isinstance(error, SyntaxError) else str(error)
-            raise UserError(f"model.: {self.path}: is not Python: {what}{where}") from None
+            raise UserError(f"model.file: {self.path}: is not Python: {what}{where}") from None
         found = dict(_defined(tree.body))
         for name, given in NEEDED.items():
             if name not in found and "*" not in found:
                 call = f"{name}({', '.join(given)})"
-                raise UserError(f"model.: {self.path}: defines no function {call}; add it")
+                raise UserError(f"model.file: {self.path}: defines no function {call}; add it")
         for name, given in FUNCTIONS.items():
             function = found.get(name)
             if isinstance(function, ast.AsyncFunctionDef):
-                raise UserError(f"model.: {self.path}: {name} must be a plain def, not async")
+                raise UserError(f"model.file: {self.path}: {name} must be a plain def, not async")
             if isinstance(function, ast.FunctionDef) and not takes(function.args, len(given)):
                 raise UserError(
-                    f"model.: {self.path}:{function.lineno}: {name} is called as "
+                    f"model.file: {self.path}:{function.lineno}: {name} is called as "
                     f"{name}({', '.join(given)}), which it does not take"
                 )
 
