@@ -239,3 +239,18 @@ def test_workers_whose_queue_is_damaged_end_and_it_is_theirs_until_then(project:
     assert text.count("supervisor ended with status 2") == 1
     assert project.call("plan", "experiments/x.yaml").status == 0
     assert project.progress()["failed"] == 0
+
+
+@pytest.mark.parametrize("content", [b"", b"\xd8", b"SQLite"])
+def test_what_is_no_database_is_left_as_it_is_where_it_is_only_asked(
+    project: Project, content: bytes
+) -> None:
+    """SQLite would make a database of a file that is empty or nearly so; of a run beside, too."""
+    project.finish()
+    queue = project.run_folder.queue
+    queue.write_bytes(content)
+    assert project.call("plan", "experiments/x.yaml", "name=other").status == 0
+    assert queue.read_bytes() == content
+    refused = project.call("progress", "x")
+    assert (refused.status, "is damaged" in refused.err) == (2, True)
+    assert queue.read_bytes() == content

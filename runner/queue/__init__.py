@@ -50,7 +50,7 @@ from .failing import Trouble, Verdict, cause_of_loss, end_attempt, release_due
 from .gate import Gate
 from .prepared import Prepared
 from .questions import Questions
-from .soundness import check_tables, foreign_part
+from .soundness import check_tables, foreign_part, no_database
 from .sync import Files, OnDisk, follow_disk, follow_manifest
 from .tables import (
     CLEAN_SLATE,
@@ -98,6 +98,8 @@ class Queue(Questions):
         path.parent.mkdir(parents=True, exist_ok=True)
         if (foreign := foreign_part(path)) is not None:
             raise DamagedQueue(path, foreign)
+        if not create and (told := no_database(path)) is not None:
+            raise DamagedQueue(path, told)
         self.path = path
         note_opened(path)
         super().__init__(open_database(path, waiting), clock)

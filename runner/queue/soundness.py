@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sqlite3
@@ -49,6 +50,7 @@ MOST_PID = 2**31
 BUSY_SECONDS = 20.0
 
 EMPTY = "is damaged: it has no jobs"
+MAGIC = b"SQLite format 3\0"
 
 
 def parts_of(path: Path) -> list[Path]:
@@ -62,6 +64,18 @@ def foreign_part(path: Path) -> str | None:
     for part in parts_of(path):
         if not stat.S_ISREG(part.lstat().st_mode):
             return f"is damaged: {part.name} is no regular file"
+    return None
+
+
+def no_database(path: Path) -> str | None:
+    """What is wrong where a file is no database of SQLite's: to be asked before it is opened, for
+    SQLite makes one of a file that is empty or nearly so. See sqlite.org/fileformat2.html."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        head = file.read(len(MAGIC))
+        if not head:
+            return EMPTY
+        if head != MAGIC:
+            return "is damaged: its header is not SQLite's"
     return None
 
 
