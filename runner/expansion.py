@@ -141,6 +141,8 @@ def points_of(
     """
     own = fitted.note(cut.given(lead_point(lead, experiment.input_axes)))
     is_read = experiment.input_axes.leading.gives_frames
+    # Settings are shared objects, and each is asked of a clip once.
+    long_enough: dict[int, bool] = {}
     for one in uncut_points(experiment, lead, number_of) if own.may_keep else ():
         of_setting = fitted.note(own.given(one.setting.complete))
         inner: dict[str, Any] = {name: item.name for name, item in one.beside.items()}
@@ -149,10 +151,14 @@ def points_of(
         last = fitted.note(of_setting.given(inner))
         if not last.may_keep:
             continue
-        if is_read and not is_long_enough(experiment, lead.info, one.setting):
-            continue
+        if is_read:
+            key = id(one.setting)
+            if key not in long_enough:
+                long_enough[key] = is_long_enough(experiment, lead.info, one.setting)
+            if not long_enough[key]:
+                continue
         if kept := last.keep(one.seeds, fitted):
-            yield replace(one, seeds=kept)
+            yield one if kept is one.seeds else replace(one, seeds=kept)
 
 
 def uncut_points(
