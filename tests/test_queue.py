@@ -386,3 +386,27 @@ def test_a_queue_that_nobody_closed_leaves_no_file_open(tmp_path: Path) -> None:
     for _ in range(5):
         Queue(tmp_path / "sweep.db").gate()
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+ANOTHER = """
+import sys
+from pathlib import Path
+from runner.queue import Queue
+from runner.slot_names import Slot
+queue = Queue(Path(sys.argv[1]))
+queue.set_aside(Slot.of(0, 0), "tried")
+queue.close()
+"""
+
+
+def test_a_process_may_open_a_queue_twice_and_keeps_what_it_reads(tmp_path: Path) -> None:
+    """SQLite's locks are the process's: whoever opened and closed the file beside it would take
+    them from the queue that is open, and another process would clear away what this one reads."""
+    queue = Queue(tmp_path / "sweep.db", create=True)
+    queue.sync(JOBS, [], "m", pending)
+    Queue(queue.path).close()
+    subprocess.run([sys.executable, "-c", ANOTHER, str(queue.path)], check=True)
+    # Only the last one who has it open clears this away.
+    assert queue.path.with_name("sweep.db-wal").exists()
+    assert queue.gate().aside == {"gpu0_process0": "tried"}
+    queue.close()

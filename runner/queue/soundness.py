@@ -50,7 +50,10 @@ MOST_PID = 2**31
 BUSY_SECONDS = 20.0
 
 EMPTY = "is damaged: it has no jobs"
-MAGIC = b"SQLite format 3\0"
+NOT_SQLITES = "is damaged: its header is not SQLite's"
+
+SMALLEST_BYTES = 512
+"""Of a page, and so of a database: sqlite.org/fileformat2.html."""
 
 
 def parts_of(path: Path) -> list[Path]:
@@ -68,14 +71,16 @@ def foreign_part(path: Path) -> str | None:
 
 
 def no_database(path: Path) -> str | None:
-    """What is wrong where a file is no database of SQLite's: to be asked before it is opened, for
-    SQLite makes one of a file that is empty or nearly so. See sqlite.org/fileformat2.html."""
-    with contextlib.suppress(OSError), path.open("rb") as file:
-        head = file.read(len(MAGIC))
-        if not head:
-            return EMPTY
-        if head != MAGIC:
-            return "is damaged: its header is not SQLite's"
+    """What is wrong where a file is too small for a database: to be asked before it is opened, for
+    SQLite makes one of a file that is empty or nearly so.
+
+    It is not read: closing a file drops all locks that this process has on it, also those of a
+    database that it works with. See sqlite.org/howtocorrupt.html.
+    """
+    with contextlib.suppress(OSError):
+        size = path.stat().st_size
+        if size < SMALLEST_BYTES:
+            return NOT_SQLITES if size else EMPTY
     return None
 
 
@@ -163,7 +168,7 @@ def _unknown_format(path: Path) -> str | None:
     with path.open("rb") as file:
         head = file.read(20)
     if head and (len(head) < 20 or not {head[18], head[19]} <= {1, 2}):
-        return "is damaged: its header is not SQLite's"
+        return NOT_SQLITES
     return None
 
 
