@@ -89,6 +89,10 @@ class Axes:
         """Those by whose values jobs are grouped."""
         return (self.leading, *self.shared)
 
+    def outer_point(self, category: str, name: str) -> dict[str, str | int]:
+        """The outer part of a point: where an item of the leading axis stands."""
+        return {CATEGORY: category, self.leading.name: name}
+
     def group(self, point: Mapping[str, str | int]) -> str:
         """The group of a point, `category/video`."""
         return group_key(point, [axis.name for axis in self.grouping])

@@ -21,7 +21,6 @@ from .dataset_files import (
 from .errors import UserError
 from .experiment import Experiment
 from .grid import Setting
-from .job import CATEGORY
 from .job_list import ListedJob, read_job_list
 from .matching import match
 from .prompts import Prompts, read_prompts
@@ -186,7 +185,7 @@ def leads_with_prompts(experiment: Experiment, problems: list[str]) -> list[Want
     )
 
     def is_cut(category: str, file: Path) -> bool:
-        return not experiment.cut.given(point(experiment, category, file.stem)).may_keep
+        return not experiment.cut.given(axes.outer_point(category, file.stem)).may_keep
 
     problems += [
         str(one)
@@ -285,11 +284,6 @@ def no_file(place: str, axis: InputAxis, text: str, there: Iterable[str], catego
     return f"{place}: {axis.name}: no {axis.kind.value} is called {text!r} in {category}{hint}"
 
 
-def point(experiment: Experiment, category: str, name: str) -> dict[str, Any]:
-    """The outer part of a point of the grid."""
-    return {CATEGORY: category, experiment.input_axes.leading.name: name}
-
-
 # Reading files.
 
 
@@ -307,18 +301,11 @@ def read_companions(
         for axis in experiment.input_axes.files[1:]
         if not axis.is_optional or experiment.dataset.source(axis) is not None
     ]
-    files = {
-        (category, axis.name): find_companions(experiment, axis, category)
-        for category in categories
-        for axis in axes
-    }
-    axis_of = {
-        file: axis
-        for axis in axes
-        for of, own in files.items()
-        if of[1] == axis.name
-        for file in own
-    }
+    files: dict[tuple[str, str], list[Path]] = {}
+    axis_of: dict[Path, InputAxis] = {}
+    for category, axis in product(categories, axes):
+        there = files[category, axis.name] = find_companions(experiment, axis, category)
+        axis_of |= dict.fromkeys(there, axis)
     items = pool.map(lambda file: read_item(experiment, axis_of[file], file), axis_of)
     read = dict(zip(axis_of, items, strict=True))
     problems += [item for item in read.values() if isinstance(item, str)]
@@ -388,7 +375,7 @@ def unknown_names(
 
 def settings_wanted(experiment: Experiment, wanted: Wanted | Lead) -> list[Setting]:
     """The settings with which something is to be made of a file."""
-    cut = experiment.cut.given(point(experiment, wanted.category, wanted.name))
+    cut = experiment.cut.given(experiment.input_axes.outer_point(wanted.category, wanted.name))
     settings: Iterable[Setting] = experiment.settings_of(wanted.category, wanted.name)
     if wanted.listed is not None:
         settings = {id(job.setting): job.setting for job in wanted.listed}.values()
@@ -399,7 +386,7 @@ def shape_for(experiment: Experiment, info: VideoInfo, setting: Setting) -> Shap
     """What a video is that has its frames from a clip."""
     leading = experiment.input_axes.leading
     method = experiment.method_of(setting.parameters)
-    return method.planner().shape(setting.parameters, {leading.role: info})
+    return method.shape(setting.parameters, {leading.role: info})
 
 
 def is_long_enough(experiment: Experiment, info: VideoInfo, setting: Setting) -> bool:

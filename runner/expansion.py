@@ -13,7 +13,7 @@ from .errors import UserError
 from .experiment import Experiment
 from .fingerprint import Recipes
 from .grid import Setting
-from .job import CATEGORY, METHOD, FileInput, Input, Job, Series, TextInput
+from .job import FileInput, Input, Job, Series, TextInput
 from .manifest import Manifest
 from .naming import job_ids
 from .rules import Cut, Fitted
@@ -72,7 +72,6 @@ def expand(
         UserError: a rule fits nothing, or nothing is left.
     """
     axes = experiment.input_axes
-    planners = {method.name: method.planner() for method in experiment.every_method}
     numbers = prompt_numbers(former, axes.leading)
     cut, fitted = experiment.cut, Fitted()
     jobs: list[Job] = []
@@ -82,22 +81,25 @@ def expand(
         # Series share what is in them.
         inputs: dict[tuple[int, str | None], dict[str, Input]] = {}
         for one in points_of(experiment, lead, number_of, cut, fitted):
-            point = {**lead_point(lead, axes), **{name: i.name for name, i in one.beside.items()}}
+            point = axes.outer_point(lead.category, lead.name)
+            point |= {name: item.name for name, item in one.beside.items()}
             key = (id(one.beside), one.text)
             if key not in inputs:
                 inputs[key] = inputs_of(lead, one, axes)
             if one.text is not None:
                 point[PROMPT.name] = number_of[one.text]
-            method = one.setting.parameters.get(METHOD)
+            method = experiment.method_of(one.setting.parameters)
             series = Series(
                 point=point,
                 group=axes.group(point),
                 inputs=inputs[key],
                 parameters=one.setting.parameters,
-                shape=planners[method].shape(one.setting.parameters, facts_of(lead, one, axes)),
+                shape=method.shape(one.setting.parameters, facts_of(lead, one, axes)),
             )
             ids = job_ids(point, one.seeds, one.setting.differing)
-            fingerprints = recipes[method].fingerprints(series.inputs, one.seeds, series.parameters)
+            fingerprints = recipes[method.name].fingerprints(
+                series.inputs, one.seeds, series.parameters
+            )
             start, end = axes.path_around_seed(point)
             end += f"{one.setting.suffix}.mp4"
             jobs.extend(
@@ -139,7 +141,7 @@ def points_of(
         number_of: the number of each prompt.
         fitted: notes which rules fit.
     """
-    own = fitted.note(cut.given(lead_point(lead, experiment.input_axes)))
+    own = fitted.note(cut.given(experiment.input_axes.outer_point(lead.category, lead.name)))
     is_read = experiment.input_axes.leading.gives_frames
     # Settings are shared objects, and each is asked of a clip once.
     long_enough: dict[int, bool] = {}
@@ -177,10 +179,6 @@ def uncut_points(
         names = tuple(stem_of(axes[name], first.names[name]) for name in lead.beside[0])
         seeds = [job.seed for job in (first, *more)]
         yield Some(first.setting, combinations[names], first.prompt, seeds)
-
-
-def lead_point(lead: Lead, axes: Axes) -> dict[str, str | int]:
-    return {CATEGORY: lead.category, axes.leading.name: lead.name}
 
 
 def inputs_of(lead: Lead, one: Some, axes: Axes) -> dict[str, Input]:

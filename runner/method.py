@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from .errors import UserError
 from .grid import Methods, refuse_other_method
 from .job import METHOD
 from .mistakes import describe, shown
+from .shape import Shape
 
 DEFAULT_BACKEND = "wan"
 
@@ -75,6 +77,15 @@ class Method:
 
     def planner(self) -> Planner[Any, Any]:
         return planner_class(self.backend)(self.model, self.root)
+
+    def shape(self, parameters: Mapping[str, Any], facts: Mapping[str, Any]) -> Shape:
+        """What the video of a job of this method must be; see `Planner`."""
+        return self._shaper.shape(parameters, facts)
+
+    @cached_property
+    def _shaper(self) -> Planner[Any, Any]:
+        """A planner for what no file of the model decides: one serves every job."""
+        return self.planner()
 
     @contextmanager
     def named(self) -> Iterator[None]:

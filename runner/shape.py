@@ -40,10 +40,6 @@ class Shape:
         """Of all frames together, at most."""
         return self.width * self.height * self.most_frames
 
-    def of(self, num_frames: int) -> Shape:
-        """This shape with so many frames."""
-        return replace(self, num_frames=num_frames)
-
     def sized(self, width: int, height: int) -> Shape:
         """This shape with that size in pixels."""
         return replace(self, width=width, height=height)

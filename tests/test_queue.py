@@ -317,7 +317,7 @@ def test_the_disk_is_the_truth(tmp_path: Path) -> None:
 def test_jobs_are_alike_in_parameters_and_shape(tmp_path: Path, clock: Clock) -> None:
     """With the same parameters, what is read of its files may give a job another shape."""
     short, long = a_job("c", "a", seed=1), a_job("c", "b", seed=1)
-    shape = long.shape.of(33)
+    shape = replace(long.shape, num_frames=33)
     long = replace(long, series=replace(long.series, parameters=short.parameters, shape=shape))
     jobs = [short, replace(short, id="0" * 16, seed=2, output="c/a/2.mp4"), long]
     queue = Queue(tmp_path / "sweep.db", create=True, clock=clock)

@@ -166,6 +166,14 @@ def state_files(project: Project) -> dict[str, Path]:
     }
 
 
+def make_socket(path: Path) -> None:
+    """One at a path that may be longer than a socket's name can be."""
+    with socket.socket(socket.AF_UNIX) as bound:
+        folder = os.open(path.parent, os.O_RDONLY)
+        bound.bind(f"/proc/self/fd/{folder}/{path.name}")
+        os.close(folder)
+
+
 @pytest.mark.parametrize("content", ["pipe", "device", "deep JSON", "socket"])
 @pytest.mark.parametrize(
     "name",
@@ -186,10 +194,7 @@ def test_no_file_holds_a_command_up_or_ends_it_in_a_traceback(
     elif content == "device":
         path.symlink_to("/dev/zero")
     elif content == "socket":
-        with socket.socket(socket.AF_UNIX) as bound:
-            folder = os.open(path.parent, os.O_RDONLY)
-            bound.bind(f"/proc/self/fd/{folder}/{path.name}")
-            os.close(folder)
+        make_socket(path)
     else:
         path.write_bytes(DEEP)
     for words in (
@@ -215,10 +220,7 @@ def test_what_cannot_be_opened_at_all_ends_no_supervisor(project: Project, conte
     path = project.run_folder.attempts
     path.unlink()
     if content == "socket":
-        with socket.socket(socket.AF_UNIX) as bound:
-            folder = os.open(path.parent, os.O_RDONLY)
-            bound.bind(f"/proc/self/fd/{folder}/{path.name}")
-            os.close(folder)
+        make_socket(path)
     else:
         path.symlink_to("/dev/tty")
     project.sweep("resume", "x", "--on", "local")

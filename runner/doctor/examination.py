@@ -12,7 +12,6 @@ from ..errors import UserError
 from ..expansion import facts_of, points_of, uncut_points
 from ..experiment import Experiment
 from ..gpus import Gpu, find_gpus
-from ..job import METHOD
 from ..plan import largest_video
 from ..progress import take_snapshot
 from ..rules import Fitted
@@ -152,9 +151,8 @@ def check_host_memory(
 
 def wanted_shapes(experiment: Experiment, data: Dataset) -> set[Shape]:
     """What the videos of an experiment must be."""
-    planners = {method.name: method.planner() for method in experiment.every_method}
     return {
-        planners[one.setting.parameters.get(METHOD)].shape(
+        experiment.method_of(one.setting.parameters).shape(
             one.setting.parameters, facts_of(lead, one, experiment.input_axes)
         )
         for lead in data.leads
