@@ -11,7 +11,7 @@ from .canonical import canonical_json
 from .errors import UserError
 from .experiment import Experiment
 from .fingerprint import Recipe, Recipes
-from .job import SEED, FileInput, Job, input_of
+from .job import SEED, FileInput, Job, changed_roles, input_of
 from .publish import read_sidecar
 from .reading import PARAMETERS
 from .run_folder import RunFolder
@@ -135,9 +135,7 @@ def changed_inputs(sidecar: Mapping[str, Any], job: Job) -> list[str]:
     record = sidecar.get("inputs")
     if record is None:
         return []
-    now = {role: one.identity for role, one in job.inputs.items()}
-    then = {role: input_of(one).identity for role, one in record.items()}
-    return [role for role in {**now, **then} if now.get(role) != then.get(role)]
+    return changed_roles({role: input_of(one) for role, one in record.items()}, job.inputs)
 
 
 def _file(role: str, record: Mapping[str, Any], now: FileInput) -> Change:

@@ -93,6 +93,13 @@ def input_of(record: Mapping[str, Any]) -> Input:
     return FileInput(record["path"], record["sha256"])
 
 
+def changed_roles(before: Mapping[str, Input], after: Mapping[str, Input]) -> list[str]:
+    """The roles in which two jobs' inputs are not the same."""
+    then = {role: one.identity for role, one in before.items()}
+    now = {role: one.identity for role, one in after.items()}
+    return [role for role in {**now, **then} if now.get(role) != then.get(role)]
+
+
 @dataclass(frozen=True, slots=True)
 class Series:
     """What jobs have in common that differ in nothing but the seed. Jobs share it, and series

@@ -11,7 +11,7 @@ from .backends import Examined, PeakMemory
 from .backends.video_parameters import steps_of
 from .errors import UserError
 from .experiment import Experiment
-from .job import METHOD, SEED, Alike, InGrid, Job, Series, is_on
+from .job import METHOD, SEED, Alike, InGrid, Job, Series, changed_roles, is_on
 from .manifest import Manifest
 from .placement import home_categories
 from .reading import PARAMETERS
@@ -96,11 +96,7 @@ def reasons(changed: Sequence[tuple[Job, Job]]) -> list[str]:
 
 
 def _differences(old: Job, new: Job) -> list[str]:
-    found = [
-        role
-        for role, own in new.inputs.items()
-        if role not in old.inputs or old.inputs[role].identity != own.identity
-    ]
+    found = changed_roles(old.inputs, new.inputs)
     if old.parameters is not new.parameters and old.parameters != new.parameters:
         names = dict.fromkeys((*old.parameters, *new.parameters))
         found += [
