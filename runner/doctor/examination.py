@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from ..backends import Examined, PeakMemory
+from ..backends import Examined, PeakMemory, Planner
 from ..dataset import Dataset, Lead
 from ..device import check_backend
 from ..errors import UserError
@@ -72,7 +73,7 @@ def _examine(experiment: Experiment, gpus: list[Gpu]) -> Iterator[Finding]:
     if any("torch" in planner.imports for planner in planners.values()):
         yield from check_torch(ask_torch(), gpus)
     yield from check_programs()
-    yield from check_gpus(gpus, need_of(experiment))
+    yield from check_gpus(gpus, need_of(experiment, planners))
     yield from check_sameness(experiment, gpus)
     for method in methods:
         yield from check_model(models[method.name], method)
@@ -110,13 +111,13 @@ def check_sameness(experiment: Experiment, gpus: list[Gpu]) -> Iterator[Finding]
         yield right("same bits", f"not tried here; `{command}` compares what the GPUs compute")
 
 
-def need_of(experiment: Experiment) -> Need:
-    """What its costliest method asks of the GPUs."""
+def need_of(experiment: Experiment, planners: Mapping[str | None, Planner[Any, Any]]) -> Need:
+    """What the costliest of its methods asks of the GPUs."""
     placement = experiment.placement
     peaks: list[PeakMemory] = []
     needs_gpu = False
     for method in experiment.every_method:
-        planner = method.planner()
+        planner = planners[method.name]
         try:
             peak = planner.peak_memory(method.generation)
         except UserError:
