@@ -120,6 +120,10 @@ def test_other_axes_go_the_whole_way(dubbing: Project) -> None:
     assert reported.status == 0, reported.err
     page = (run / "report" / "index.html").read_text("utf-8")
     assert '"kind":"file"' in page.replace(" ", "")
+    for words in (("doctor", FILE, "--json"), ("doctor", "d", "--json")):
+        examined = dubbing.sweep(*words)
+        assert "Traceback" not in examined.err
+        assert json.loads(examined.out)["findings"]
     sheets = dubbing.sweep("sheet", "d", "--frames", "1", "--width", "64")
     assert sheets.status == 0, sheets.err
 

@@ -96,11 +96,11 @@ def decode(experiment: Experiment, clip: Lead) -> Finding | None:
     except OSError as error:
         return wrong("clips", f"{clip.path}: cannot be read: {error.strerror}", again)
     whole = replace(clip.info, timing=decoded)
-    settings = settings_wanted(experiment, clip)
-    told = [one for one in settings if is_long_enough(experiment, clip.info, one)]
-    is_read = experiment.input_axes.leading.gives_frames
-    if is_read and (short := list(lacks(experiment, whole, told))):
-        return wrong("clips", f"{clip.path}: decoded, it {short[0]}", again)
+    if experiment.input_axes.leading.gives_frames:
+        settings = settings_wanted(experiment, clip)
+        told = [one for one in settings if is_long_enough(experiment, clip.info, one)]
+        if short := list(lacks(experiment, whole, told)):
+            return wrong("clips", f"{clip.path}: decoded, it {short[0]}", again)
     planned = clip.info.timing
     if (decoded.num_frames, decoded.span) != (planned.num_frames, planned.span):
         found = (
