@@ -45,7 +45,10 @@ def values_without_paths(values: Sequence[Any]) -> list[Any]:
 def hidden_record(record: Mapping[str, Any]) -> dict[str, Any]:
     """A sidecar without host, paths, user and commit."""
     kept = {key: value for key, value in record.items() if key in RECORD_KEYS}
-    return {**kept, "parameters": without_paths(kept.get("parameters") or {})}
+    inputs = record.get("inputs") or {}
+    # Of a file the path tells.
+    texts = {role: one for role, one in inputs.items() if "text" in one}
+    return {**kept, "inputs": texts, "parameters": without_paths(kept.get("parameters") or {})}
 
 
 def hidden_effort(effort: Mapping[str, Any]) -> dict[str, Any]:
