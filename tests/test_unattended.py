@@ -274,9 +274,13 @@ def test_the_end_is_told_once_with_the_summary(project: Project) -> None:
     assert (summary["ended"], summary["sweep"], summary["done"]) == ("done", "x", 6)
     assert not failed.exists()
     assert not (project.root / "pwned").exists()
-    logs = "".join(path.read_text() for path in project.run_folder.logs.glob("*.log"))
-    assert logs.count("--on-finish") == 1
-    assert "ended with status 0: told" in logs
+
+    def logs() -> str:
+        return "".join(path.read_text() for path in project.run_folder.logs.glob("*.log"))
+
+    # The command is told of once it has ended, which is after it has written.
+    wait_for(lambda: "ended with status 0: told" in logs())
+    assert logs().count("--on-finish") == 1
 
 
 def test_a_bad_end_is_told_as_such(project: Project) -> None:
