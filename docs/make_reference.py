@@ -119,6 +119,28 @@ another, and workers that begin at the same time begin with different methods. `
 before that: by another axis than `method` it may have a worker load a model at every change. Where
 a method's model cannot be loaded, the log says so, and the videos of all others are made first.
 
+## Chains: another sweep's videos as inputs
+
+Where the values of an axis are videos, they may be those that another sweep makes:
+
+    dataset:
+      videos: {run: dub, only: {seed: 42}}
+      prompts: lines.txt
+
+`run` is the name of a sweep in the same `results`, planned already; `only`, which may be left out,
+names axes or parameters of it with a value or a list. A video keeps its category, and is called by
+the rest of its path: `camera_motion/ref_a/seed_42_prompt_0.mp4` becomes
+`camera_motion/ref_a_seed_42_prompt_0`. In files of prompts it may also be called `ref_a`.
+
+Such a job is not begun before the video is there: made, and vouched for by a sidecar with the
+fingerprint for which this sweep was planned. Until then it is *awaiting*, counted as pending; both
+sweeps may be launched at once, on the same GPUs, in any order. Workers with nothing else to do wait
+for the other sweep's as long as any of these runs, and a minute longer; then they end and say so.
+
+What changes above makes stale what was made of it: `sweep plan` the other sweep, then this one. A
+sidecar names the other run's job, its fingerprint, and the sha256 of the video that was really
+used.
+
 ## A list of jobs
 
 `jobs: my_jobs.csv` takes the place of `seeds`, `axes` and `dataset.prompts`. It is a CSV or TSV

@@ -12,21 +12,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
-from math import ceil
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-import yaml
-
 from . import machine_file
-from .backends.video_parameters import STEPS, steps_of
+from .backends.video_parameters import steps_of
 from .calibration import Calibration, Mix, Row, Share, folder_of, save
+from .calibration_sweep import NAME, Shortfall, Trial, words_for, write_experiment
 from .costs import plural_processes
 from .device import check_backend
 from .errors import UserError
@@ -34,7 +31,7 @@ from .experiment import Experiment, load_experiment
 from .failures import FailureKind
 from .fingerprint import recipes_of
 from .gpus import find_gpus
-from .job import CATEGORY, METHOD, SEED, Alike, JobState
+from .job import METHOD, Alike, JobState
 from .kinds import Kind, kinds_of
 from .logs import why_ended
 from .manifest import read_manifest
@@ -45,7 +42,6 @@ from .slot_names import Slot
 from .stop import stop_workers, wait_until_ended
 from .terminal import say
 
-NAME = "calibration"
 VIDEOS = 2
 """Videos of each process at first. The first one is slower, while libraries warm up, and is not
 counted; nor is one beside which not all processes were at work, but for its reference."""
@@ -61,36 +57,12 @@ FEW_STEPS = 4
 
 
 @dataclass(frozen=True)
-class Trial:
-    """What to measure.
-
-    Attributes:
-        gpu: the number of the GPU.
-        steps: denoising steps of each video; None takes a few where the seconds of one step stand
-            for all, and else what the experiment says.
-        processes: how many to try, in this order; None goes on from 1 while it pays.
-    """
-
-    gpu: int
-    steps: int | None = None
-    processes: tuple[int, ...] | None = None
-
-
-@dataclass(frozen=True)
 class Tried:
     """A row; `is_warm` where its `prepare` is of processes that had warmed up."""
 
     row: Row
     device: str
     is_warm: bool
-
-
-@dataclass(frozen=True)
-class Shortfall:
-    """Why nothing is known of so many processes; `is_memory` where they did not fit together."""
-
-    reason: str
-    is_memory: bool = False
 
 
 def calibrate(
@@ -234,12 +206,14 @@ def _try(
     with tempfile.TemporaryDirectory(prefix="sweep-calibrate-") as name:
         folder = Path(name)
         number = videos * processes
-        file = _write_experiment(experiment, folder, kind, trial, processes, number)
+        file = write_experiment(experiment, folder, kind, trial, processes, number)
         planned = _sweep(folder, "plan", str(file), "--json")
         if planned.returncode != 0:
             return Shortfall(_last_line(planned.stderr))
         run = RunFolder(folder / "results" / NAME)
-        words = _part(run, number)
+        words = words_for(run, number)
+        if isinstance(words, Shortfall):
+            return words
         try:
             launched = _sweep(
                 folder, "launch", str(run.path), "--on", "local", "--wait", "--only", *words
@@ -253,55 +227,6 @@ def _try(
             return Shortfall(_last_line(launched.stderr).removeprefix("sweep: "))
         alike = experiment.method_of(kind.parameters).steps_are_alike
         return _read(run, processes, are_denoising=bool(alike))
-
-
-def _write_experiment(
-    experiment: Experiment, folder: Path, kind: Kind, trial: Trial, processes: int, videos: int
-) -> Path:
-    values: dict[str, Any] = yaml.safe_load(experiment.to_yaml(folder))
-    values |= {"name": NAME, "results": str(folder / "results"), "overrides": []}
-    values |= {"axes": {}, "include": [], "exclude": []}
-    # A sweep of its method alone.
-    method = experiment.method_of(kind.parameters)
-    values |= {"backend": method.backend, "model": method.model.model_dump(mode="json")}
-    own = {**kind.parameters, METHOD: None}
-    if STEPS in own:
-        own[STEPS] = trial.steps
-    values["generation"] = method.generation.from_parameters(own).model_dump(mode="json")
-    values["methods"] = {}
-    values["seeds"] = list(range(videos))
-    values["placement"] |= {"gpus": [trial.gpu], "processes_per_gpu": processes, "assign": {}}
-    values["placement"]["balance"] = "steal"
-    values["retries"] = {"failures": 0}
-    here = experiment.machine
-    kept = {"checkpoints": [str(here.path(text)) for text in here.checkpoints]}
-    (folder / machine_file.NAME).write_text(
-        yaml.safe_dump({**kept, "data": str(experiment.data)}, allow_unicode=True), encoding="utf-8"
-    )
-    file = folder / f"{NAME}.yaml"
-    file.write_text(yaml.safe_dump(values, allow_unicode=True), encoding="utf-8")
-    return file
-
-
-def _part(run: RunFolder, number: int) -> list[str]:
-    """Words for `--only`: so many videos, each of another reference as far as there are so many
-    in a category."""
-    jobs = read_manifest(run.manifest).jobs
-    axes = load_experiment(run.experiment).input_axes
-    leading = axes.leading.name
-    leads = dict.fromkeys((job.category, job.on(leading)) for job in jobs)
-    category, _ = Counter(category for category, _ in leads).most_common(1)[0]
-    own = [job for job in jobs if job.category == category]
-    chosen = list(dict.fromkeys(job.on(leading) for job in own))[:number]
-    ours = [job for job in own if job.on(leading) in chosen]
-    others = [axis.name for axis in axes.inputs[1:] if axis.name in ours[0].series.point]
-    seeds = sorted({job.seed for job in own})[: ceil(number / len(chosen))]
-    return [
-        f"{CATEGORY}={category}",
-        *(f"{leading}={lead}" for lead in chosen),
-        *(f"{axis}={min(job.on(axis) for job in ours)}" for axis in others),
-        *(f"{SEED}={seed}" for seed in seeds),
-    ]
 
 
 def _read(run: RunFolder, processes: int, *, are_denoising: bool) -> Tried | Shortfall | None:

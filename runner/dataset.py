@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import product
@@ -13,20 +13,24 @@ from typing import Any
 from .axes import InputAxis, InputKind
 from .dataset_files import (
     SUFFIXES,
+    Value,
     find_companions,
     find_leads,
     folder_of,
+    place_of,
     stems_elsewhere,
 )
 from .errors import UserError
 from .experiment import Experiment
 from .grid import Setting
+from .job import FileInput, Input
 from .job_list import ListedJob, read_job_list
 from .matching import match
 from .prompts import Prompts, read_prompts
 from .reading import Reading
 from .remarks import Remark, remarks_on
 from .run_folder import sha256_file
+from .run_videos import RunVideo
 from .sections import clip_name
 from .shape import Shape
 from .text_file import nfc, shown
@@ -47,13 +51,13 @@ class Item:
     """A value of a file axis.
 
     Args:
-        path: as the experiment writes it: relative to where the data lies, or absolute.
+        given: what jobs are given; the path of a file is as the experiment writes it: relative
+            to where the data lies, or absolute.
         info: what was read of it.
     """
 
     name: str
-    path: str
-    sha256: str
+    given: Input
     info: Any
 
 
@@ -86,8 +90,9 @@ class Lead:
         return self.item.info
 
     @property
-    def path(self) -> str:
-        return self.item.path
+    def file(self) -> FileInput | None:
+        """It as a file; None where another run makes it."""
+        return self.item.given if isinstance(self.item.given, FileInput) else None
 
     @property
     def place(self) -> str:
@@ -107,10 +112,10 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Wanted:
-    """A file of the leading axis, and what is to be made of it: see `Lead`."""
+    """A value of the leading axis, and what is to be made of it: see `Lead`."""
 
     category: str
-    file: Path
+    file: Value
     prompts: tuple[str, ...] = ()
     listed: tuple[ListedJob, ...] | None = None
 
@@ -149,15 +154,16 @@ def read_dataset(experiment: Experiment, *, skip_invalid: bool = False) -> Datas
             *problems,
         )
     if not leads:
-        folder = folder_of(experiment, experiment.input_axes.leading)
-        raise UserError(f"{experiment.file}: dataset: no usable file is left in {shown(folder)}")
+        place = place_of(experiment, experiment.input_axes.leading)
+        raise UserError(f"{experiment.file}: dataset: no usable file is left in {place}")
     remarks = [remark for lead in leads for remark in remarks_of(experiment, lead)]
     return Dataset(leads, tuple(problems), tuple(remarks))
 
 
 def remarks_of(experiment: Experiment, lead: Lead) -> Iterator[Remark]:
     """What is worth knowing of a clip, which is nothing where nothing is made of it."""
-    if lead.info is not NOT_READ and experiment.input_axes.leading.gives_frames:
+    is_read = lead.info is not NOT_READ and lead.file is not None
+    if is_read and experiment.input_axes.leading.gives_frames:
         wanted = [
             (shape.width, shape.height, Reading.of(setting.parameters).fit)
             for setting in settings_wanted(experiment, lead)
@@ -174,17 +180,20 @@ def leads_with_prompts(experiment: Experiment, problems: list[str]) -> list[Want
     axes = experiment.input_axes
     files = find_leads(experiment)
     problems += unknown_clips(experiment, files)
-    folder = folder_of(experiment, axes.leading)
+    elsewhere: frozenset[str] = frozenset()
+    if experiment.dataset.run_videos(axes.leading) is None:
+        folder = folder_of(experiment, axes.leading)
+        elsewhere = stems_elsewhere(folder, files, axes.leading.kind)
     found = match(
         files,
         read_own_prompts(experiment),
-        folder=shown(folder),
+        folder=place_of(experiment, axes.leading),
         source=" or ".join(experiment.dataset.text_files(axes.texts[0])),
         is_subset=experiment.dataset.categories is not None,
-        elsewhere=stems_elsewhere(folder, files, axes.leading.kind),
+        elsewhere=elsewhere,
     )
 
-    def is_cut(category: str, file: Path) -> bool:
+    def is_cut(category: str, file: Value) -> bool:
         return not experiment.cut.given(axes.outer_point(category, file.stem)).may_keep
 
     problems += [
@@ -200,16 +209,14 @@ def leads_with_prompts(experiment: Experiment, problems: list[str]) -> list[Want
     ]
 
 
-def unknown_clips(experiment: Experiment, files: Mapping[str, Iterable[Path | str]]) -> list[str]:
+def unknown_clips(experiment: Experiment, files: Mapping[str, Iterable[Value]]) -> list[str]:
     """A line for each name in `dataset.clips` that no clip has.
 
     Args:
-        files: the clips' files, or stems, by category.
+        files: the clips by category.
     """
     there = {
-        clip_name(f"{category}/{file.stem if isinstance(file, Path) else file}")
-        for category, own in files.items()
-        for file in own
+        clip_name(f"{category}/{file.stem}") for category, own in files.items() for file in own
     }
     lines = []
     for name in getattr(experiment.dataset, "clips", ()):
@@ -234,10 +241,10 @@ def listed_leads(experiment: Experiment) -> list[Wanted]:
     }
     categories = list(files)
     of_category = {nfc(category): category for category in categories}
-    found: dict[Path, tuple[str, list[ListedJob]]] = {}
+    found: dict[Value, tuple[str, list[ListedJob]]] = {}
     # Jobs of the same parameters share their setting.
     settings: dict[tuple[int, Reading, Reading], Setting] = {}
-    problems = unknown_clips(experiment, files)
+    problems = unknown_clips(experiment, {c: list(own.values()) for c, own in files.items()})
     for job in read_job_list(experiment):
         given = categories[0] if job.category is None and len(categories) == 1 else job.category
         if given is None or nfc(given) not in of_category:
@@ -292,20 +299,20 @@ Companions = Mapping[str, Mapping[str, Mapping[str, Item]]]
 
 
 def read_companions(
-    experiment: Experiment, categories: Iterable[str], pool: ThreadPoolExecutor, problems: list[str]
+    experiment: Experiment,
+    categories: Collection[str],
+    pool: ThreadPoolExecutor,
+    problems: list[str],
 ) -> Companions:
     """The items of the further file axes that go with each category; what cannot be used is added
     to the problems. A file that goes with several is read once."""
-    axes = [
-        axis
-        for axis in experiment.input_axes.files[1:]
-        if not axis.is_optional or experiment.dataset.source(axis) is not None
-    ]
-    files: dict[tuple[str, str], list[Path]] = {}
-    axis_of: dict[Path, InputAxis] = {}
-    for category, axis in product(categories, axes):
-        there = files[category, axis.name] = find_companions(experiment, axis, category)
-        axis_of |= dict.fromkeys(there, axis)
+    axes = [axis for axis in experiment.input_axes.files[1:] if experiment.dataset.has(axis)]
+    files: dict[tuple[str, str], list[Value]] = {}
+    axis_of: dict[Value, InputAxis] = {}
+    for axis in axes:
+        for category, there in find_companions(experiment, axis, categories).items():
+            files[category, axis.name] = there
+            axis_of |= dict.fromkeys(there, axis)
     items = pool.map(lambda file: read_item(experiment, axis_of[file], file), axis_of)
     read = dict(zip(axis_of, items, strict=True))
     problems += [item for item in read.values() if isinstance(item, str)]
@@ -317,12 +324,24 @@ def read_companions(
     return found
 
 
-def read_item(experiment: Experiment, axis: InputAxis, file: Path) -> Item | str:
-    """The item in a file, or in one line why it cannot be used."""
+def item_of(experiment: Experiment, axis: InputAxis, value: Value) -> Item:
+    """What a value is and what was read of it; a video that another run makes is as planned.
+
+    Raises:
+        BrokenVideo, OSError: it cannot be read.
+    """
+    if isinstance(value, RunVideo):
+        return Item(value.stem, value.input, value.info)
+    info = READERS[axis.kind](value)
+    given = FileInput(path_of(experiment, axis, value), sha256_file(value))
+    return Item(value.stem, given, info)
+
+
+def read_item(experiment: Experiment, axis: InputAxis, file: Value) -> Item | str:
+    """The item of a value, or in one line why it cannot be used."""
     called = f"{axis.name} {file.name}"
     try:
-        info = READERS[axis.kind](file)
-        return Item(file.stem, path_of(experiment, axis, file), sha256_file(file), info)
+        return item_of(experiment, axis, file)
     except BrokenVideo as error:
         return f"{called}: {error.says}: {error}"
     except OSError as error:
@@ -336,7 +355,7 @@ def read_lead(
     axis = experiment.input_axes.leading
     category, file = wanted.category, wanted.file
     settings = settings_wanted(experiment, wanted)
-    path, called = path_of(experiment, axis, file), f"{category}/{file.name}"
+    called = f"{category}/{file.name}"
     own = companions.get(category, {})
     combinations = product(*(items.values() for items in own.values()))
     beside: tuple[Beside, ...] = tuple(dict(zip(own, one, strict=True)) for one in combinations)
@@ -345,19 +364,19 @@ def read_lead(
     if unknown or not beside:
         return None, unknown
     if not settings:
-        return Lead(category, Item(file.stem, path, "", NOT_READ), *rest), []
+        return Lead(category, Item(file.stem, FileInput("", ""), NOT_READ), *rest), []
     try:
-        info = READERS[axis.kind](file)
+        item = item_of(experiment, axis, file)
     except BrokenVideo as error:
         return None, [f"{called}: {error.says}: {error}"]
     except OSError as error:
         return None, [f"{called}: cannot be read: {error.strerror}"]
     problems = []
     if axis.gives_frames:
-        problems = [f"{called}: {line}" for line in lacks(experiment, info, settings)]
-        if not any(is_long_enough(experiment, info, setting) for setting in settings):
+        problems = [f"{called}: {line}" for line in lacks(experiment, item.info, settings)]
+        if not any(is_long_enough(experiment, item.info, setting) for setting in settings):
             return None, problems
-    return Lead(category, Item(file.stem, path, sha256_file(file), info), *rest), problems
+    return Lead(category, item, *rest), problems
 
 
 def unknown_names(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from .axes import InputAxis, InputKind
@@ -10,6 +10,7 @@ from .errors import UserError
 from .experiment import Experiment
 from .manifest import read_manifest
 from .run_folder import RESERVED_LATER
+from .run_videos import RunVideo, run_videos
 from .sections import check_category
 from .text_file import nfc, shown
 from .video import AUDIO_SUFFIXES, CLIP_SUFFIXES
@@ -20,6 +21,9 @@ SUFFIXES: Mapping[InputKind, tuple[str, ...]] = {
 }
 PLURAL = {InputKind.CLIP: "clips", InputKind.AUDIO: "audio files"}
 
+Value = Path | RunVideo
+"""Of a file axis: a file, or a video that another run makes. Both have a `name` and a `stem`."""
+
 
 def folder_of(experiment: Experiment, axis: InputAxis) -> Path:
     """The folder in which the values of an axis lie that the experiment has."""
@@ -28,31 +32,69 @@ def folder_of(experiment: Experiment, axis: InputAxis) -> Path:
     return experiment.data / source
 
 
-def find_leads(experiment: Experiment) -> dict[str, list[Path]]:
-    """The files of the leading axis, by category, in the experiment's order."""
+def place_of(experiment: Experiment, axis: InputAxis) -> str:
+    """Where the values of an axis lie, for a person."""
+    source = experiment.dataset.run_videos(axis)
+    return shown(folder_of(experiment, axis)) if source is None else f"the sweep {source.run}"
+
+
+def find_leads(experiment: Experiment) -> dict[str, list[Value]]:
+    """The values of the leading axis, by category, in the experiment's order.
+
+    Raises:
+        UserError: there are none, or a category that there is not is named.
+    """
     axis = experiment.input_axes.leading
+    source = experiment.dataset.run_videos(axis)
+    if source is not None:
+        return in_categories(experiment, run_videos(experiment, axis, source), source.run)
     folder = folder_of(experiment, axis)
     return {
-        category: find_files(category_folder(folder, category, axis.kind), axis.kind)
+        category: [*find_files(category_folder(folder, category, axis.kind), axis.kind)]
         for category in find_categories(experiment, folder)
     }
 
 
-def find_companions(experiment: Experiment, axis: InputAxis, category: str) -> list[Path]:
-    """The files of a further axis that go with a category: those in a folder of its name, else
-    those that lie in the axis' folder itself.
+def in_categories(
+    experiment: Experiment, found: Mapping[str, list[RunVideo]], run: str
+) -> dict[str, list[Value]]:
+    """The videos of another run in the categories that the experiment names."""
+    names = experiment.dataset.categories or list(found)
+    for name in names:
+        if name not in found:
+            raise UserError(
+                f"{experiment.file}: dataset.categories: {run} has no videos of {name!r} (there "
+                f"are: {', '.join(found)})"
+            )
+    return {name: [*found[name]] for name in names}
+
+
+def find_companions(
+    experiment: Experiment, axis: InputAxis, categories: Collection[str]
+) -> dict[str, list[Value]]:
+    """The values of a further axis that go with each category: files in a folder of its name,
+    else those that lie in the axis' folder itself; another run's videos of that category, else
+    all of them.
 
     Raises:
         UserError: there are none.
     """
+    source = experiment.dataset.run_videos(axis)
+    if source is not None:
+        found = run_videos(experiment, axis, source)
+        every = [video for own in found.values() for video in own]
+        return {category: [*found.get(category, every)] for category in categories}
     folder = folder_of(experiment, axis)
     if not folder.is_dir():
         raise UserError(
             f"{experiment.file}: dataset.{axis.key}: no such folder: {shown(folder)} "
             f"(relative paths start at {shown(experiment.data)})"
         )
-    own = folder / category
-    return find_files(own if own.is_dir() else folder, axis.kind)
+    own = {category: folder / category for category in categories}
+    return {
+        category: [*find_files(path if path.is_dir() else folder, axis.kind)]
+        for category, path in own.items()
+    }
 
 
 def find_categories(experiment: Experiment, folder: Path) -> list[str]:

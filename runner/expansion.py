@@ -13,7 +13,7 @@ from .errors import UserError
 from .experiment import Experiment
 from .fingerprint import Recipes
 from .grid import Setting
-from .job import FileInput, Input, Job, Series, TextInput
+from .job import Input, Job, Series, TextInput
 from .manifest import Manifest
 from .naming import job_ids
 from .rules import Cut, Fitted
@@ -183,11 +183,10 @@ def uncut_points(
 
 def inputs_of(lead: Lead, one: Some, axes: Axes) -> dict[str, Input]:
     """What the values of a point stand for, by role."""
-    inputs: dict[str, Input] = {axes.leading.role: FileInput(lead.path, lead.item.sha256)}
+    inputs: dict[str, Input] = {axes.leading.role: lead.item.given}
     for axis in axes.files[1:]:
         if axis.name in one.beside:
-            item = one.beside[axis.name]
-            inputs[axis.role] = FileInput(item.path, item.sha256)
+            inputs[axis.role] = one.beside[axis.name].given
     if one.text is not None:
         inputs[PROMPT.role] = TextInput(one.text)
     return inputs

@@ -24,7 +24,7 @@ from .backends.registry import planner_class
 from .errors import UserError
 from .failures import Policy, failures_allowed
 from .grid import Setting, checked_axes, refuse_other_method, setting_of, settings_of
-from .job import METHOD
+from .job import METHOD, RUN_NAME
 from .machine_file import Machine, read_machine
 from .method import (
     DEFAULT_BACKEND,
@@ -40,7 +40,7 @@ from .mistakes import describe, shown
 from .overrides import apply_override, merged_overrides
 from .reading import Reading
 from .rules import Cut, check_rules
-from .run_folder import NAME, RunFolder
+from .run_folder import RunFolder
 from .sections import (
     Dataset,
     Limits,
@@ -62,7 +62,7 @@ class Experiment(Section):
     are no method. Paths stay as written, relative to `root`.
     """
 
-    name: str = Field(pattern=NAME, description="run folder and tmux prefix")
+    name: str = Field(pattern=RUN_NAME, description="run folder and tmux prefix")
     backend: str | None = Field(DEFAULT_BACKEND, description="what turns a job into a video")
     model: Section | None
     methods: dict[str, SerializeAsAny[MethodSection]] = Field(

@@ -23,6 +23,7 @@ from .run_folder import RunFolder
 from .runs import live_slots
 from .slot_names import Slot
 from .terminal import plural
+from .upstream import Upstream
 from .verify import find_problem
 
 LOG_LINES = 12
@@ -178,6 +179,8 @@ def _why_running(queue: Queue, row: JobRow) -> list[str]:
 def _why_pending(run: RunFolder, queue: Queue, row: JobRow) -> tuple[list[str], list[str]]:
     why: list[str] = []
     resume = [f"sweep resume {run.name}"]
+    if row.state is JobState.AWAITING:
+        return _why_awaiting(run, row)
     if row.error:
         why.append(f"its last attempt ended with {_kind(row)}{row.error}")
     if row.failures or row.deaths:
@@ -206,6 +209,26 @@ def _why_pending(run: RunFolder, queue: Queue, row: JobRow) -> tuple[list[str], 
     why += [f"{row.name} {row.note}" for row in rows if row.note is not None]
     why.append(f"it waits for its turn; {plural(len(live), 'worker')} at work")
     return why, [f"sweep progress {run.name} --watch"]
+
+
+def _why_awaiting(run: RunFolder, row: JobRow) -> tuple[list[str], list[str]]:
+    """Which videos of other runs it lacks, and how those stand."""
+    why, then = [], []
+    upstream = Upstream.of(run)
+    for one in row.job.series.made.values():
+        if upstream.is_made(one):
+            continue
+        other = upstream.run(one.run)
+        then.append(f"sweep explain {one.run} {one.id}")
+        if read_sidecar(other.sidecar(one)) is not None:
+            why.append(f"it awaits {one.path}, which is there, but made from other inputs")
+            then.append(f"`sweep plan` this sweep again where {one.run} was planned anew")
+        else:
+            why.append(f"it awaits {one.path}, which is not made yet")
+        if not live_slots(other):
+            why.append(f"no worker of {one.run} is running")
+            then.append(f"sweep resume {one.run}")
+    return why, then or [f"sweep resume {run.name}"]
 
 
 def _tried(row: JobRow) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .explain import Story, Try, clock
-from .job import TextInput
+from .job import MadeInput, TextInput
 from .plain_text import printable
 
 WITH_LINES = 3
@@ -29,6 +29,8 @@ def story_lines(story: Story) -> Iterator[str]:
         if isinstance(given, TextInput):
             place = f" {job.on(role)}" if role in job.series.point else ""
             yield f"  {role}{place}: {printable(given.text)}"
+        elif isinstance(given, MadeInput):
+            yield f"  {role}: {printable(given.path)} (job {given.id} of {given.run})"
         else:
             yield f"  {role}: {printable(given.path)} (sha256 {given.sha256[:16]})"
     yield f"  seed: {job.seed}"

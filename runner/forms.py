@@ -63,10 +63,14 @@ def is_writable(value: Any) -> bool:
     return value.isascii() or not any("\ud800" <= one <= "\udfff" for one in value)
 
 
+_MADE = {"run", "job", "fingerprint", "output"}
+_INPUTS = ({"path", "sha256"}, {"text"}, _MADE, {*_MADE, "sha256"})
+
+
 def is_input(value: Any) -> bool:
-    """What a video is made from: a file by path and content, or a text."""
+    """What a video is made from: a file by path and content, a text, or a job of another run."""
     keys = value.keys() if isinstance(value, dict) else ()
-    return keys in ({"path", "sha256"}, {"text"}) and all(map(is_writable, value.values()))
+    return keys in _INPUTS and all(map(is_writable, value.values()))
 
 
 def is_axis_value(value: Any) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from .canonical import canonical_json
 from .shape import Shape
@@ -25,6 +25,8 @@ class JobState(str, Enum):
     """Where a job stands. Only `done` jobs have a proven video under their fingerprint."""
 
     PENDING = "pending"
+    AWAITING = "awaiting"
+    """Pending, but a video of another run that it is made from is not there yet."""
     RUNNING = "running"
     DONE = "done"
     FAILED = "failed"
@@ -32,6 +34,15 @@ class JobState(str, Enum):
     """Its video is on disk, but was made from inputs that have changed since."""
     RETIRED = "retired"
     """Taken out of the experiment: kept on disk, not counted."""
+
+    @property
+    def counts_as(self) -> JobState:
+        """As what it is counted and shown."""
+        return JobState.PENDING if self is JobState.AWAITING else self
+
+
+UNMADE = frozenset({JobState.PENDING, JobState.AWAITING})
+"""The states of jobs that are still to be made, and that nobody makes now."""
 
 
 class Outcome(str, Enum):
@@ -79,17 +90,50 @@ class TextInput:
         return {"text": self.text}
 
 
-Input = FileInput | TextInput
+@dataclass(frozen=True, slots=True)
+class MadeInput:
+    """A video that another run makes: a job of it, and what makes the video that job's.
+
+    Args:
+        run: the name of its run folder, which lies beside the one of the job that needs it.
+        id, fingerprint, output: see `Job`.
+    """
+
+    run: str
+    id: str
+    fingerprint: str
+    output: str
+
+    @property
+    def identity(self) -> str:
+        """What of it decides a video."""
+        return self.fingerprint
+
+    @property
+    def path(self) -> str:
+        """Where it lies below the folder of both runs."""
+        return f"{self.run}/{self.output}"
+
+    def to_json(self) -> dict[str, Any]:
+        record = {"run": self.run, "job": self.id, "fingerprint": self.fingerprint}
+        return {**record, "output": self.output}
+
+
+Input = FileInput | TextInput | MadeInput
 
 
 def input_of(record: Mapping[str, Any]) -> Input:
     """The input of what `to_json` made.
 
     Raises:
-        KeyError: it is none.
+        KeyError, ValueError: it is none.
     """
     if "text" in record:
         return TextInput(record["text"])
+    if "run" in record:
+        check_run_name(record["run"])
+        check_place(record["job"], record["output"])
+        return MadeInput(record["run"], record["job"], record["fingerprint"], record["output"])
     return FileInput(record["path"], record["sha256"])
 
 
@@ -145,6 +189,11 @@ class Series:
         own = self.inputs.get(role)
         return own.text if isinstance(own, TextInput) else ""
 
+    @property
+    def made(self) -> dict[str, MadeInput]:
+        """Its inputs that other runs make, by role."""
+        return {role: one for role, one in self.inputs.items() if isinstance(one, MadeInput)}
+
     def resolved(self, data: Path) -> Series:
         """This series with absolute paths of its files.
 
@@ -165,6 +214,19 @@ class Alike:
     parameters: Mapping[str, Any]
     shape: Shape
     number: int
+
+
+class Placed(Protocol):
+    """A video by its place in a run folder, and what it must have been made from."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    @property
+    def output(self) -> str: ...
 
 
 class InGrid:
@@ -225,6 +287,14 @@ class Job(InGrid):
 
 
 _ID = re.compile(r"[0-9a-f]{16}")
+RUN_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_-]{0,99}$"
+"""What a run may be called: tmux sessions bear its name, and take no dots or colons."""
+
+
+def check_run_name(name: Any) -> None:
+    """Raise ValueError where no run can be called so."""
+    if not isinstance(name, str) or not re.fullmatch(RUN_NAME, name):
+        raise ValueError(f"{name!r:.60} is no run's name")
 
 
 def check_place(job_id: Any, output: Any) -> None:

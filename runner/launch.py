@@ -14,7 +14,7 @@ from .device import check_backend
 from .errors import UserError
 from .experiment import Experiment, load_experiment
 from .gpus import Wish, choose_gpus, find_gpus
-from .job import JobState
+from .job import UNMADE, JobState
 from .launchers import Launcher, SlotCommand, slot_command, view_command
 from .links import Linked, link_before_a_launch, siblings
 from .logs import why_ended
@@ -125,7 +125,7 @@ def plan_launch(
     choice = choose_gpus(wish, gpus)
     device = check_backend(experiment, gpus)
     chosen = choose_part(run, queue, part)
-    left = queue.left({JobState.PENDING, JobState.RUNNING, *retry}, chosen)
+    left = queue.left({*UNMADE, JobState.RUNNING, *retry}, chosen)
     # Beside GPUs that are at work already, new ones begin where these have most left.
     in_use = sorted({*choice.numbers, *(slot.devices.gpu for slot in running)})
     home = home_categories(left, in_use, placement.assign)
@@ -174,7 +174,9 @@ def refuse_absent_data(experiment: Experiment) -> None:
     """Raise UserError where the reference clips' folder is not here, as on another machine: every
     job would fail."""
     leading = experiment.input_axes.leading
-    source = experiment.dataset.source(leading) or ""
+    source = experiment.dataset.source(leading)
+    if source is None:
+        return
     folder = experiment.data / source
     if not folder.is_dir():
         raise UserError(
@@ -215,7 +217,7 @@ def link_first(
     if not siblings(run) or not load_experiment(run.experiment).reuse:
         return []
     chosen = choose_part(run, queue, part)
-    return link_before_a_launch(run, queue, {JobState.PENDING, *retry}, chosen)
+    return link_before_a_launch(run, queue, {*UNMADE, *retry}, chosen)
 
 
 def refuse_homeless(

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 
 from .borrowed import queue_to_ask
 from .errors import UserError
-from .job import Job, JobState, check_place
+from .job import UNMADE, Job, JobState, check_place
 from .manifest import Manifest
 from .publish import files_of, inputs_of, publish, read_sidecar, state_on_disk
 from .queue import Queue
@@ -58,7 +58,7 @@ def link_made(
     others = siblings(run)
     own = {job.fingerprint: job for job in (*formerly, *manifest.retired)}
     candidates = [job for job in manifest.jobs if others or job.fingerprint in own]
-    open_ids = set(queue.ids(JobState.PENDING, JobState.FAILED)) if candidates else set()
+    open_ids = set(queue.ids(*UNMADE, JobState.FAILED)) if candidates else set()
     wanted: dict[str, list[Job]] = {}
     for job in candidates if open_ids else ():
         if job.id in open_ids:
@@ -185,9 +185,11 @@ def hard_link(source: str, target: str) -> bool:
 
 def sidecar_record(one: Linked, record: dict[str, Any], *, is_copy: bool) -> dict[str, Any]:
     """What the sidecar says: how the video was made, for which job, and where from."""
+    inputs = record.get("inputs") or {}
+    lineage = {role: inputs[role].get("sha256") for role in one.job.series.made if role in inputs}
     return {
         **{key: value for key, value in record.items() if key not in OWN},
-        **inputs_of(one.job),
+        **inputs_of(one.job, lineage),
         "linked": {
             "source": one.source,
             "job": one.made.id,

@@ -33,6 +33,17 @@ class Manifest:
     jobs: tuple[Job, ...]
     retired: tuple[Job, ...] = ()
 
+    @property
+    def is_chained(self) -> bool:
+        """Whether jobs are made from videos of other runs."""
+        last: Series | None = None
+        for job in self.jobs:
+            if job.series is not last:
+                last = job.series
+                if last.made:
+                    return True
+        return False
+
 
 class DamagedManifest(UserError):
     """A manifest that is not as it was written: cut short, or with a line that is no job's.

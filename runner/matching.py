@@ -6,9 +6,10 @@ import difflib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
+from .dataset_files import Value
 from .prompts import Prompts, Texts, named
+from .run_videos import RunVideo
 from .text_file import nfc
 
 MOST_NEAREST = 50
@@ -25,7 +26,7 @@ class Leftover:
 
     category: str | None
     name: str | None
-    clip: Path | None
+    clip: Value | None
     problem: str
     nearest: str | None = None
 
@@ -39,12 +40,12 @@ class Match:
     """The prompts of each clip, by its file, and what is left over: clips in their order, then
     prompts."""
 
-    prompts: Mapping[Path, Texts]
+    prompts: Mapping[Value, Texts]
     leftovers: tuple[Leftover, ...]
 
 
 def match(
-    clips: Mapping[str, Sequence[Path]],
+    clips: Mapping[str, Sequence[Value]],
     prompts: Prompts,
     *,
     folder: str,
@@ -61,13 +62,13 @@ def match(
         is_subset: whether these are some categories of several: prompts for others are no error.
         elsewhere: NFC stems of clips in the categories that are not among these.
     """
-    texts: dict[Path, Texts] = {}
-    bare: list[tuple[str, Path]] = []
+    texts: dict[Value, Texts] = {}
+    bare: list[tuple[str, Value]] = []
     used: set[tuple[str | None, str]] = set()
     homes: dict[str, set[str]] = defaultdict(set)
     for category, files in clips.items():
         for file in files:
-            names = [nfc(file.stem), nfc(file.name)]
+            names = [nfc(name) for name in names_of(file)]
             own = prompts.of(category, names)
             used |= {(place, name) for name in names for place in (nfc(category), None)}
             for name in names:
@@ -97,8 +98,15 @@ def match(
     return Match(texts, tuple(_leftovers(bare, lonely, source)))
 
 
+def names_of(file: Value) -> list[str]:
+    """What prompts may call a clip. A video of another run is also called as what it is a version
+    of."""
+    own = [file.stem, file.name]
+    return [*own, file.lead] if isinstance(file, RunVideo) else own
+
+
 def _leftovers(
-    bare: Sequence[tuple[str, Path]],
+    bare: Sequence[tuple[str, Value]],
     lonely: Sequence[tuple[str | None, str | None, str]],
     source: str,
 ) -> list[Leftover]:

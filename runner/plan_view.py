@@ -31,6 +31,7 @@ def plan_json(
         "total": estimate.jobs,
         "changes": asdict(planned.changes),
         "made_stale": planned.made_stale,
+        "awaiting": planned.awaiting,
         "reasons": list(planned.reasons),
         "linked": [
             {"job": one.job.id, "video": one.job.output, "source": one.source}
@@ -113,6 +114,10 @@ def print_plan(planned: Planned, estimate: Estimate, survey: Survey, forecast: F
     for problem in (*estimate.problems, *forecast.advice):
         console.print(plain(f"warning: {problem}", "bold yellow"))
     console.print(plain(change_line(planned)))
+    if planned.awaiting:
+        noun, verb = ("job", "awaits") if planned.awaiting == 1 else ("jobs", "await")
+        told = f"{planned.awaiting} {noun} {verb} videos that another sweep has yet to make"
+        console.print(plain(told))
     if planned.linked:
         console.print(plain(linked_line(planned.linked)))
     if survey.stale:

@@ -27,7 +27,10 @@ class Counts:
 
     @classmethod
     def of(cls, states: dict[JobState, int]) -> Counts:
-        numbers = {state.value: states.get(state, 0) for state in COUNTED}
+        numbers = dict.fromkeys((state.value for state in COUNTED), 0)
+        for state, number in states.items():
+            if state.counts_as in COUNTED:
+                numbers[state.counts_as.value] += number
         return cls(total=sum(numbers.values()), **numbers)
 
 
@@ -68,8 +71,9 @@ class Makespan:
 class Snapshot:
     """A sweep at one moment.
 
-    `held` counts the pending jobs outside the part that is being run, `waiting` those whose next
-    attempt has to wait, the first until `next_try_at` (Unix seconds). `eta_seconds` is the
+    `held` counts the pending jobs outside the part that is being run, `awaiting` those whose
+    inputs other runs have not made yet, `waiting` those whose next attempt has to wait, the first
+    until `next_try_at` (Unix seconds). `eta_seconds` is the
     remaining time by the measured seconds per job and the workers now alive, None while
     either is unknown. `busy` is, for each GPU, the share of time in which its processes had it
     at work, from 0 to 1. `set_aside` has the slots and GPUs that take no more jobs, each with
@@ -80,6 +84,7 @@ class Snapshot:
     sweep: str
     counts: Counts
     held: int
+    awaiting: int
     waiting: int
     next_try_at: float | None
     eta_seconds: float | None
@@ -107,6 +112,7 @@ class Snapshot:
             "sweep": self.sweep,
             **asdict(self.counts),
             "held": self.held,
+            "awaiting": self.awaiting,
             "waiting": self.waiting,
             "next_try_at": self.next_try_at,
             "eta_seconds": self.eta_seconds,
@@ -140,6 +146,7 @@ def take_snapshot(name: str, queue: Queue) -> Snapshot:
         sweep=name,
         counts=counts,
         held=held,
+        awaiting=totals.get(JobState.AWAITING, 0),
         waiting=waiting,
         next_try_at=next_try_at,
         eta_seconds=None,
@@ -228,6 +235,8 @@ def one_line(snapshot: Snapshot) -> str:
     parts.append(f"{counts.pending} pending")
     if snapshot.held:
         parts[-1] += f" ({snapshot.held} not asked for)"
+    if snapshot.awaiting:
+        parts[-1] += f" ({snapshot.awaiting} await another sweep's videos)"
     if counts.failed:
         parts.append(f"{counts.failed} failed")
     if counts.stale:

@@ -33,6 +33,10 @@ def notices(snapshot: Snapshot, *, now: float | None = None) -> list[Text]:
     ]
     if snapshot.stopped_because:
         parts.append(plain(f"stopped: {snapshot.stopped_because}", "bold red"))
+    if snapshot.awaiting:
+        noun, verb = ("job", "awaits") if snapshot.awaiting == 1 else ("jobs", "await")
+        told = f"{snapshot.awaiting} {noun} {verb} videos of another sweep"
+        parts.append(Text(told, style="yellow"))
     if snapshot.waiting and snapshot.next_try_at is not None:
         moment = time.time() if now is None else now
         wait = duration(max(0.0, snapshot.next_try_at - moment))

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from .forms import (
     record_of,
 )
 from .input_file import read_json
-from .job import Job, JobState
+from .job import Job, JobState, Placed
 from .job_record import SHAPE, inputs_record, is_shape
 from .run_folder import (
     RunFolder,
@@ -96,11 +97,18 @@ FORM: Form = {
 """Of a sidecar: what each key must be where it is there (docs/sidecar.md)."""
 
 
-def inputs_of(job: Job) -> dict[str, Any]:
-    """What a sidecar says of a job's own inputs."""
+def inputs_of(job: Job, lineage: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """What a sidecar says of a job's own inputs.
+
+    Args:
+        lineage: of each input that is a video of another run, the sha256 of what it really was.
+    """
+    inputs = inputs_record(job.series)
+    for role, sha256 in (lineage or {}).items():
+        inputs[role] = {**inputs[role], "sha256": sha256}
     return {
         "point": job.point,
-        "inputs": inputs_record(job.series),
+        "inputs": inputs,
         "parameters": dict(job.parameters),
         "shape": job.shape.to_json(),
     }
@@ -176,7 +184,7 @@ def read_sidecar(path: Path) -> dict[str, Any] | None:
     return content if misfit(content, FORM) is None else None
 
 
-def state_on_disk(run: RunFolder, job: Job) -> JobState:
+def state_on_disk(run: RunFolder, job: Placed) -> JobState:
     """What the files prove: `DONE`, `STALE` (made from other inputs) or `PENDING`.
 
     The video must have its sidecar's size. It is hashed only where it was written to after

@@ -15,14 +15,16 @@ from .damage import mend_queue, set_queue_aside
 from .errors import UserError
 from .failures import is_disk_full
 from .input_file import MOST_MANIFEST, NotAnInput
-from .job import JobState, Outcome
+from .job import UNMADE, JobState, Outcome
 from .manifest import Manifest, read_manifest
 from .publish import Disk, state_on_disk
 from .queue import Queue
+from .queue.awaiting import follow_upstream
 from .queue.claims import Lost
 from .queue.damaged import DamagedQueue, OtherVersion
 from .run_folder import HALF_WRITTEN, RunFolder, is_locked, locked, sha256_file
 from .slot_names import Slot
+from .upstream import Upstream
 from .waiting import Busy, Waiting
 
 RECLAIM_SECONDS = 2.0
@@ -174,6 +176,7 @@ def open_queue(run: RunFolder, *, look_at_disk: bool = False, is_mending: bool =
             if look_at_disk:
                 queue.sync_files(partial(state_on_disk, run), Disk(run).files)
                 drop_leftovers(run, queue)
+            release_made(run, queue)
             return queue
         queue.close()
     from .experiment import load_experiment
@@ -273,6 +276,20 @@ def bring_in_line(queue: Queue, run: RunFolder, manifest: Manifest, sha256: str)
         Disk(run).files,
         _manifest_stamp(run),
     )
+    if manifest.is_chained:
+        follow_upstream(queue, Upstream.of(run).made, UNMADE)
+
+
+def release_made(run: RunFolder, queue: Queue) -> None:
+    """Let jobs be claimed whose inputs other runs have made meanwhile. On a full disk, or beside
+    someone who holds the queue, they are left as they are: workers look as well."""
+    try:
+        follow_upstream(queue, Upstream.of(run).made, waiting=Waiting.at_most(RECLAIM_SECONDS))
+    except Busy:
+        pass
+    except Exception as error:
+        if not is_disk_full(error):
+            raise
 
 
 def take_back(run: RunFolder, queue: Queue) -> list[Lost]:

@@ -30,6 +30,7 @@ from .manifest import read_manifest
 from .run_folder import RunFolder
 from .runs import find_run, was_planned
 from .terminal import print_json, print_lines, say
+from .upstream import Unmade, Upstream
 
 PLAIN: dict[str, Any] = {"compile": False, "attention": "torch", "fp8": False, "tea_cache": None}
 FEW_STEPS = 4
@@ -129,7 +130,11 @@ def compare(run: RunFolder, places: Sequence[Place], steps: int) -> list[Made]:
     if not jobs:
         raise UserError(f"{run.manifest}: holds no job of wan")
     parameters = {**jobs[0].parameters, "num_inference_steps": steps}
-    series = replace(jobs[0].series.resolved(experiment.data), parameters=parameters)
+    try:
+        series = Upstream.of(run).resolved(jobs[0].series).resolved(experiment.data)
+    except Unmade as error:
+        raise UserError(f"{run.manifest}: {error}, of which a job is made") from None
+    series = replace(series, parameters=parameters)
     job = replace(jobs[0], series=series)
     settings = method.model.model_dump(mode="json")
     kinds = {"plain": {**settings, **PLAIN}}

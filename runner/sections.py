@@ -6,11 +6,13 @@ from collections.abc import Container, Sequence
 from functools import cache
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, create_model, field_validator
+from pydantic import BeforeValidator, Field, ValidationError, create_model, field_validator
 
 from .axes import Axes, InputAxis, InputKind
 from .backends import Section
 from .failures import failures_allowed
+from .job import RUN_NAME
+from .mistakes import describe
 from .reading import Reading, checked_start
 from .run_folder import RESERVED, RESERVED_LATER
 from .slot_names import MOST_PROCESSES, is_number
@@ -39,6 +41,27 @@ def _prompt_files(value: object) -> object:
     return value
 
 
+class RunVideos(Section):
+    """The videos of another run, in the place of a folder of files."""
+
+    run: str = Field(pattern=RUN_NAME, description="the name of a sweep in the same `results`")
+    only: dict[str, Any] = Field(
+        default_factory=dict,
+        description="axis -> value, or values: a part of them, such as {seed: 42}",
+    )
+
+
+def _clip_source(value: object) -> object:
+    if not isinstance(value, dict):
+        if value is not None and not isinstance(value, str):
+            raise ValueError("must be a folder, or {run: NAME} for another run's videos")
+        return value
+    try:
+        return RunVideos.model_validate(value)
+    except ValidationError as error:
+        raise ValueError("; ".join(describe(error, RunVideos))) from None
+
+
 class Dataset(Section):
     """What every data set has; `dataset_type` adds a key for each input axis of a backend."""
 
@@ -56,9 +79,19 @@ class Dataset(Section):
         return value
 
     def source(self, axis: InputAxis) -> str | None:
-        """The folder in which the values of a file axis lie; None where it is left out."""
-        given: str | None = getattr(self, axis.key)
-        return given
+        """The folder in which the values of a file axis lie; None where it is left out, or the
+        values are videos of another run."""
+        given: str | RunVideos | None = getattr(self, axis.key)
+        return given if isinstance(given, str) else None
+
+    def run_videos(self, axis: InputAxis) -> RunVideos | None:
+        """The other run's videos that are the values of an axis; None where they are files."""
+        given: str | RunVideos | None = getattr(self, axis.key)
+        return given if isinstance(given, RunVideos) else None
+
+    def has(self, axis: InputAxis) -> bool:
+        """Whether a file axis is not left out."""
+        return getattr(self, axis.key) is not None
 
     def text_files(self, axis: InputAxis) -> list[str]:
         """The files that hold the values of a text axis."""
@@ -126,10 +159,15 @@ def dataset_type(axes: Axes) -> type[Dataset]:
     keys: dict[str, Any] = {}
     for axis in axes.files:
         about = _KEYS[axis.kind].format(name=axis.name)
+        given: Any = str
+        if axis.kind is InputKind.CLIP:
+            given = Annotated[str | RunVideos, BeforeValidator(_clip_source)]
+            about = f"{about}; or {{run: NAME, only: {{axis: value}}}}: that sweep's videos"
         if axis.is_optional:
-            keys[axis.key] = (str | None, Field(None, description=f"{about}; may be left out"))
+            about = f"{about}; may be left out"
+            keys[axis.key] = (given | None, Field(None, description=about))
         else:
-            keys[axis.key] = (str, Field(description=about))
+            keys[axis.key] = (given, Field(description=about))
     for axis in axes.texts:
         about = (
             "JSON or YAML of {category: {video: [prompt, ...]}}, CSV, TSV, or text files; "

@@ -16,7 +16,7 @@ from .expansion import expand
 from .experiment import Experiment, load_experiment
 from .fingerprint import Recipes, recipes_of
 from .gpus import Gpu
-from .job import Alike, Job, JobState
+from .job import UNMADE, Alike, Job, JobState
 from .links import Linked, link_made
 from .manifest import Manifest, write_manifest
 from .overrides import takes_back
@@ -38,6 +38,7 @@ class Planned:
     how many of them became so by this plan, and `reasons` what it changed of jobs that were there.
     `left` are the numbers of those yet to be made, per category, and `left_alike` of those
     that cost alike;
+    `awaiting` is how many jobs wait for videos that other runs have yet to make;
     `linked` are the jobs whose video was made elsewhere; `remarks` is what is worth knowing of the
     clips, and `models` what was found of each method's on this machine.
     """
@@ -52,6 +53,7 @@ class Planned:
     stale: tuple[Job, ...]
     left: dict[str, int]
     left_alike: tuple[Alike, ...]
+    awaiting: int
     made_stale: int
     reasons: tuple[str, ...]
     linked: tuple[Linked, ...]
@@ -135,8 +137,9 @@ def plan_sweep(
     # The videos are decoded, for which no worker has to wait: the lock is not held.
     formerly = [old for old, _ in changed]
     linked = link_made(run, queue, manifest, formerly) if experiment.reuse else []
-    left = queue.left({JobState.PENDING, JobState.RUNNING})
-    left_alike = queue.left_alike({JobState.PENDING, JobState.RUNNING})
+    left = queue.left({*UNMADE, JobState.RUNNING})
+    left_alike = queue.left_alike({*UNMADE, JobState.RUNNING})
+    awaiting = len(queue.ids(JobState.AWAITING)) if manifest.is_chained else 0
     queue.close()
     return Planned(
         run=run,
@@ -149,6 +152,7 @@ def plan_sweep(
         stale=tuple(job for job in manifest.jobs if job.id in stale) if stale else (),
         left=left,
         left_alike=tuple(left_alike),
+        awaiting=awaiting,
         made_stale=sum(job.id in stale for _, job in changed),
         reasons=tuple(reasons(changed)),
         linked=tuple(linked),

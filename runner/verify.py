@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from .attempts import read_attempts
-from .job import Job, JobState, Outcome
+from .job import UNMADE, Job, JobState, Outcome
 from .publish import read_sidecar, supersede
 from .queue.questions import JobRow
 from .run_folder import RunFolder, sha256_file
@@ -67,7 +67,7 @@ def forgotten(run: RunFolder, rows: Sequence[JobRow]) -> list[JobRow]:
     Of such a job there is a sidecar, or a video that `attempts.jsonl` says was published. A video
     without either was never finished; one whose sidecar has another fingerprint awaits its remake.
     """
-    unmade = [row for row in rows if row.state in (JobState.PENDING, *ENDED_OTHERWISE)]
+    unmade = [row for row in rows if row.state in (*UNMADE, *ENDED_OTHERWISE)]
     if not unmade:
         return []
     attempts = read_attempts(run.attempts)

@@ -22,6 +22,7 @@ from runner.expansion import expand
 from runner.experiment import Experiment, load_experiment
 from runner.fingerprint import Recipe
 from runner.grid import checked_axes, settings_of
+from runner.job import FileInput
 from runner.manifest import Manifest, read_manifest
 from runner.naming import job_ids, path_suffix, path_word
 from runner.video import VideoInfo
@@ -53,7 +54,9 @@ def planned(tmp: Path, axes: dict[str, list[Any]], seeds: list[int]) -> Manifest
     file.write_text(yaml.safe_dump(values), encoding="utf-8")
     experiment = load_experiment(file)
     info = VideoInfo.steady(832, 480, num_frames=99, fps=15.0)
-    clips = [Lead("c", Item(v, f"v/c/{v}.mp4", v * 64, info), ("red", "blue")) for v in "ab"]
+    clips = [
+        Lead("c", Item(v, FileInput(f"v/c/{v}.mp4", v * 64), info), ("red", "blue")) for v in "ab"
+    ]
     return expand(experiment, clips, {None: RECIPE}, Manifest(()))
 
 

@@ -49,6 +49,7 @@ def a_snapshot(category: str = "camera_motion", video: str = "a/b/seed_1.mp4") -
         sweep="motion_study",
         counts=counts,
         held=0,
+        awaiting=0,
         waiting=0,
         next_try_at=None,
         eta_seconds=11400.0,

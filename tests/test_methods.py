@@ -17,7 +17,7 @@ from runner.errors import UserError
 from runner.expansion import expand
 from runner.experiment import Experiment, load_experiment
 from runner.fingerprint import recipes_of
-from runner.job import Job
+from runner.job import FileInput, Job
 from runner.manifest import Manifest, read_manifest
 from runner.video import VideoInfo
 
@@ -42,7 +42,9 @@ def generate(job, path):
 def jobs_of(experiment: Experiment) -> tuple[Job, ...]:
     """The jobs of two clips, without a disk to look at."""
     info = VideoInfo.steady(832, 480, num_frames=99, fps=15.0)
-    leads = [Lead("c", Item(v, f"v/c/{v}.mp4", v * 64, info), ("red", "blue")) for v in "ab"]
+    leads = [
+        Lead("c", Item(v, FileInput(f"v/c/{v}.mp4", v * 64), info), ("red", "blue")) for v in "ab"
+    ]
     return expand(experiment, leads, recipes_of(experiment), Manifest(())).jobs
 
 

@@ -15,7 +15,8 @@ from ..terminal import print_json, say
 from .options import json_option, numbers
 
 if TYPE_CHECKING:
-    from ..calibrate import Trial, Variant
+    from ..calibrate import Variant
+    from ..calibration_sweep import Trial
 
 
 @click.command(short_help="Measure seconds a video on this machine, for plans to go by.")
@@ -57,7 +58,8 @@ def calibrate(
     sweep calibrate experiments/my.yaml
     sweep calibrate experiments/my.yaml --processes 1,2 --try model.vram=managed
     """
-    from ..calibrate import Trial, best_of, check, measure_variant
+    from ..calibrate import best_of, check, measure_variant
+    from ..calibration_sweep import Trial
     from ..calibration_view import line, report, to_json
 
     wanted = None if processes is None else numbers("--processes", processes)

@@ -51,13 +51,14 @@ def init(
     sweep init try --videos clips --prompts prompts.csv --checkpoint tiny
     """
     from ..experiment import load_experiment
+    from ..job import RUN_NAME
     from ..machine_file import read_machine
     from ..proposal import Wish, propose
     from ..proposal.former_config import read_config
     from ..proposal.text import experiment_text
-    from ..run_folder import NAME, write_atomically
+    from ..run_folder import write_atomically
 
-    if not re.fullmatch(NAME, name):
+    if not re.fullmatch(RUN_NAME, name):
         raise UserError(f"{name!r}: a name has letters, digits, _ and - (1 to 100, no - first)")
     root = project_here(Path.cwd())
     file = root / "experiments" / f"{name}.yaml"

@@ -23,10 +23,12 @@ from ..dataset import (
 )
 from ..errors import UserError
 from ..experiment import Experiment
+from ..job import MadeInput
 from ..method import Method
 from ..plain_text import size
 from ..remarks import RemarkKind, by_kind, line_of
 from ..text_file import shown
+from ..upstream import Upstream
 from ..video import BrokenVideo, decoded_timing
 from .finding import Finding, Verdict, right, shortened, warning, wrong
 
@@ -67,7 +69,11 @@ def check_data(experiment: Experiment) -> tuple[Dataset | None, list[Finding]]:
         findings.append(right("files", f"{len(dataset.leads)} can be decoded"))
         return dataset, findings
     # Of what rules leave out nothing is made, so it need not be fit.
-    clips = [lead for lead in dataset.leads if lead.info is not NOT_READ]
+    used = [lead for lead in dataset.leads if lead.info is not NOT_READ]
+    clips = [lead for lead in used if lead.file is not None]
+    findings += check_run_videos(experiment, used)
+    if used and not clips:
+        return dataset, findings
     with ThreadPoolExecutor() as pool:
         found_by_decoding = list(pool.map(lambda clip: decode(experiment, clip), clips))
     broken = [own for own in found_by_decoding if own and own.verdict is Verdict.WRONG]
@@ -86,25 +92,38 @@ def check_data(experiment: Experiment) -> tuple[Dataset | None, list[Finding]]:
     return dataset, findings
 
 
+def check_run_videos(experiment: Experiment, used: Sequence[Lead]) -> Iterator[Finding]:
+    """How many of the clips that other runs make are there."""
+    given = (lead.item.given for lead in used)
+    wanted = [one for one in given if isinstance(one, MadeInput)]
+    made = Upstream.of(experiment.run_folder).made(wanted)
+    for run in dict.fromkeys(one.run for one in wanted):
+        there = sum(one.run == run for one in made)
+        number = sum(one.run == run for one in wanted)
+        yield right("clips", f"videos of the sweep {run}: {there} of {number} are made")
+
+
 def decode(experiment: Experiment, clip: Lead) -> Finding | None:
     """What is wrong with the frames of a clip, by decoding all of them; None for nothing."""
     again = "make the clip again; ffmpeg -i FILE says more"
+    assert clip.file is not None
+    path = clip.file.path
     try:
-        decoded = decoded_timing(experiment.data / clip.path)
+        decoded = decoded_timing(experiment.data / path)
     except BrokenVideo as error:
-        return wrong("clips", f"{clip.path}: {error}", again)
+        return wrong("clips", f"{path}: {error}", again)
     except OSError as error:
-        return wrong("clips", f"{clip.path}: cannot be read: {error.strerror}", again)
+        return wrong("clips", f"{path}: cannot be read: {error.strerror}", again)
     whole = replace(clip.info, timing=decoded)
     if experiment.input_axes.leading.gives_frames:
         settings = settings_wanted(experiment, clip)
         told = [one for one in settings if is_long_enough(experiment, clip.info, one)]
         if short := list(lacks(experiment, whole, told)):
-            return wrong("clips", f"{clip.path}: decoded, it {short[0]}", again)
+            return wrong("clips", f"{path}: decoded, it {short[0]}", again)
     planned = clip.info.timing
     if (decoded.num_frames, decoded.span) != (planned.num_frames, planned.span):
         found = (
-            f"{clip.path}: {decoded.num_frames} frames in {float(decoded.span):.3f} s are shown "
+            f"{path}: {decoded.num_frames} frames in {float(decoded.span):.3f} s are shown "
             f"once it is decoded, its container tells of {planned.num_frames} in "
             f"{float(planned.span):.3f} s"
         )
@@ -119,7 +138,7 @@ def compare(experiment: Experiment, clips: Sequence[Lead]) -> Iterator[Finding]:
         settings = settings_wanted(experiment, clip)
         fps = max(shape_for(experiment, info, one).fps for one in settings)
         if info.fps < fps * 0.999:
-            found = f"{clip.path}: has {info.fps:g} frames a second, {fps:g} are asked for"
+            found = f"{clip.place}: has {info.fps:g} frames a second, {fps:g} are asked for"
             yield warning("clips", found, f"frames are repeated; fps: {info.fps:g} repeats none")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -60,6 +61,7 @@ def _measured(text: str, *, vae: bool) -> dict[str, Any]:
 
     from ..experiment import load_experiment
     from ..runs import find_run, open_queue
+    from ..upstream import Unmade, Upstream
 
     outlines = _outlines()
     from .measure import fidelity, measure, reconstructed
@@ -73,6 +75,11 @@ def _measured(text: str, *, vae: bool) -> dict[str, Any]:
             f"{folder.name}: no finished video; `sweep resume {folder.name}` makes them"
         )
     experiment = load_experiment(folder.experiment)
+    above = Upstream.of(folder)
+    try:
+        jobs = [replace(job, series=above.resolved(job.series)) for job in jobs]
+    except Unmade as error:
+        raise UserError(f"{folder.name}: {error}, of which a video was made") from None
     with tqdm(total=len(jobs), unit="video", disable=None) as bar:
         rows = measure(folder, experiment.data, jobs, outlines, bar.update)
     psnr = None

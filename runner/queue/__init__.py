@@ -370,15 +370,16 @@ class Queue(Questions):
             row = claimed(connection, claim)
             return None if row is None else end_attempt(connection, row, kind, error, self.clock())
 
-    def give_back(self, claim: Claim) -> bool:
-        """Return a job unharmed; False where the claim was lost."""
+    def give_back(self, claim: Claim, state: JobState = JobState.PENDING) -> bool:
+        """Return a job unharmed, to be pending or to await its inputs; False where the claim was
+        lost."""
         with write(self._engine) as connection:
             row = claimed(connection, claim)
             if row is None:
                 return False
-            if not row.held:
+            if not row.held and state is JobState.PENDING:
                 count(connection, row, added=True)
-            return update_claimed(connection, claim, {"state": JobState.PENDING.value, **NO_CLAIM})
+            return update_claimed(connection, claim, {"state": state.value, **NO_CLAIM})
 
     def reclaim(
         self,

@@ -7,18 +7,18 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..job import JobState
+from ..job import UNMADE, JobState
 from ..processes import ProcessId
 from . import LEASE_SECONDS, Queue
 from .claim_counts import count
 from .claims import Claim
 from .tables import job_of, jobs, whole_jobs, write
 
-OPEN = (JobState.PENDING.value, JobState.FAILED.value)
+OPEN = tuple(state.value for state in (*UNMADE, JobState.FAILED))
 
 
 def claim_job(queue: Queue, job_id: str, holder: str) -> Claim | None:
-    """Claim a pending or failed job, held or not; None where it is in another state.
+    """Claim a job that is to be made or has failed, held or not; None where it is in another state.
 
     It is a lease like a worker's: no worker can have the job meanwhile, and it goes back when
     this process ends without `Queue.finish` or `Queue.give_back`.

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..failures import FailureKind
-from ..job import CATEGORY, SEED, Alike, InGrid, Job, JobState, Series, is_on
+from ..job import CATEGORY, SEED, UNMADE, Alike, InGrid, Job, JobState, Series, is_on
 from ..shape import Shape
 from .claim_order import Taste, choose
 from .tables import (
@@ -81,7 +81,8 @@ class Questions:
             return int(
                 connection.execute(
                     sa.select(sa.func.count()).where(
-                        jobs.c.state == JobState.PENDING.value, jobs.c.held == sa.true()
+                        jobs.c.state.in_([state.value for state in UNMADE]),
+                        jobs.c.held == sa.true(),
                     )
                 ).scalar_one()
             )

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from ..job import Job, JobState
+from ..job import UNMADE, Job, JobState
 from .claim_counts import recount
 from .tables import (
     CLEAN_SLATE,
@@ -250,7 +250,7 @@ def _judge(former: JobState, proven: JobState) -> JobState:
     """The state of a job of unchanged inputs, by its former one and by what the disk proves."""
     if former is JobState.FAILED and proven is not JobState.DONE:
         return former
-    if former is JobState.PENDING and proven is JobState.STALE:
+    if former in UNMADE and proven is JobState.STALE:
         # Its remake was asked for.
         return former
     return proven

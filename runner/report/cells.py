@@ -11,13 +11,14 @@ from ..attempts import read_attempts
 from ..axes import Axes, InputKind
 from ..drift import changed_inputs
 from ..experiment import load_experiment
-from ..job import FileInput, Job, JobState, TextInput
+from ..job import FileInput, Job, JobState, MadeInput, TextInput
 from ..progress import Snapshot, take_snapshot
 from ..publish import read_sidecar
 from ..queue.questions import JobRow
 from ..run_folder import RunFolder
 from ..runs import open_queue, take_back
 from ..shape import Shape
+from ..upstream import Upstream
 
 
 @dataclass(frozen=True)
@@ -117,9 +118,12 @@ def read_run(folder: RunFolder, sidecars: Sidecars | None = None) -> Run:
         by_job.setdefault(str(attempt.get("job")), []).append(attempt)
     experiment = load_experiment(folder.experiment)
     known = Sidecars() if sidecars is None else sidecars
-    axes = experiment.input_axes
+    axes, upstream = experiment.input_axes, Upstream.of(folder)
     cells = tuple(
-        _cell(folder, row, tuple(by_job.get(row.job.id, ())), known, axes) for row in rows
+        _cell(
+            folder, row, tuple(by_job.get(row.job.id, ())), known, upstream, experiment.data, axes
+        )
+        for row in rows
     )
     parameters = tuple(experiment.axes)
     return Run(folder, folder.name, experiment.data, cells, attempts, snapshot, axes, parameters)
@@ -130,16 +134,20 @@ def _cell(
     row: JobRow,
     attempts: tuple[dict[str, Any], ...],
     sidecars: Sidecars,
+    upstream: Upstream,
+    root: Path,
     axes: Axes,
 ) -> Cell:
     record = None
     if row.state in (JobState.DONE, JobState.STALE):
         record = sidecars.read(folder.sidecar(row.job))
-    state = row.state
+    state = row.state.counts_as
     if record is None and state in (JobState.DONE, JobState.STALE):
         # Taken away since the queue was asked.
         state = JobState.PENDING
     clip = row.job.inputs.get(axes.leading.role) if axes.leading.kind is InputKind.CLIP else None
+    if isinstance(clip, MadeInput):
+        clip = upstream.file(clip, root)
     shown = clip if isinstance(clip, FileInput) else None
     return Cell(row.job, state, _reason(state, row, record, attempts), record, attempts, row, shown)
 

@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -213,7 +213,8 @@ def _rows(sheet: Sheet, size: tuple[int, int]) -> Iterator[tuple[str, Frames | N
     """Label, frames (None where there are none) and why, for the reference and each cell."""
     first = sheet.cells[0]
     if first.clip is not None:
-        series = first.job.series.resolved(sheet.run.root)
+        inputs = {**first.job.inputs, sheet.run.axes.leading.role: first.clip}
+        series = replace(first.job.series, inputs=inputs).resolved(sheet.run.root)
         frames, problem = _read(lambda: read_reference(series, size))
         yield f"{sheet.run.axes.leading.role} {first.clip.path.rpartition('/')[2]}", frames, problem
     texts = [axis for axis in sheet.run.axes.texts if axis.name in first.job.point]

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
 
-from ..job import FileInput, Job, Outcome
+from ..job import Job, Outcome, TextInput
 from ..plain_text import printable
 from .axes import lay_out
 from .cells import Cell, Run
@@ -82,7 +82,7 @@ def _inputs(job: Job) -> Iterator[tuple[str, Any]]:
     """What it is made from: `prompt_text`, `reference_path`."""
     for role, one in job.inputs.items():
         yield (
-            (f"{role}_path", one.path) if isinstance(one, FileInput) else (f"{role}_text", one.text)
+            (f"{role}_text", one.text) if isinstance(one, TextInput) else (f"{role}_path", one.path)
         )
 
 

@@ -40,7 +40,9 @@ from ..run_id import is_still, run_id
 from ..runs import take_back
 from ..slot import RESTART, WRONG
 from ..slot_names import Slot
+from ..upstream import Unmade, Upstream
 from ..waiting import Busy
+from .awaited import Awaited
 from .endings import Endings
 from .finishing import Finisher
 from .heart import Heart
@@ -120,7 +122,9 @@ class Worker:
         self._last_done_at = 0.0
         self._lasting = 0.0
         self._group: str | None = None
-        self._models = Models(methods, machine, data)
+        self._upstream = Upstream.of(run)
+        self._awaited = Awaited(queue, self._upstream)
+        self._models = Models(methods, machine, data, self._upstream)
         self._wanted: str | None = None
         self._jobs_done = 0
         self._next_take_back = 0.0
@@ -225,12 +229,13 @@ class Worker:
     def _do_next(self) -> bool:
         if time.monotonic() >= self._next_take_back:
             self._take_back()
+        self._awaited.look_now_and_then()
         asked_at = time.monotonic()
         claim = self._claim()
         claiming = time.monotonic() - asked_at
         if claim is not None:
             self._take_up(claim, claiming)
-        elif self._take_back():
+        elif self._take_back() or self._awaited.look():
             # There is a job to claim again.
             pass
         elif self._finisher.is_busy:
@@ -245,7 +250,7 @@ class Worker:
         elif self._models.unloadable and not any(self.queue.open_jobs(self._taste())):
             return self._give_up_loading()
         else:
-            self._report(state=WorkerState.WAITING, job=None)
+            self._report(state=WorkerState.WAITING, job=None, note=self._awaited.note)
             self.stop.wait(WAIT_SECONDS)
         return True
 
@@ -308,7 +313,7 @@ class Worker:
             log.info("no further job is claimed: %s", refusal)
             return True
         pending, may_return = self.queue.open_jobs(self.taste)
-        if pending or may_return:
+        if pending or may_return or self._awaited.may_come():
             return False
         log.info("nothing is left to do; %d jobs done", self._jobs_done)
         return True
@@ -405,6 +410,8 @@ class Worker:
             self._report_memory()
         elif isinstance(error, Interrupted):
             self._endings.given_back(making, "this worker was asked to stop")
+        elif isinstance(error, Unmade):
+            self._endings.put_off(making, str(error))
         elif isinstance(error, LostClaim):
             self._endings.lost(making)
         else:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from ..attempts import Attempt, record_attempt
 from ..failures import FailureKind
-from ..job import Outcome
+from ..job import JobState, Outcome
 from ..processes import Stop
 from ..publish import files_of
 from ..queue import Queue
@@ -72,6 +72,12 @@ class Endings:
         log.error("%s: %s, now %s", making.job.id, kind.value, state)
         for note in verdict.notes if verdict else ():
             log.warning(note)
+
+    def put_off(self, making: Making, why: str) -> None:
+        """The job went back to await its inputs, and no attempt was counted."""
+        self._insist(lambda: self._queue.give_back(making.claim, JobState.AWAITING))
+        self._record(making, Outcome.INTERRUPTED, why)
+        log.info("%s: put off: %s", making.job.id, why)
 
     def given_back(self, making: Making, why: str, kind: FailureKind | None = None) -> None:
         """The job went back, and no attempt was counted."""

@@ -135,7 +135,7 @@ class Finisher:
             log.info("%s: peak GPU memory %.1f GiB", job.id, peak)
         a_step = making.seconds_per_step
         return {
-            **inputs_of(job),
+            **inputs_of(job, making.lineage),
             "quality": loaded.recipe.quality,
             "video": video,
             "worker": claim.worker,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from ..failures import BadInput
 from ..job import FileInput, Job, Series
 from ..reading import deciding_frames
 from ..run_folder import sha256_file
+from ..upstream import Unmade, Upstream, lineage
 from ..video import BrokenVideo
 from .making import Making
 
@@ -24,12 +26,14 @@ class Inputs:
     Args:
         axes: of the engine's backend.
         data: the folder in which the paths of inputs start.
+        upstream: has the videos of other runs.
     """
 
-    def __init__(self, engine: Engine, axes: Axes, data: Path) -> None:
+    def __init__(self, engine: Engine, axes: Axes, data: Path, upstream: Upstream) -> None:
         self._engine = engine
         self._axes = axes
         self._data = data
+        self._upstream = upstream
         self._prepared: tuple[str, str] | None = None
         self._planned: Series | None = None
         self._handed: Series | None = None
@@ -39,28 +43,32 @@ class Inputs:
 
         Raises:
             BadInput: a file is not what it was when the job was planned, or cannot be read.
+            Unmade: another run's video that it is made from is not there.
         """
         job = making.job
         series = self._resolved(job.series)
+        making.lineage = lineage(job.series, series)
         shared = self._axes.grouping
         wanted = (series.group, canonical_json(self._deciding(series)))
         if wanted != self._prepared:
             self._prepared = None
             with making.stage("prepare"):
-                self._check(job, shared)
+                self._check(series, shared)
                 try:
                     self._engine.prepare(series)
                 except (FileNotFoundError, BrokenVideo) as error:
-                    files = (job.inputs.get(axis.role) for axis in shared)
+                    files = (series.inputs.get(axis.role) for axis in shared)
                     names = [file.path for file in files if isinstance(file, FileInput)]
                     raise BadInput(f"{', '.join(names)} cannot be read: {error}") from error
             self._prepared = wanted
-        self._check(job, [axis for axis in self._axes.files if axis not in shared])
+        self._check(series, [axis for axis in self._axes.files if axis not in shared])
         return replace(job, series=series)
 
     def look_ahead(self, job: Job) -> None:
         """Tell the engine of a job that will likely be the next."""
-        self._engine.look_ahead(job.series.resolved(self._data))
+        with contextlib.suppress(Unmade):
+            series = self._upstream.resolved(job.series)
+            self._engine.look_ahead(series.resolved(self._data))
 
     def _deciding(self, series: Series) -> dict[str, Any]:
         """What decides what is prepared for a series: the inputs that its group shares, and how
@@ -70,13 +78,13 @@ class Inputs:
         are_read = any(axis.gives_frames for axis in axes)
         return {**shared, **(deciding_frames(series) if are_read else {})}
 
-    def _check(self, job: Job, axes: Iterable[InputAxis]) -> None:
+    def _check(self, series: Series, axes: Iterable[InputAxis]) -> None:
         for axis in axes:
-            file = job.inputs.get(axis.role)
+            file = series.inputs.get(axis.role)
             if not isinstance(file, FileInput):
                 continue
             try:
-                is_same = sha256_file(self._data / file.path) == file.sha256
+                is_same = sha256_file(Path(file.path)) == file.sha256
             except FileNotFoundError as error:
                 raise BadInput(f"{file.path} cannot be read: {error}") from error
             if not is_same:
@@ -84,6 +92,8 @@ class Inputs:
 
     def _resolved(self, series: Series) -> Series:
         """The series as the engine is handed it: the same object as long as it is the same."""
-        if self._planned is not series or self._handed is None:
-            self._planned, self._handed = series, series.resolved(self._data)
+        # What another run makes may be made anew at any time.
+        if self._planned is not series or self._handed is None or series.made:
+            handed = self._upstream.resolved(series).resolved(self._data)
+            self._planned, self._handed = series, handed
         return self._handed

@@ -19,6 +19,7 @@ from ..failures import is_disk_full
 from ..fingerprint import Recipe
 from ..method import Method
 from ..provenance import provenance
+from ..upstream import Upstream
 from .inputs import Inputs
 from .leaving import Outdated, Restart
 
@@ -73,14 +74,15 @@ class Loaded:
     Args:
         name: in the queue.
         data: the folder in which the paths of the jobs' inputs start.
+        upstream: has the videos of other runs.
     """
 
-    def __init__(self, name: str, means: Means, data: Path) -> None:
+    def __init__(self, name: str, means: Means, data: Path, upstream: Upstream) -> None:
         self.name = name
         self.engine = means.engine
         self.recipe = means.recipe
         self.record = means.record
-        self.inputs = Inputs(means.engine, means.axes, data)
+        self.inputs = Inputs(means.engine, means.axes, data, upstream)
 
 
 class Models:
@@ -91,10 +93,11 @@ class Models:
         unloadable: the methods whose model could not be loaded, and why.
     """
 
-    def __init__(self, methods: Methods, machine: Machine, data: Path) -> None:
+    def __init__(self, methods: Methods, machine: Machine, data: Path, upstream: Upstream) -> None:
         self._methods = methods
         self._machine = machine
         self._data = data
+        self._upstream = upstream
         self.loaded: Loaded | None = None
         self.unloadable: dict[str, Exception] = {}
 
@@ -113,7 +116,7 @@ class Models:
             raise Restart("the model that was loaded could not be closed")
         start = time.monotonic()
         try:
-            self.loaded = Loaded(name, self._methods[name](), self._data)
+            self.loaded = Loaded(name, self._methods[name](), self._data, self._upstream)
             self.loaded.engine.load(self._machine)
         except Exception as error:
             if is_disk_full(error):

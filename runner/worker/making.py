@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ..backends.video_parameters import STEPS
@@ -48,7 +48,8 @@ class Making:
     """One attempt of a job in the making.
 
     `from_step` is the number of steps that earlier attempts had done for it, `kernels` the hash of
-    the compiled kernels that it is made with. `is_lost` once its claim is another's. `waits` while
+    the compiled kernels that it is made with, `lineage` the sha256 of each video of another run
+    that it is made from, by its role. `is_lost` once its claim is another's. `waits` while
     it waits for something outside, such as room on the disk, and may take as long as that takes.
     """
 
@@ -56,6 +57,7 @@ class Making:
     stages: Stages = field(default_factory=Stages)
     from_step: int = 0
     kernels: str | None = None
+    lineage: Mapping[str, str] = field(default_factory=dict)
     is_lost: bool = False
     waits: bool = False
     begun: float = field(default_factory=time.monotonic)

@@ -1,0 +1,114 @@
+"""The small sweep by which videos of one kind are measured: see `calibrate`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from . import machine_file
+from .backends.video_parameters import STEPS
+from .experiment import Experiment, load_experiment
+from .job import CATEGORY, METHOD, SEED
+from .kinds import Kind
+from .manifest import read_manifest
+from .run_folder import RunFolder
+from .upstream import Upstream
+
+NAME = "calibration"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What to measure.
+
+    Attributes:
+        gpu: the number of the GPU.
+        steps: denoising steps of each video; None takes a few where the seconds of one step stand
+            for all, and else what the experiment says.
+        processes: how many to try, in this order; None goes on from 1 while it pays.
+    """
+
+    gpu: int
+    steps: int | None = None
+    processes: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Shortfall:
+    """Why nothing is known of so many processes; `is_memory` where they did not fit together."""
+
+    reason: str
+    is_memory: bool = False
+
+
+def write_experiment(
+    experiment: Experiment, folder: Path, kind: Kind, trial: Trial, processes: int, videos: int
+) -> Path:
+    """Write the experiment of a sweep that has videos of one kind only.
+
+    Args:
+        processes: on the GPU.
+        videos: so many of each group.
+    """
+    values: dict[str, Any] = yaml.safe_load(experiment.to_yaml(folder))
+    values |= {"name": NAME, "results": str(folder / "results"), "overrides": []}
+    values |= {"axes": {}, "include": [], "exclude": []}
+    # A sweep of its method alone.
+    method = experiment.method_of(kind.parameters)
+    values |= {"backend": method.backend, "model": method.model.model_dump(mode="json")}
+    own = {**kind.parameters, METHOD: None}
+    if STEPS in own:
+        own[STEPS] = trial.steps
+    values["generation"] = method.generation.from_parameters(own).model_dump(mode="json")
+    values["methods"] = {}
+    values["seeds"] = list(range(videos))
+    values["placement"] |= {"gpus": [trial.gpu], "processes_per_gpu": processes, "assign": {}}
+    values["placement"]["balance"] = "steal"
+    values["retries"] = {"failures": 0}
+    for axis in experiment.input_axes.files:
+        if (source := experiment.dataset.run_videos(axis)) is not None:
+            # It is looked for beside the run that is made from it.
+            (folder / "results").mkdir(exist_ok=True)
+            there = experiment.run_folder.path.parent / source.run
+            link = folder / "results" / source.run
+            if not link.is_symlink():
+                link.symlink_to(there.absolute())
+    here = experiment.machine
+    kept = {"checkpoints": [str(here.path(text)) for text in here.checkpoints]}
+    (folder / machine_file.NAME).write_text(
+        yaml.safe_dump({**kept, "data": str(experiment.data)}, allow_unicode=True), encoding="utf-8"
+    )
+    file = folder / f"{NAME}.yaml"
+    file.write_text(yaml.safe_dump(values, allow_unicode=True), encoding="utf-8")
+    return file
+
+
+def words_for(run: RunFolder, number: int) -> list[str] | Shortfall:
+    """Words for `--only`: so many videos, each of another reference as far as there are so many
+    in a category."""
+    planned = read_manifest(run.manifest).jobs
+    above = Upstream.of(run)
+    made = above.made(one for job in planned for one in job.series.made.values())
+    jobs = [job for job in planned if made.issuperset(job.series.made.values())]
+    if not jobs:
+        return Shortfall("the videos that they are made from are not made yet")
+    axes = load_experiment(run.experiment).input_axes
+    leading = axes.leading.name
+    leads = dict.fromkeys((job.category, job.on(leading)) for job in jobs)
+    category, _ = Counter(category for category, _ in leads).most_common(1)[0]
+    own = [job for job in jobs if job.category == category]
+    chosen = list(dict.fromkeys(job.on(leading) for job in own))[:number]
+    ours = [job for job in own if job.on(leading) in chosen]
+    others = [axis.name for axis in axes.inputs[1:] if axis.name in ours[0].series.point]
+    seeds = sorted({job.seed for job in own})[: ceil(number / len(chosen))]
+    return [
+        f"{CATEGORY}={category}",
+        *(f"{leading}={lead}" for lead in chosen),
+        *(f"{axis}={min(job.on(axis) for job in ours)}" for axis in others),
+        *(f"{SEED}={seed}" for seed in seeds),
+    ]
