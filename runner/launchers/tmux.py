@@ -33,6 +33,11 @@ READ_SECONDS = 30.0
 
 POLL_SECONDS = 0.02
 
+SERVER_GONE = "server exited"
+"""What tmux says where its server ended, for want of sessions, just as it was spoken to: another
+one is then started by the next try."""
+TRIES = 20
+
 OWN_OPTIONS = ("destroy-unattached", "remain-on-exit")
 """What is off for a session, whatever is set for all."""
 
@@ -156,7 +161,11 @@ class TmuxLauncher(Launcher):
             words += [";", "set-option", "-t", target, name, "off"]
         for name in HOOKS:
             words += [";", "set-hook", "-t", target, name, ""]
-        result = self._server.cmd(words[0], *map(literal, words[1:]))
+        for _ in range(TRIES):
+            result = self._server.cmd(words[0], *map(literal, words[1:]))
+            if result.stdout or not any(SERVER_GONE in line for line in result.stderr):
+                break
+            time.sleep(POLL_SECONDS)
         if not result.stdout:
             for name, text in hooks:
                 self._server.cmd("set-hook", "-g", name, text)
