@@ -60,14 +60,19 @@ def is_writable(value: Any) -> bool:
     """A text that a file, a database and a file's name can hold: no half character, no NUL."""
     if not isinstance(value, str) or "\0" in value:
         return False
-    return value.isascii() or not any("\ud800" <= one <= "\udfff" for one in value)
+    try:
+        # A hundred thousand prompts are looked at one after the other: not a character at a time.
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 _MADE = {"run", "job", "fingerprint", "output"}
 _INPUTS = ({"path", "sha256"}, {"text"}, _MADE, {*_MADE, "sha256"})
 
 
-def is_input(value: Any) -> bool:
+def is_input_record(value: Any) -> bool:
     """What a video is made from: a file by path and content, a text, or a job of another run."""
     keys = value.keys() if isinstance(value, dict) else ()
     return keys in _INPUTS and all(map(is_writable, value.values()))

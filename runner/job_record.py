@@ -11,7 +11,7 @@ from .forms import (
     is_axis_value,
     is_fps,
     is_frames,
-    is_input,
+    is_input_record,
     is_size,
     is_truth,
     is_writable,
@@ -27,6 +27,18 @@ SHAPE: Form = {
     "fps": is_fps,
     "sound": is_truth,
 }
+
+
+def is_input(value: Any) -> bool:
+    """Whether it is an input's record; what another run makes has a place that can be one."""
+    if not is_input_record(value):
+        return False
+    if "run" in value:
+        try:
+            input_of(value)
+        except ValueError:
+            return False
+    return True
 
 
 def is_shape(value: Any) -> bool:

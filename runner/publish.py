@@ -20,7 +20,6 @@ from .forms import (
     anything,
     is_axis_value,
     is_count,
-    is_input,
     is_moment,
     is_number,
     is_size,
@@ -34,7 +33,7 @@ from .forms import (
 )
 from .input_file import read_json
 from .job import Job, JobState, Placed
-from .job_record import SHAPE, inputs_record, is_shape
+from .job_record import SHAPE, inputs_record, is_input, is_shape
 from .run_folder import (
     RunFolder,
     flush_file,
