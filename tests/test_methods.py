@@ -19,6 +19,8 @@ from runner.experiment import Experiment, load_experiment
 from runner.fingerprint import recipes_of
 from runner.job import FileInput, Job
 from runner.manifest import Manifest, read_manifest
+from runner.report.axes import AxisKind, lay_out
+from runner.report.cells import read_run
 from runner.video import VideoInfo
 
 DATA = Path(__file__).resolve().parent / "data" / "former_methods"
@@ -391,3 +393,26 @@ def test_a_list_of_jobs_names_its_methods(project: Project) -> None:
     refused = project.call("plan", "experiments/x.yaml")
     assert refused.status == 2
     assert "jobs.csv:2: method: no method is called 'our'" in refused.err
+
+
+def test_methods_stand_side_by_side_whatever_their_shapes(project: Project) -> None:
+    """What a method says of all its videos is no axis to choose a value of; beside the values of a
+    parameter stand those that have no such parameter."""
+    methods = {
+        "ours": {
+            "backend": "script",
+            "model": {"file": "ours.py"},
+            "generation": {"strength": 1},
+        },
+        "small": {"backend": "fake", "generation": {"width": WIDTH // 2, "height": HEIGHT // 2}},
+    }
+    three(project, axes={"strength": [1, 2]}, methods=methods)
+    assert project.call("plan", "experiments/x.yaml").status == 0
+    grid = lay_out([read_run(project.run_folder)])
+    parameters = {axis.name: axis for axis in grid.axes if axis.kind is AxisKind.PARAMETER}
+    assert sorted(parameters) == ["method", "strength"]
+    strength = parameters["strength"]
+    assert strength.absent is not None
+    assert [strength.values[n] for n in range(3) if n != strength.absent] == [1, 2]
+    assert parameters["method"].absent is None
+    assert None in parameters["method"].values

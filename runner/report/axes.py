@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
 from ..canonical import canonical_json
-from ..job import CATEGORY, SEED
+from ..job import CATEGORY, METHOD, SEED
 from ..reading import PARAMETERS
 from .cells import Run
 
 Value = Any
+
+_ABSENT = ""
+"""In the place of a value's JSON, which is never empty."""
 
 
 class AxisKind(str, Enum):
@@ -29,11 +32,16 @@ class AxisKind(str, Enum):
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis: its name and its values in the order of the manifest."""
+    """One axis: its name and its values in the order of the manifest.
+
+    `absent` is the place of the jobs whose method has no such parameter, where there are any; its
+    value is None.
+    """
 
     name: str
     kind: AxisKind
     values: tuple[Value, ...]
+    absent: int | None = None
 
 
 @dataclass(frozen=True)
@@ -46,10 +54,11 @@ class Grid:
 
 
 def lay_out(runs: Sequence[Run]) -> Grid:
-    """Find the axes of runs: those of their grids, every parameter that differs within a run, and
-    `run` itself where there are several.
+    """Find the axes of runs: those of their grids, every parameter that differs within a method of
+    a run, and `run` itself where there are several.
 
-    A parameter that differs only from run to run is no axis of its own: the runs say it.
+    A parameter that differs only from run to run, or from method to method, is no axis of its own:
+    the run or the method says it.
     """
     varying = [name for name in _parameters(runs) if any(_varies(run, name) for run in runs)]
     kinds = {**_of_grids(runs), **dict.fromkeys(varying, AxisKind.PARAMETER)}
@@ -61,19 +70,23 @@ def lay_out(runs: Sequence[Run]) -> Grid:
     places = []
     for run in runs:
         own = []
+        known = _of_methods(run)
         for cell in run.cells:
             place = []
             for number, name in enumerate(names):
                 value = run.name if kinds[name] is AxisKind.RUN else cell.job.on(name)
-                key = canonical_json(value)
+                is_own = kinds[name] is not AxisKind.PARAMETER or name in known[cell.job.method]
+                key = canonical_json(value) if is_own else _ABSENT
                 index = values[number].setdefault(key, len(values[number]))
                 if index == len(originals[number]):
                     originals[number].append(value)
                 place.append(index)
             own.append(tuple(place))
         places.append(tuple(own))
-    own_axes = zip(kinds.items(), originals, strict=True)
-    axes = tuple(Axis(name, kind, tuple(own)) for (name, kind), own in own_axes)
+    own_axes = zip(kinds.items(), originals, values, strict=True)
+    axes = tuple(
+        Axis(name, kind, tuple(own), index.get(_ABSENT)) for (name, kind), own, index in own_axes
+    )
     return Grid(axes, tuple(places))
 
 
@@ -114,12 +127,32 @@ def _varies(run: Run, name: str) -> bool:
     if not _differs(run, name):
         return False
     if name not in PARAMETERS:
-        return True
+        return name in (METHOD, *run.parameter_axes) or _differs_within_a_method(run, name)
     ways = {(cell.job.group, str(cell.job.parameters.get(name))) for cell in run.cells}
     return len(ways) > len({cell.job.group for cell in run.cells})
 
 
-def _differs(run: Run, name: str) -> bool:
+def _differs_within_a_method(run: Run, name: str) -> bool:
+    values: dict[Any, set[str]] = {}
+    for parameters in _shared_parameters(run):
+        own = canonical_json(parameters.get(name))
+        values.setdefault(parameters.get(METHOD), set()).add(own)
+    return any(len(own) > 1 for own in values.values())
+
+
+def _of_methods(run: Run) -> dict[Any, set[str]]:
+    """The parameters that the jobs of each method have; `method` itself is every method's."""
+    found: dict[Any, set[str]] = {}
+    for parameters in _shared_parameters(run):
+        found.setdefault(parameters.get(METHOD), {METHOD}).update(parameters)
+    return found
+
+
+def _shared_parameters(run: Run) -> list[Mapping[str, Any]]:
     # Jobs share their parameters, so there are few to compare, however many jobs there are.
-    shared = {id(cell.job.parameters): cell.job.parameters for cell in run.cells}
-    return len({canonical_json(parameters.get(name)) for parameters in shared.values()}) > 1
+    return list({id(cell.job.parameters): cell.job.parameters for cell in run.cells}.values())
+
+
+def _differs(run: Run, name: str) -> bool:
+    values = {canonical_json(parameters.get(name)) for parameters in _shared_parameters(run)}
+    return len(values) > 1

@@ -110,7 +110,7 @@ class _Writer:
                 for run, base, own in zip(runs, look.bases, different, strict=True)
             ],
             "axes": [
-                {"name": axis.name, "kind": axis.kind.value, "values": own}
+                {"name": axis.name, "kind": axis.kind.value, "values": own, "absent": axis.absent}
                 for axis, own in zip(grid.axes, values, strict=True)
             ],
             "references": self.references,

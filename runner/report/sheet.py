@@ -89,6 +89,7 @@ def sheets(run: Run, only: Mapping[str, Collection[str]]) -> list[Sheet]:
             f"{grid.axes[n].name} {grid.axes[n].values[index]}"
             for n, index in zip(fixed, place, strict=True)
             if grid.axes[n].kind not in (AxisKind.CATEGORY, AxisKind.LEADING)
+            and index != grid.axes[n].absent
         ]
         lead = str(job.on(run.axes.leading.name))
         name = "_".join([lead, *(text.replace(" ", "_") for text in rest)]).replace("/", "_")

@@ -18,8 +18,9 @@ class Arrangement {
 
   get picked() {
     const used = [this.rows, this.columns, ...this.sweep.sectionAxes];
+    const choices = ({ values, absent }) => values.length - (absent === null ? 0 : 1);
     return this.sweep.names.filter(
-      (name) => !used.includes(name) && this.sweep.axes[this.sweep.axis(name)].values.length > 1,
+      (name) => !used.includes(name) && choices(this.sweep.axes[this.sweep.axis(name)]) > 1,
     );
   }
 
@@ -30,7 +31,8 @@ class Arrangement {
   }
 
   pick(name) {
-    return this.picks.get(name) ?? 0;
+    const { absent } = this.sweep.axes[this.sweep.axis(name)];
+    return this.picks.get(name) ?? (absent === 0 ? 1 : 0);
   }
 
   // The cells by section, row and column, in the order of the axes' values.
@@ -38,7 +40,9 @@ class Arrangement {
     const { sweep } = this;
     const [row, column] = [sweep.axis(this.rows), sweep.axis(this.columns)];
     const fixed = this.sectionAxes.map((name) => sweep.axis(name));
-    const picks = this.picked.map((name) => [sweep.axis(name), this.pick(name)]);
+    // What has no such parameter stands beside every value of it.
+    const picks = this.picked.map((name) => sweep.axis(name))
+      .map((axis) => [axis, [this.pick(sweep.names[axis]), sweep.axes[axis].absent]]);
     const sections = new Map();
     for (const cell of sweep.cells) {
       const key = fixed.map((axis) => cell.at[axis]).join(",");
@@ -49,7 +53,7 @@ class Arrangement {
       }
       section.rows.add(cell.at[row]);
       section.columns.add(cell.at[column]);
-      if (picks.every(([axis, index]) => cell.at[axis] === index)) {
+      if (picks.every(([axis, fitting]) => fitting.includes(cell.at[axis]))) {
         section.cells.set(`${cell.at[row]},${cell.at[column]}`, cell);
       }
     }

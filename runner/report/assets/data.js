@@ -81,7 +81,8 @@ class Sweep {
 
   // "seed 42", "prompt 0", "denoising_strength 0.7", and plainly a category's or a video's name.
   valueLabel(axis, index) {
-    const { name, kind, values } = this.axes[axis];
+    const { name, kind, values, absent } = this.axes[axis];
+    if (index === absent) return `no ${name}`;
     const value = values[index];
     const text = typeof value === "string" ? value : JSON.stringify(value);
     const isName = kind === "run" || (this.sectionAxes.includes(name) && typeof value === "string");

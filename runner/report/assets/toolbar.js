@@ -36,7 +36,8 @@ class Toolbar {
     });
     const pickers = arrangement.picked.map((name) => {
       const axis = sweep.axis(name);
-      const options = sweep.axes[axis].values.map((_, n) => [n, sweep.valueLabel(axis, n)]);
+      const options = sweep.axes[axis].values.map((_, n) => [n, sweep.valueLabel(axis, n)])
+        .filter(([n]) => n !== sweep.axes[axis].absent);
       return choice(name, options, arrangement.pick(name), (index) => {
         arrangement.picks.set(name, Number(index));
         this.onChange();
