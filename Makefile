@@ -16,7 +16,7 @@ STAMP = $(VENV)/installed
 
 setup: $(STAMP)
 
-$(STAMP): setup.cfg pyproject.toml Makefile launch/install.sh
+$(STAMP): pyproject.toml Makefile launch/install.sh
 	PYTHON="$(PYTHON)" VENV="$(VENV)" TORCH="$(TORCH)" sh launch/install.sh
 	@touch $@
 

@@ -1,10 +1,9 @@
 """Which backends there are: ours by a table, other people's by the packages that are installed.
 
-A package brings one by an entry point, in its setup.cfg:
+A package brings one by an entry point, in its pyproject.toml:
 
-    [options.entry_points]
-    sweep_runner.backends =
-        mine = my_package.planner:MyPlanner
+    [project.entry-points."sweep_runner.backends"]
+    mine = "my_package.planner:MyPlanner"
 
 Installed packages are asked only for a name that is not ours, and by whoever lists all there are.
 """
