@@ -7,40 +7,41 @@ steps are alike few of them are made, and the seconds of one stand for all.
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import count
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from . import machine_file
 from .backends.video_parameters import steps_of
 from .calibration import Calibration, Mix, Row, Share, folder_of, save
-from .calibration_sweep import NAME, Shortfall, Trial, words_for, write_experiment
+from .calibration_sweep import (
+    NAME,
+    Shortfall,
+    Trial,
+    end_of_log,
+    make_videos,
+    only_its_machine_file,
+    write_experiment,
+)
 from .costs import plural_processes
 from .device import check_backend
 from .errors import UserError
 from .experiment import Experiment, load_experiment
 from .failures import FailureKind
 from .fingerprint import recipes_of
-from .gpus import find_gpus
+from .gpus import Wish, choose_gpus, find_gpus
 from .job import METHOD, Alike, JobState
 from .kinds import Kind, kinds_of
-from .logs import why_ended
 from .manifest import read_manifest
 from .publish import read_sidecar
 from .queue import Queue
 from .run_folder import RunFolder
-from .slot_names import Slot
-from .stop import stop_workers, wait_until_ended
-from .terminal import say
+from .slot_names import MOST_PROCESSES, Slot
+from .sweeps.telling import Say, silent
 
 VIDEOS = 2
 """Videos of each process at first. The first one is slower, while libraries warm up, and is not
@@ -65,14 +66,19 @@ class Tried:
     is_warm: bool
 
 
-def calibrate(
-    path: Path, overrides: Sequence[str], trial: Trial, show: Callable[[Kind, Row], None]
+@dataclass(frozen=True)
+class Telling:
+    """Whom a calibration tells what: `say` lines for a person, `show` each row as soon as it is
+    measured."""
+
+    say: Say
+    show: Callable[[Kind, Row], object]
+
+
+def _measure_kinds(
+    path: Path, overrides: Sequence[str], trial: Trial, telling: Telling
 ) -> list[Part]:
     """Measure each kind of an experiment's videos on this machine and keep the results.
-
-    Args:
-        path: the experiment file.
-        show: told of each row as soon as it is measured.
 
     Raises:
         UserError: the experiment is wrong, or videos failed for another reason than that further
@@ -82,7 +88,7 @@ def calibrate(
     if experiment.jobs is not None:
         raise UserError(f"{path}: jobs: what is calibrated must be a grid, with prompts")
     kinds = kinds_of(experiment, recipes_of(experiment), _one_of_each(experiment))
-    return [_measure_kind(experiment, kind, trial, partial(show, kind)) for kind in kinds]
+    return [_measure_kind(experiment, kind, trial, telling) for kind in kinds]
 
 
 def _one_of_each(experiment: Experiment) -> list[Alike]:
@@ -105,14 +111,7 @@ def _one_of_each(experiment: Experiment) -> list[Alike]:
         ) from None
 
 
-def check(path: Path, overrides: Sequence[str]) -> None:
-    """Raise `UserError` where an experiment with these overrides is wrong, or cannot run here."""
-    check_backend(load_experiment(path, overrides), find_gpus())
-
-
-def _measure_kind(
-    experiment: Experiment, kind: Kind, trial: Trial, show: Callable[[Row], None]
-) -> Part:
+def _measure_kind(experiment: Experiment, kind: Kind, trial: Trial, telling: Telling) -> Part:
     alike = experiment.method_of(kind.parameters).steps_are_alike
     steps = trial.steps or (FEW_STEPS if alike else kind.steps)
     if alike is False and steps != kind.steps:
@@ -125,13 +124,13 @@ def _measure_kind(
     rows: list[Row] = []
     short = Shortfall("")
     for processes in trial.processes or count(1):
-        found = _measure(experiment, kind, replace(trial, steps=steps), processes)
+        found = _measure(experiment, kind, replace(trial, steps=steps), processes, telling.say)
         if isinstance(found, Shortfall):
             short = found
             break
         tried.append(found)
         rows = comparable(tried)
-        show(rows[-1])
+        telling.show(kind, rows[-1])
         if trial.processes is None and not _goes_on(rows, kind.steps, per_group):
             break
     which = f" ({kind.name})" if kind.name else ""
@@ -186,13 +185,15 @@ def _goes_on(rows: Sequence[Row], steps: int, per_group: float) -> bool:
     return last > BETTER * before
 
 
-def _measure(experiment: Experiment, kind: Kind, trial: Trial, processes: int) -> Tried | Shortfall:
+def _measure(
+    experiment: Experiment, kind: Kind, trial: Trial, processes: int, say: Say
+) -> Tried | Shortfall:
     """What so many processes do, or why nothing is known of it.
 
     Quick videos are made in greater numbers, until all processes were at work at once.
     """
     videos = VIDEOS
-    while (found := _try(experiment, kind, trial, processes, videos)) is None:
+    while (found := _try(experiment, kind, trial, processes, videos, say)) is None:
         videos *= MORE_VIDEOS
         if videos > MOST_VIDEOS:
             return Shortfall("its videos are too quick for all processes to be at work at once")
@@ -200,31 +201,18 @@ def _measure(experiment: Experiment, kind: Kind, trial: Trial, processes: int) -
 
 
 def _try(
-    experiment: Experiment, kind: Kind, trial: Trial, processes: int, videos: int
+    experiment: Experiment, kind: Kind, trial: Trial, processes: int, videos: int, say: Say
 ) -> Tried | Shortfall | None:
     """As `_measure`, with so many videos for each process; None where none of them counts."""
     with tempfile.TemporaryDirectory(prefix="sweep-calibrate-") as name:
         folder = Path(name)
         number = videos * processes
         file = write_experiment(experiment, folder, kind, trial, processes, number)
-        planned = _sweep(folder, "plan", str(file), "--json")
-        if planned.returncode != 0:
-            return Shortfall(_last_line(planned.stderr))
         run = RunFolder(folder / "results" / NAME)
-        words = words_for(run, number)
-        if isinstance(words, Shortfall):
-            return words
-        try:
-            launched = _sweep(
-                folder, "launch", str(run.path), "--on", "local", "--wait", "--only", *words
-            )
-        except BaseException:
-            # Workers outlive whoever waits for them, and would hold the GPU.
-            say("ending the workers")
-            wait_until_ended(run, stop_workers(run, now=True))
-            raise
-        if not list(run.logs.glob("*.log")):
-            return Shortfall(_last_line(launched.stderr).removeprefix("sweep: "))
+        with only_its_machine_file(folder):
+            short = make_videos(file, run, number, say)
+        if short is not None:
+            return short
         alike = experiment.method_of(kind.parameters).steps_are_alike
         return _read(run, processes, are_denoising=bool(alike))
 
@@ -252,7 +240,7 @@ def _read(run: RunFolder, processes: int, *, are_denoising: bool) -> Tried | Sho
         first = failed[0]
         return Shortfall(first.error or "failed", first.kind is FailureKind.OUT_OF_GPU_MEMORY)
     if not records:
-        return Shortfall(_log_end(run))
+        return Shortfall(end_of_log(run))
     counted = made_beside_all(records, processes)
     if not counted:
         return None
@@ -331,41 +319,6 @@ def _mean_of(records: Sequence[dict[str, Any]], stage: str) -> float:
     return mean(values) if values else 0.0
 
 
-def _sweep(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """`sweep` with these words, its progress not shown."""
-    return subprocess.run(
-        [sys.executable, "-m", "runner", *words],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(_import_path()),
-            # What it settles of GPUs and results is not for a calibration.
-            machine_file.VARIABLE: str(folder / machine_file.NAME),
-        },
-        cwd=folder,
-    )
-
-
-def _import_path() -> Iterator[str]:
-    """Where this very package is found, from any folder."""
-    yield str(Path(__file__).resolve().parents[1])
-    if before := os.environ.get("PYTHONPATH"):
-        yield before
-
-
-def _last_line(text: str) -> str:
-    return next((line for line in reversed(text.splitlines()) if line.strip()), "no output")
-
-
-def _log_end(run: RunFolder) -> str:
-    """Why a worker ended, or the last line that it logged."""
-    log = min(run.logs.glob("*.log"))
-    return why_ended(log) or _last_line(log.read_text("utf-8", "replace"))
-
-
 @dataclass(frozen=True)
 class Part:
     """What was measured of one kind of an experiment's videos, and the file that has it."""
@@ -380,6 +333,18 @@ class Part:
 
     def videos_per_hour(self, row: Row) -> float:
         return row.videos_per_hour(self.share.steps, self.share.jobs_per_group)
+
+    def to_json(self, variant: Variant) -> dict[str, Any]:
+        values = self.calibration.to_json()
+        for row, measured in zip(values["rows"], self.calibration.rows, strict=True):
+            row["videos_per_hour"] = round(self.videos_per_hour(measured), 2)
+        return {
+            "setting": variant.setting,
+            "kind": self.kind.name,
+            "same_video": variant.same_video,
+            "file": str(self.file),
+            **values,
+        }
 
 
 @dataclass(frozen=True)
@@ -403,22 +368,109 @@ class Variant:
         return self.mix.videos_per_hour(self.mix.best) if self.mix.best is not None else 0.0
 
 
-def measure_variant(
-    path: Path,
-    overrides: Sequence[str],
-    setting: str | None,
-    trial: Trial,
-    show: Callable[[Kind, Row], None],
+@dataclass(frozen=True)
+class Calibrated:
+    """What was measured, as the experiment is and with each further setting; `failed` says of
+    each setting that could not be measured why."""
+
+    variants: tuple[Variant, ...]
+    failed: Mapping[str, str]
+
+    @property
+    def best(self) -> Variant:
+        """The variant with most videos an hour, of those whose videos are the same."""
+        return max((v for v in self.variants if v.same_video), key=lambda v: v.videos_per_hour)
+
+    def to_json(self) -> dict[str, Any]:
+        """Every variant with the rows of each kind of videos, and which is best."""
+        best = self.best
+        return {
+            "variants": [part.to_json(v) for v in self.variants for part in v.parts],
+            "best": {"setting": best.setting, "processes_per_gpu": best.mix.best},
+        }
+
+
+def calibrate(
+    experiment: Path | str,
+    overrides: Sequence[str] = (),
+    *,
+    gpu: int | None = None,
+    steps: int | None = None,
+    processes: Sequence[int] | None = None,
+    tried: Sequence[str] = (),
+    say: Say = silent,
+    show: Callable[[Kind, Row], object] = lambda _kind, _row: None,
+) -> Calibrated:
+    """Make a few short videos of an experiment with one, two, ... processes on a GPU, and keep
+    what they took, for plans to go by.
+
+    Interrupted, it ends its workers and leaves nothing behind but what was measured.
+
+    Args:
+        gpu: its number; by default the first that the experiment would take.
+        steps: of each video; by default 4, or all where steps are not alike.
+        processes: how many to try; by default 1, 2 and so on while it pays.
+        tried: `KEY=VALUE` settings to measure with as well, one at a time.
+        say: told what is begun, and which setting failed.
+        show: told of each row as soon as it is measured.
+
+    Raises:
+        UserError: the experiment or a setting is wrong, the GPU is not there or in use, or the
+            experiment as it is cannot be measured.
+    """
+    path = Path(experiment)
+    numbers = None if processes is None else tuple(processes)
+    if numbers is not None and not all(1 <= number <= MOST_PROCESSES for number in numbers):
+        told = ",".join(map(str, numbers))
+        raise UserError(f"--processes {told}: must be from 1 to {MOST_PROCESSES}")
+    trial = Trial(_gpu_for(path, overrides, gpu), steps, numbers)
+    for setting in tried:
+        # Before minutes are spent on the others.
+        check_backend(load_experiment(path, [*overrides, setting]), find_gpus())
+    variants: list[Variant] = []
+    failed: dict[str, str] = {}
+    for one in (None, *tried):
+        what = f"{'' if steps is None else f'{steps} steps a video '}on GPU {trial.gpu}"
+        say(f"calibrating{f' with {one}' if one else ''}: {what}")
+        try:
+            variants.append(_measure_variant(path, overrides, one, trial, Telling(say, show)))
+        except UserError as error:
+            if one is None:
+                raise
+            # What was measured with other settings is worth its table.
+            say(f"sweep: with {one}: {error}")
+            failed[one] = str(error)
+    return Calibrated(tuple(variants), failed)
+
+
+def _gpu_for(path: Path, overrides: Sequence[str], wanted: int | None) -> int:
+    """The GPU to measure on.
+
+    Raises:
+        UserError: it is not there, or is in use by someone else.
+    """
+    gpus: Any = load_experiment(path, overrides).placement.gpus
+    source = f"{path}: placement.gpus"
+    if wanted is not None:
+        gpus, source = [wanted], "--gpu"
+    there = find_gpus()
+    if wanted is None and there and gpus != "auto":
+        # Whichever of the experiment's is here: it may be planned for another machine.
+        known = {gpu.number for gpu in there}
+        gpus = [number for number in gpus if number in known] or "auto"
+    choice = choose_gpus(Wish(gpus, source), there)
+    if not choice.numbers:
+        raise UserError(f"{source}: no GPU is left to use")
+    return choice.numbers[0]
+
+
+def _measure_variant(
+    path: Path, overrides: Sequence[str], setting: str | None, trial: Trial, telling: Telling
 ) -> Variant:
-    """Calibrate an experiment with these overrides, of which `setting` is the one to try."""
-    experiment = load_experiment(path, overrides)
-    plain = load_experiment(path, [one for one in overrides if one != setting])
-    parts = calibrate(path, overrides, trial, show)
+    """Calibrate an experiment with these overrides, and with `setting` as well."""
+    words = (*overrides, *((setting,) if setting else ()))
+    experiment, plain = load_experiment(path, words), load_experiment(path, overrides)
+    parts = _measure_kinds(path, words, trial, telling)
     is_same = recipes_of(experiment) == recipes_of(plain)
     same = is_same and experiment.settings == plain.settings
     return Variant(setting, tuple(parts), same)
-
-
-def best_of(variants: Sequence[Variant]) -> Variant:
-    """The variant with most videos an hour, of those whose videos are the same."""
-    return max((one for one in variants if one.same_video), key=lambda one: one.videos_per_hour)

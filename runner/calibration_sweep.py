@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -12,11 +15,18 @@ import yaml
 
 from . import machine_file
 from .backends.video_parameters import STEPS
+from .errors import UserError
 from .experiment import Experiment, load_experiment
+from .gpus import find_gpus
 from .job import CATEGORY, METHOD, SEED
 from .kinds import Kind
+from .logs import why_ended
 from .manifest import read_manifest
 from .run_folder import RunFolder
+from .sweeps.launching import How, launch, wait
+from .sweeps.planned import plan_sweep
+from .sweeps.stopping import stop
+from .sweeps.telling import Say
 from .upstream import Upstream
 
 NAME = "calibration"
@@ -88,9 +98,25 @@ def write_experiment(
     return file
 
 
-def words_for(run: RunFolder, number: int) -> list[str] | Shortfall:
-    """Words for `--only`: so many videos, each of another reference as far as there are so many
-    in a category."""
+@contextmanager
+def only_its_machine_file(folder: Path) -> Iterator[None]:
+    """Have this process, and the workers that it starts, go by the machine file that
+    `write_experiment` has written: what another one settles of GPUs and results is not for a
+    calibration."""
+    before = os.environ.get(machine_file.VARIABLE)
+    os.environ[machine_file.VARIABLE] = str(folder / machine_file.NAME)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[machine_file.VARIABLE]
+        else:
+            os.environ[machine_file.VARIABLE] = before
+
+
+def part_to_make(run: RunFolder, number: int) -> dict[str, list[str]] | Shortfall:
+    """The part of the sweep to launch, as values by axis: so many videos, each of another
+    reference as far as there are so many in a category."""
     planned = read_manifest(run.manifest).jobs
     above = Upstream.of(run)
     made = above.made(one for job in planned for one in job.series.made.values())
@@ -106,9 +132,51 @@ def words_for(run: RunFolder, number: int) -> list[str] | Shortfall:
     ours = [job for job in own if job.on(leading) in chosen]
     others = [axis.name for axis in axes.inputs[1:] if axis.name in ours[0].series.point]
     seeds = sorted({job.seed for job in own})[: ceil(number / len(chosen))]
-    return [
-        f"{CATEGORY}={category}",
-        *(f"{leading}={lead}" for lead in chosen),
-        *(f"{axis}={min(job.on(axis) for job in ours)}" for axis in others),
-        *(f"{SEED}={seed}" for seed in seeds),
-    ]
+    return {
+        CATEGORY: [category],
+        leading: [str(lead) for lead in chosen],
+        **{axis: [str(min(job.on(axis) for job in ours))] for axis in others},
+        SEED: [str(seed) for seed in seeds],
+    }
+
+
+def make_videos(file: Path, run: RunFolder, number: int, say: Say) -> Shortfall | None:
+    """Plan an experiment and make so many of its videos, until no worker is left.
+
+    Interrupted, it ends the workers.
+
+    Args:
+        say: told that it ends them.
+
+    Returns:
+        Why no worker has begun; None where one has.
+    """
+    try:
+        plan_sweep(file, [], skip_invalid=False, take_changes=True, gpus=find_gpus())
+    except UserError as error:
+        return Shortfall(str(error))
+    part = part_to_make(run, number)
+    if isinstance(part, Shortfall):
+        return part
+    reason = "no worker was started"
+    try:
+        launched = launch(run, only=part, how=How(on="local"))
+        reason = next((one.reason for one in launched.missing), reason)
+        wait(run)
+    except UserError as error:
+        reason = str(error)
+        stop(run, now=True)
+    except BaseException:
+        # Workers outlive whoever waits for them, and would hold the GPU.
+        say("ending the workers")
+        stop(run, now=True)
+        raise
+    return None if list(run.logs.glob("*.log")) else Shortfall(reason)
+
+
+def end_of_log(run: RunFolder) -> str:
+    """Why a worker ended, or the last line that it logged."""
+    log = min(run.logs.glob("*.log"))
+    lines = log.read_text("utf-8", "replace").splitlines()
+    last = next((line for line in reversed(lines) if line.strip()), "no output")
+    return why_ended(log) or last

@@ -1,9 +1,8 @@
-"""A calibration as a table, and as JSON."""
+"""A calibration as a table."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -24,29 +23,6 @@ def line(kind: Kind, row: Row) -> str:
         took = f"{row.step:.3f} s a step, {row.prepare + row.rest:.2f} s beside the steps"
     number = plural_processes(row.processes)
     return f"  {of}{number}: loaded in {hours(row.load)}, {took}{peak}"
-
-
-def to_json(variants: Sequence[Variant], best: Variant) -> dict[str, Any]:
-    """Every variant with the rows of each kind of videos, and which is best."""
-    answer: list[dict[str, Any]] = []
-    for variant in variants:
-        for part in variant.parts:
-            values = part.calibration.to_json()
-            for row, measured in zip(values["rows"], part.calibration.rows, strict=True):
-                row["videos_per_hour"] = round(part.videos_per_hour(measured), 2)
-            answer.append(
-                {
-                    "setting": variant.setting,
-                    "kind": part.kind.name,
-                    "same_video": variant.same_video,
-                    "file": str(part.file),
-                    **values,
-                }
-            )
-    return {
-        "variants": answer,
-        "best": {"setting": best.setting, "processes_per_gpu": best.mix.best},
-    }
 
 
 def report(variants: Sequence[Variant], best: Variant) -> None:

@@ -16,13 +16,13 @@ from .failures import FailureKind
 from .job import JobState, Outcome
 from .job_record import job_record
 from .logs import attempt_lines
+from .plain_text import plural
 from .publish import read_sidecar
 from .queue import Queue
 from .queue.questions import JobRow
 from .run_folder import RunFolder
 from .runs import live_slots
 from .slot_names import Slot
-from .terminal import plural
 from .upstream import Upstream
 from .verify import find_problem
 

@@ -370,7 +370,7 @@ def copied_again(run: RunFolder, former: Queue) -> Queue:
     return queue
 
 
-def wait(run: RunFolder, show: Callable[[Snapshot], None]) -> Snapshot:
+def wait(run: RunFolder, show: Callable[[Snapshot], object]) -> Snapshot:
     """Show snapshots until no slot is alive any more; returns the last one."""
     queue = open_queue(run)
     try:

@@ -1,66 +1,26 @@
-"""A plan as a table, and as JSON."""
+"""A plan as a table."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
-from typing import Any
 
 from rich.table import Table
 
-from .backends.settings import settings_line, settings_record, settings_set
+from .backends.settings import settings_line, settings_set
 from .console import PlainConsole, plain
 from .costs import Pace, hours
-from .drift import Survey
 from .forecast import Forecast
 from .job import METHOD
 from .links import linked_line
 from .plain_text import size
-from .plan import Estimate
 from .remarks import remark_lines
-from .sweep import Planned
+from .sweeps.planned import Planned
+from .sweeps.planning import Plan
 
 
-def plan_json(
-    planned: Planned, estimate: Estimate, survey: Survey, forecast: Forecast
-) -> dict[str, Any]:
-    return {
-        "sweep": planned.run.name,
-        "run_folder": str(planned.run.path),
-        **_of_methods(planned),
-        "total": estimate.jobs,
-        "changes": asdict(planned.changes),
-        "made_stale": planned.made_stale,
-        "awaiting": planned.awaiting,
-        "reasons": list(planned.reasons),
-        "linked": [
-            {"job": one.job.id, "video": one.job.output, "source": one.source}
-            for one in planned.linked
-        ],
-        "key_changes": list(planned.key_changes),
-        "left_out": list(planned.left_out),
-        "remarks": [remark.to_json() for remark in planned.remarks],
-        "stale": survey.to_json(),
-        **{key: value for key, value in asdict(estimate).items() if key != "jobs"},
-        **forecast.to_json(time.time()),
-    }
-
-
-def _of_methods(planned: Planned) -> dict[str, Any]:
-    """What each method's model is, and its settings."""
-    found = {
-        method.name: {
-            "model_is": planned.models[method.name].what,
-            "settings": settings_record(settings_set(method.model)),
-        }
-        for method in planned.experiment.every_method
-    }
-    plain = found.pop(None, {"model_is": None, "settings": {}})
-    return {**plain, "methods": found}
-
-
-def print_plan(planned: Planned, estimate: Estimate, survey: Survey, forecast: Forecast) -> None:
+def print_plan(plan: Plan) -> None:
     """The table on standard output, what needs attention below it."""
+    planned, estimate, forecast, survey = plan.planned, plan.estimate, plan.forecast, plan.drift
     console = PlainConsole(soft_wrap=True)
     for change in planned.key_changes:
         console.print(plain(f"changed: {change}", "yellow"))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .plain_text import json_text, printable
+from .plain_text import json_text, plural, printable
 
 if TYPE_CHECKING:
     from .progress import Snapshot
@@ -40,8 +42,27 @@ def print_csv(text: str) -> None:
     click.echo(text, nl=False)
 
 
-def plural(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+@contextmanager
+def progress_bar(
+    unit: str, *, stays: bool = True
+) -> Iterator[Callable[[int], Callable[[], object]]]:
+    """A bar on a terminal, and nothing elsewhere, for what is told how many things will be done; 0
+    where nobody knows.
+
+    Args:
+        unit: what one of them is called.
+        stays: whether the bar is left there at the end.
+    """
+    from tqdm import tqdm
+
+    with tqdm(unit=unit, disable=None, leave=stays) as bar:
+
+        def begin(total: int) -> Callable[[], object]:
+            if total:
+                bar.reset(total)
+            return bar.update
+
+        yield begin
 
 
 class ChangedLines:

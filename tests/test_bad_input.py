@@ -16,7 +16,7 @@ from conftest import Project, write_clip
 from runner.cli import main
 from runner.errors import UserError
 from runner.gpus import Gpu
-from runner.sweep import plan_sweep
+from runner.sweeps.planned import plan_sweep
 
 Run = Callable[..., tuple[int, str]]
 

@@ -13,7 +13,7 @@ import pytest
 from conftest import Project, wait_for
 
 from runner.attempts import read_attempts
-from runner.calibration_sweep import Shortfall, words_for
+from runner.calibration_sweep import Shortfall, part_to_make
 from runner.job import JobState, MadeInput, Outcome
 from runner.manifest import read_manifest
 from runner.publish import read_sidecar
@@ -190,7 +190,7 @@ def test_who_awaits_is_told_what(chain: Project) -> None:
     assert story["state"] == "awaiting"
     assert story["why"][0] == f"it awaits {given.path}, which is not made yet"
     assert story["next"] == [f"sweep explain dub {given.id}", "sweep resume dub"]
-    assert isinstance(words_for(run_of(chain, "talk"), 1), Shortfall)
+    assert isinstance(part_to_make(run_of(chain, "talk"), 1), Shortfall)
     examined = chain.call("doctor", SECOND, "--json")
     findings = [one["what"] for one in json.loads(examined.out)["findings"]]
     assert "videos of the sweep dub: 0 of 12 are made" in findings
@@ -270,9 +270,9 @@ def test_the_queue_made_anew_knows_who_awaits(chain: Project) -> None:
     run = run_of(chain, "talk")
     open_queue(run, look_at_disk=True).close()
     # What is measured is measured on what is there.
-    words = words_for(run, 1)
-    assert not isinstance(words, Shortfall)
-    assert "seed_1" in " ".join(words)
+    part = part_to_make(run, 1)
+    assert not isinstance(part, Shortfall)
+    assert "seed_1" in str(part)
     states = _states(run)
     assert sorted(states.values()).count(JobState.AWAITING) == 12
     for file in run.path.glob("sweep.db*"):

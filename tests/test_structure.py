@@ -53,15 +53,16 @@ LAYERS = [
     {"plan", "expansion", "proposal", "progress", "verify", "launchers", "damage", "borrowed"},
     {"adopt", "links", "drift", "provenance", "calibration", "kinds", "device"},
     {"runs", "progress_view", "machine_use", "costs"},
-    {"sweep", "past_jobs"},
+    {"past_jobs"},
     {"forecast"},
-    {"at_end", "plan_view", "report", "live_view"},
+    {"at_end", "report", "live_view"},
     {"doctor"},
     {"slot", "slot_lock", "slot_log", "launch"},
     {"worker", "stop", "terminal"},
-    {"calibrate", "calibration_sweep", "same_bits"},
-    {"calibration_view"},
     {"explain", "lookup"},
+    {"sweeps"},
+    {"calibrate", "calibration_sweep", "same_bits"},
+    {"calibration_view", "plan_view"},
     {"explain_view", "quality"},
     {"cli"},
     {"__main__"},
@@ -149,7 +150,7 @@ def test_no_module_grows_past_reading() -> None:
 def test_the_command_line_loads_neither_torch_nor_decord() -> None:
     """Asking where a sweep stands starts fast."""
     code = (
-        "import sys, runner.cli, runner.launch, runner.progress_view, runner.sweep\n"
+        "import sys, runner.cli, runner.launch, runner.progress_view, runner.sweeps.planning\n"
         "print([name for name in ('torch', 'diffsynth', 'av', 'decord', 'imageio', 'numpy')"
         " if name in sys.modules])"
     )

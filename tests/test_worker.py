@@ -32,7 +32,7 @@ from runner.slot import DEATHS_LIMIT, NO_ROOM, RESTART, Supervisor
 from runner.slot_lock import SlotLock
 from runner.slot_log import Log
 from runner.slot_names import Slot
-from runner.sweep import plan_sweep
+from runner.sweeps.planned import plan_sweep
 from runner.worker import Worker
 from runner.worker.disk_room import DiskRoom, folder_bytes
 from runner.worker.gpu_watch import GpuWatch

@@ -13,7 +13,6 @@ import click
 
 from .. import suspension
 from ..errors import UserError
-from ..failures import is_disk_full, may_be_disk_full
 from ..log_lines import LineFormatter, print_traceback
 from ..terminal import say
 from ..utf8_mode import ensure_utf8, show_as_terminal_does
@@ -105,19 +104,13 @@ def main(words: Sequence[str] | None = None) -> None:
     except (KeyboardInterrupt, click.Abort):
         status = 130
     except Exception as error:
-        if is_disk_full(error) or may_be_disk_full(error):
-            told = str(getattr(error, "orig", error))
-            say(
-                f"sweep: the run's sweep.db cannot be written ({told}): the disk, or a quota, is "
-                "full; make room (`sweep stop --now` works without)"
-            )
-            sys.exit(2)
-        from ..queue.damaged import damage_behind_opened
+        from ..sweeps.trouble import trouble_behind
 
-        damage = damage_behind_opened(error)
-        if damage is None:
+        told = trouble_behind(error)
+        if told is None:
             raise
-        say(f"sweep: {damage}")
+        first, *more = told.lines
+        say(f"sweep: {first}", *more)
         status = 2
     finally:
         gc.set_threshold(*thresholds)

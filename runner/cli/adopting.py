@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from ..terminal import plural, print_json, print_lines
+from ..plain_text import plural
+from ..terminal import print_json, print_lines, progress_bar
 from .completing import complete_run
 from .options import json_option
 
@@ -32,46 +33,27 @@ def adopt(run: str, folder: Path, pattern: str, dry_run: bool, as_json: bool) ->
     \b
     sweep adopt my ~/old_results --pattern '{video}/prompt{prompt+1}_seed{seed}.mp4' --dry-run
     """
-    from tqdm import tqdm
-
     from ..adopt import Fate
-    from ..adopt import adopt as take_in
-    from ..experiment import load_experiment
-    from ..pattern import Pattern
-    from ..runs import find_run, open_queue, take_back
+    from ..sweeps import adopting
 
-    place = find_run(run)
-    experiment = load_experiment(place.experiment)
-    queue = open_queue(place, look_at_disk=True, is_mending=True)
-    parsed = Pattern.parse(pattern, queue.points()[0])
-    take_back(place, queue)
-    with tqdm(unit="video", disable=None) as bar:
-        result = take_in(
-            place,
-            queue,
-            experiment,
-            folder,
-            parsed,
-            dry_run=dry_run,
-            on_finding=lambda _: bar.update(),
-        )
-    queue.close()
-    counts = {fate.value: result.count(fate) for fate in Fate}
+    with progress_bar("video") as begin:
+        step = begin(0)
+        adopted = adopting.adopt(run, folder, pattern, dry_run=dry_run, on_finding=lambda _: step())
+    name, unmatched = adopted.run.name, adopted.adoption.unmatched
     if as_json:
-        files = [finding.to_json() for finding in result.findings]
-        answer = {"sweep": place.name, "dry_run": dry_run, **counts}
-        print_json({**answer, "files": files, "unmatched": list(result.unmatched)})
+        print_json(adopted.to_json())
     else:
-        for finding in result.findings:
+        for finding in adopted.adoption.findings:
             if finding.fate in (Fate.LEFT, Fate.BROKEN, Fate.MISSING):
                 told = f"{finding.file}: {finding.fate.value}: {finding.reason}"
                 print_lines(f"{told} (for {finding.job.output})")
-        for path in result.unmatched:
+        for path in unmatched:
             print_lines(f"{path}: unmatched: no job's video is expected there")
+        counts = {fate.value: adopted.count(fate) for fate in Fate}
         print_lines(
-            f"{place.name}: {counts['adopted']} {'would be ' if dry_run else ''}adopted, "
+            f"{name}: {counts['adopted']} {'would be ' if dry_run else ''}adopted, "
             f"{counts['kept']} done already, {counts['left']} left, {counts['broken']} broken, "
-            f"{counts['missing']} missing, {plural(len(result.unmatched), 'file')} unmatched"
+            f"{counts['missing']} missing, {plural(len(unmatched), 'file')} unmatched"
         )
-    if counts["broken"]:
+    if adopted.count(Fate.BROKEN):
         sys.exit(1)

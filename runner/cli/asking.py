@@ -21,18 +21,16 @@ def progress(run: str, watch: bool, as_json: bool) -> None:
     sweep progress quickstart
     sweep progress quickstart --watch
     """
-    from ..progress import take_snapshot
-    from ..runs import find_run, live_slots, open_queue, take_back
+    from ..sweeps import asking
+    from ..sweeps.opening import open_run
 
-    folder = find_run(run)
+    opened = open_run(run)
     if watch:
-        if not live_slots(folder):
-            say(f"{folder.name}: no worker is running")
-        snapshot = show_until_end(folder, on_stdout=not as_json)
+        if not opened.is_running:
+            say(f"{opened.name}: no worker is running")
+        snapshot = show_until_end(opened.folder, on_stdout=not as_json)
     else:
-        queue = open_queue(folder)
-        take_back(folder, queue)
-        snapshot = take_snapshot(folder.name, queue)
+        snapshot = asking.progress(opened)
     if as_json:
         print_json(snapshot.to_json())
     elif not watch:
@@ -40,7 +38,7 @@ def progress(run: str, watch: bool, as_json: bool) -> None:
         from ..progress_view import print_view
 
         print_view(snapshot, PlainConsole())
-    exit_with_failures(folder, snapshot)
+    exit_with_failures(opened.folder, snapshot)
 
 
 @click.command(short_help="Show or follow workers' logs.")
@@ -56,19 +54,18 @@ def logs(run: str, worker: str | None, follow: bool, lines: int, as_json: bool) 
     sweep logs quickstart
     sweep logs quickstart gpu0_process0 --follow
     """
-    from ..logs import choose_logs, follow_logs, last_lines
-    from ..runs import find_run
+    from ..sweeps import asking
 
-    paths = choose_logs(find_run(run), worker)
+    found = asking.logs(run, worker, lines=lines)
     if as_json:
         print_json(
-            [{"worker": p.stem, "path": str(p), "lines": last_lines(p, lines)} for p in paths]
+            [{"worker": o.worker, "path": str(o.path), "lines": list(o.lines)} for o in found]
         )
         return
-    for path in paths:
-        if len(paths) > 1:
-            print_lines(f"==> {path.stem} <==")
-        for line in last_lines(path, lines):
+    for one in found:
+        if len(found) > 1:
+            print_lines(f"==> {one.worker} <==")
+        for line in one.lines:
             print_lines(plain_line(line))
     if follow:
-        follow_logs(paths, lambda line: print_lines(plain_line(line)))
+        asking.follow(found, lambda line: print_lines(plain_line(line)))

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from ..terminal import print_json, print_lines, say
+from ..terminal import print_json, print_lines, progress_bar, say
 from .completing import complete_run
 from .options import json_option
 
@@ -24,57 +24,28 @@ def verify(run: str, as_json: bool) -> None:
     \b
     sweep verify quickstart
     """
-    from tqdm import tqdm
+    from ..sweeps import checking
 
-    from ..borrowed import is_ours_to_write
-    from ..drift import Now, drift
-    from ..experiment import load_experiment
-    from ..job import JobState
-    from ..runs import find_run, live_slots, open_queue
-    from ..verify import forgotten
-    from ..verify import verify as verify_rows
-
-    folder = find_run(run)
-    queue = open_queue(folder)
-    rows = [row for row in queue.rows() if row.state is not JobState.RETIRED]
-    finished = [row for row in rows if row.state in (JobState.DONE, JobState.STALE)]
-    if not live_slots(folder):
-        finished += forgotten(folder, rows)
-    moves = is_ours_to_write(folder)
-    with tqdm(total=len(finished), unit="video", disable=None) as bar:
-        verdicts = verify_rows(folder, finished, lambda _: bar.update(), moves=moves)
-    broken = [verdict for verdict in verdicts if verdict.problem is not None]
-    queue.close()
-    if broken and not moves:
-        say(f"{folder.name}: is not yours to write, so nothing was moved")
-    if broken and moves:
-        open_queue(folder, look_at_disk=True).close()
-    unmade = len(rows) - len(finished)
-    stale = [v.job for v in verdicts if v.problem is None and v.state is JobState.STALE]
-    now = Now.of(load_experiment(folder.experiment)) if stale else Now({})
-    changed = [(job, drift(folder, job, now)) for job in stale]
+    with progress_bar("video") as track:
+        found = checking.verify(run, track=track)
+    name, broken, stale = found.run.name, found.broken, found.stale
+    if broken and not found.moves:
+        say(f"{name}: is not yours to write, so nothing was moved")
     if as_json:
-        old = [
-            {"job": job.id, "video": job.output, "changes": [c.to_json() for c in changes]}
-            for job, changes in changed
-        ]
-        bad = [{"job": v.job.id, "video": v.job.output, "problem": v.problem} for v in broken]
-        good = len(finished) - len(broken)
-        answer = {"sweep": folder.name, "good": good, "unmade": unmade, "broken": bad}
-        print_json({**answer, "stale": old})
+        print_json(found.to_json())
     else:
-        for job, changes in changed:
+        for job, changes in stale:
             print_lines(f"{job.output}: stale: {'; '.join(map(str, changes))}")
         for verdict in broken:
             print_lines(f"{verdict.job.output}: {verdict.problem}")
         print_lines(
-            f"{folder.name}: {len(finished) - len(broken)} good, {len(broken)} broken or missing, "
-            f"{unmade} not made yet{f', {len(stale)} stale' if stale else ''}"
+            f"{name}: {found.good} good, {len(broken)} broken or missing, "
+            f"{found.unmade} not made yet{f', {len(stale)} stale' if stale else ''}"
         )
         if stale:
-            print_lines(f"`sweep resume {folder.name} --stale` remakes the stale ones")
+            print_lines(f"`sweep resume {name} --stale` remakes the stale ones")
         if broken:
-            print_lines(f"`sweep resume {folder.name}` makes the broken ones again")
+            print_lines(f"`sweep resume {name}` makes the broken ones again")
     if broken:
         sys.exit(1)
 
@@ -92,17 +63,10 @@ def explain(words: tuple[str, ...], as_json: bool) -> None:
     sweep explain my 7c1e4f0a
     sweep explain my camera_motion/ref_a prompt=0 seed=42
     """
-    from ..explain import explain as gather
     from ..explain_view import story_lines
-    from ..lookup import look_up
-    from ..runs import open_queue, take_back
+    from ..sweeps import checking
 
-    folder, row = look_up(words)
-    queue = open_queue(folder)
-    take_back(folder, queue)
-    row = next(iter(queue.find(id_start=row.job.id)), row)
-    story = gather(folder, queue, row)
-    queue.close()
+    story = checking.explain(words)
     if as_json:
         print_json(story.to_json())
     else:

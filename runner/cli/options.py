@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,7 +20,7 @@ from ..terminal import say
 from .completing import complete_part
 
 if TYPE_CHECKING:
-    from ..launch import Narrowing, Part, Unattended
+    from ..sweeps.launching import How
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON value on stdout.")
 skip_option = click.option(
@@ -46,25 +45,18 @@ here_option = click.option(
 
 def settle_here(run: str, words: Sequence[str]) -> None:
     """Keep what `--here` says for the project of an experiment file or a run."""
-    from ..experiment import root_of
-    from ..machine_file import keep
-    from ..runs import find_run, is_experiment_file
+    from ..sweeps.opening import keep_here
 
     if words:
-        file = Path(run) if is_experiment_file(run) else find_run(run).experiment
-        say(f"kept in {keep(root_of(file), words)}")
+        say(f"kept in {keep_here(run, words)}")
 
 
 @dataclass(frozen=True)
-class How:
-    """How workers are started: what `launch` and `resume` have in common."""
+class Start:
+    """What `launch` and `resume` have in common: how workers are started, and what is done then."""
 
-    narrowing: Narrowing
-    unattended: Unattended
-    priority: str | None
-    on: str
+    how: How
     waits: bool
-    dry_run: bool
     as_json: bool
 
 
@@ -96,10 +88,10 @@ _START_OPTIONS = (
 
 
 def start_options(verb: Callable[..., None]) -> Callable[..., None]:
-    """Give a verb the options that say how workers are started, as one argument `how`."""
+    """Give a verb the options that say how workers are started, as one argument `start`."""
 
     @functools.wraps(verb)
-    def with_how(
+    def with_start(
         *,
         gpus: str | None,
         exclude_gpus: str | None,
@@ -115,25 +107,37 @@ def start_options(verb: Callable[..., None]) -> Callable[..., None]:
         as_json: bool,
         **own: Any,
     ) -> None:
-        narrowing = narrow(gpus, exclude_gpus, min_free_gb)
-        unattended = leave_alone(max_failures, stop_at, on_finish, on_failure)
-        verb(how=How(narrowing, unattended, priority, on, waits, dry_run, as_json), **own)
+        from ..sweeps.launching import How
+
+        how = How(
+            gpus=None if gpus is None else gpu_numbers("--gpus", gpus),
+            exclude_gpus=gpu_numbers("--exclude-gpus", exclude_gpus or ""),
+            min_free_gib=min_free_gb,
+            priority=priority,
+            on=on,
+            max_failures=max_failures,
+            stop_at=None if stop_at is None else moment(stop_at),
+            on_finish=argument_list("--on-finish", on_finish),
+            on_failure=argument_list("--on-failure", on_failure),
+            dry_run=dry_run,
+        )
+        verb(start=Start(how, waits, as_json), **own)
 
     for option in reversed(_START_OPTIONS):
-        with_how = option(with_how)
-    return with_how
+        with_start = option(with_start)
+    return with_start
 
 
 def split_words(
-    words: Sequence[str], only: Sequence[str], sample: int | None
-) -> tuple[list[str], Part]:
-    """Tell overrides from the axes that follow --only.
+    words: Sequence[str], only: Sequence[str]
+) -> tuple[list[str], dict[str, list[str]]]:
+    """Tell overrides from the axes that follow --only; returns the overrides, and the values of
+    each axis.
 
     After it a word is an override only where its key is the experiment's: with a dot, or one of
     the file's own. No such key is called as an axis.
     """
     from ..experiment import Experiment
-    from ..launch import Part
 
     selectors = list(only)
     overrides = []
@@ -145,7 +149,7 @@ def split_words(
             raise UserError(f"{word!r}: to run a part of a sweep, say --only {word}")
         else:
             overrides.append(word)
-    return overrides, Part(values_by_axis(selectors), sample)
+    return overrides, values_by_axis(selectors)
 
 
 def values_by_axis(selectors: Sequence[str]) -> dict[str, list[str]]:
@@ -158,35 +162,6 @@ def values_by_axis(selectors: Sequence[str]) -> dict[str, list[str]]:
             raise UserError(f"--only {selector!r}: must be AXIS=VALUE, such as seed=42")
         values.setdefault(axis, []).append(value)
     return values
-
-
-def narrow(gpus: str | None, exclude: str | None, min_free_gb: float) -> Narrowing:
-    from ..launch import Narrowing
-
-    return Narrowing(
-        None if gpus is None else gpu_numbers("--gpus", gpus),
-        frozenset(gpu_numbers("--exclude-gpus", exclude or "")),
-        min_free_gb,
-    )
-
-
-def leave_alone(
-    max_failures: str | None, stop_at: str | None, on_finish: str | None, on_failure: str | None
-) -> Unattended:
-    from ..at_end import EndCommands
-    from ..failures import failures_allowed
-    from ..launch import Unattended
-
-    try:
-        allowed = failures_allowed(max_failures)
-    except ValueError as error:
-        raise UserError(f"--max-failures {max_failures!r}: {error}") from None
-    commands = None
-    if on_finish is not None or on_failure is not None:
-        commands = EndCommands(
-            argument_list("--on-finish", on_finish), argument_list("--on-failure", on_failure)
-        )
-    return Unattended(allowed, None if stop_at is None else moment(stop_at), commands)
 
 
 def argument_list(option: str, text: str | None) -> tuple[str, ...]:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
 
 from ..errors import UserError
-from ..terminal import exit_at_end, plural, print_json, print_lines, say, show_until_end
+from ..plain_text import plural
+from ..terminal import exit_at_end, print_json, print_lines, say, show_until_end
 from .completing import complete_run
 from .options import (
-    How,
+    Start,
     gpu_numbers,
     here_option,
     json_option,
@@ -25,13 +25,8 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from ..experiment import Experiment
-    from ..job import JobState
-    from ..launch import Launch, NotUp, Part
-    from ..launchers import Launcher, SlotCommand
-    from ..queue import Queue
-    from ..run_folder import RunFolder
-    from ..shape import Shape
+    from ..launchers import SlotCommand
+    from ..sweeps.launching import Launched
 
 
 @click.command(short_help="Start workers, or go on with a sweep.")
@@ -49,7 +44,7 @@ def launch(
     sample: int | None,
     skip_invalid: bool,
     here: tuple[str, ...],
-    how: How,
+    start: Start,
 ) -> None:
     """Start workers; an experiment file is planned first, a half-finished sweep goes on.
 
@@ -58,30 +53,20 @@ def launch(
     sweep launch experiments/quickstart.yaml --sample 2
     sweep launch quickstart --only video=ref_a seed=42 prompt=0
     """
-    from ..runs import find_run, is_experiment_file, mending
-    from ..sweep import plan_sweep
+    from ..sweeps import launching
 
     settle_here(run, here)
-    overrides, part = split_words(words, only, sample)
-    if is_experiment_file(run):
-        planned = mending(
-            lambda: plan_sweep(
-                Path(run), overrides, skip_invalid=skip_invalid, take_changes=bool(overrides)
-            )
-        )
-        for line in planned.left_out:
-            say(f"left out: {line}")
-        if planned.linked:
-            say(f"linked: {plural(len(planned.linked), 'video')} made already")
-        folder = planned.run
-    else:
-        if overrides:
-            raise UserError(
-                f"{overrides[0]!r}: overrides go with an experiment file, not with a planned run; "
-                f"`sweep plan FILE {overrides[0]}` takes one in"
-            )
-        folder = find_run(run)
-    start_workers(folder, part, how, retry=[])
+    overrides, part = split_words(words, only)
+    launched = launching.launch(
+        run,
+        overrides,
+        only=part,
+        sample=sample,
+        skip_invalid=skip_invalid,
+        how=start.how,
+        say=say,
+    )
+    finish(launched, start)
 
 
 @click.command(short_help="Go on, and try again what has failed.")
@@ -97,7 +82,7 @@ def resume(
     words: tuple[str, ...],
     stale: bool,
     here: tuple[str, ...],
-    how: How,
+    start: Start,
 ) -> None:
     """Go on with a sweep as it was planned: what is done stays, what failed is tried again.
 
@@ -106,17 +91,15 @@ def resume(
     sweep resume quickstart --stale
     sweep resume results/quickstart --here data=/data/motion --here processes_per_gpu=1
     """
-    from ..job import JobState
-    from ..runs import find_run
+    from ..sweeps import launching
 
     settle_here(run, here)
-    overrides, part = split_words(words, only, None)
+    overrides, part = split_words(words, only)
     if overrides:
         raise UserError(
             f"{overrides[0]!r}: a run goes on as planned; use `sweep plan FILE KEY=VALUE`"
         )
-    retry = [JobState.FAILED, JobState.STALE] if stale else [JobState.FAILED]
-    start_workers(find_run(run), part, how, retry=retry)
+    finish(launching.resume(run, only=part, stale=stale, how=start.how, say=say), start)
 
 
 @click.command(short_help="Stop workers, after their jobs or at once.")
@@ -133,109 +116,54 @@ def stop(run: str, now: bool, gpus: str | None, waits: bool, as_json: bool) -> N
     sweep stop quickstart --now
     sweep stop quickstart --gpus 3
     """
-    from ..runs import find_run
-    from ..stop import stop_workers, wait_until_ended
+    from ..sweeps import stopping
 
-    folder = find_run(run)
     chosen = None if gpus is None else gpu_numbers("--gpus", gpus)
-    asked = stop_workers(folder, now=now, gpus=chosen)
-    ended = wait_until_ended(folder, asked) if now or waits else False
+    stopped = stopping.stop(run, now=now, gpus=chosen, wait=waits)
+    name, asked = stopped.run.name, stopped.slots
     if as_json:
-        print_json({"sweep": folder.name, "asked": [slot.name for slot in asked], "ended": ended})
+        names = [slot.name for slot in asked]
+        print_json({"sweep": name, "asked": names, "ended": stopped.ended})
     elif not asked:
-        print_lines(f"{folder.name}: no worker is running")
-    elif ended:
-        print_lines(f"{folder.name}: {plural(len(asked), 'worker')} ended")
+        print_lines(f"{name}: no worker is running")
+    elif stopped.ended:
+        print_lines(f"{name}: {plural(len(asked), 'worker')} ended")
     else:
         workers = plural(len(asked), "worker")
-        print_lines(f"{folder.name}: {workers} will end after the job in hand; --now gives it back")
+        print_lines(f"{name}: {workers} will end after the job in hand; --now gives it back")
 
 
-def start_workers(folder: RunFolder, part: Part, how: How, *, retry: Sequence[JobState]) -> None:
-    """Start workers for a part of a planned run; jobs of the states `retry` get another chance."""
-    from ..at_end import run_end_commands
-    from ..launchers import launcher
-    from ..progress import one_line, take_snapshot
-    from ..run_folder import locked
-    from ..run_id import ensure_run_id
-    from ..runs import mending
+def finish(launched: Launched, start: Start) -> None:
+    """Say what was started, and stay until the sweep ends where that is wanted."""
+    from ..progress import one_line
 
-    name = folder.name
-    chosen = launcher(how.on)
-    # One launch at a time: a second one sees what the first has started.
-    with locked(folder.plan_lock):
-        # A run that was planned before there were ids has none.
-        ensure_run_id(folder)
-    with locked(folder.launch_lock):
-        begun = mending(lambda: begin(folder, part, how, chosen, retry=retry))
-    if begun is None:
+    folder, name = launched.run.folder, launched.run.name
+    if launched.is_dry_run:
+        print_commands(name, launched.commands, as_json=start.as_json)
         return
-    queue, launch, missing = begun
-    if (until := how.unattended.stop_at) is not None:
-        told = time.strftime("%Y-%m-%d %H:%M", time.localtime(until))
+    if start.how.stop_at is not None:
+        told = time.strftime("%Y-%m-%d %H:%M", time.localtime(start.how.stop_at))
         say(f"{name}: no job is begun that would not end before {told}")
-    for one in missing:
+    for one in launched.missing:
         say(f"{name}: {one.command.session} did not come up: {one.reason}")
-    snapshot = take_snapshot(name, queue)
-    running, started = len(launch.running), len(launch.commands) - len(missing)
+    snapshot, started = launched.snapshot, launched.started
     if started:
-        jobs = plural(launch.claimable, "job")
-        say(f"{name}: {plural(started, 'worker')} started on {launch.device} for {jobs}")
-        say(f"watch: {chosen.view_hint(folder)}   stop: sweep stop {name}")
-    elif running:
-        say(f"{name}: no worker was started, for {running} of its slots are running already")
-    elif not launch.claimable:
-        run_end_commands(folder, say)
+        jobs, workers = plural(launched.claimable, "job"), plural(len(started), "worker")
+        say(f"{name}: {workers} started on {launched.device} for {jobs}")
+        say(f"watch: {launched.watch}   stop: sweep stop {name}")
+    elif launched.running:
+        there = launched.running
+        say(f"{name}: no worker was started, for {there} of its slots are running already")
+    elif not launched.claimable:
+        for line in launched.at_end:
+            say(line)
         say(f"{name}: nothing to do: {one_line(snapshot).partition(': ')[2]}")
-    if how.waits and (started or running):
+    if start.waits and launched.has_workers:
         snapshot = show_until_end(folder)
-    if how.as_json:
-        absent = [one.command for one in missing]
-        names = [command.session for command in launch.commands if command not in absent]
-        print_json({**snapshot.to_json(), "started": names})
-    if how.waits or not (started or running):
+    if start.as_json:
+        print_json({**snapshot.to_json(), "started": started})
+    if start.waits or not launched.has_workers:
         exit_at_end(folder, snapshot)
-
-
-def begin(
-    folder: RunFolder, part: Part, how: How, chosen: Launcher, *, retry: Sequence[JobState]
-) -> tuple[Queue, Launch, list[NotUp]] | None:
-    """Start the workers: the queue, what was launched, and the commands whose slots have not come
-    up; None after a dry run, which prints what would be started."""
-    from ..launch import attend, link_first, plan_launch, prioritise, start, wait_for_leaving
-    from ..links import linked_line
-    from ..runs import open_queue
-
-    name = folder.name
-    queue = open_queue(folder, look_at_disk=True, is_mending=True)
-    if not how.dry_run and (linked := link_first(folder, queue, part, retry=retry)):
-        say(f"{name}: {linked_line(linked)}")
-    wait_for_leaving(folder, queue)
-    launch = plan_launch(folder, queue, part, how.narrowing, retry=retry)
-    for line in launch.left_out:
-        say(f"left out: {line}")
-    if launch.commands:
-        warn(launch.experiment, launch.claimable, queue.shapes())
-    if how.dry_run:
-        chosen.check(launch.commands)
-        print_commands(name, launch.commands, as_json=how.as_json)
-        return None
-    prioritise(launch.experiment, queue, how.priority)
-    if launch.claimable:
-        return queue, launch, start(launch, queue, chosen, how.unattended, retry=retry)
-    if not launch.running:
-        # A former stop by hand is over.
-        queue.reopen()
-    attend(launch, queue, how.unattended)
-    return queue, launch, []
-
-
-def warn(experiment: Experiment, jobs: int, shapes: Iterable[Shape]) -> None:
-    """Say what may cost the night that this launch is left alone for."""
-    from ..doctor.guard import guard
-
-    for finding in guard(experiment, jobs, shapes):
-        say(f"warning: {finding.name}: {finding.what}; {finding.remedy}")
 
 
 def print_commands(name: str, commands: Sequence[SlotCommand], *, as_json: bool) -> None:

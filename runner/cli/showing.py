@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import sys
-import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from ..errors import UserError
-from ..terminal import plural, print_csv, print_json, print_lines, say
+from ..plain_text import plural
+from ..terminal import print_csv, print_json, print_lines, progress_bar, say
 from .completing import complete_run
 from .options import json_option, values_by_axis
 
 if TYPE_CHECKING:
-    from ..report.pictures import Wanted
-    from ..report.writing import Wish
-    from ..run_folder import RunFolder
+    from ..report.server import Server
 
 
 @click.command(short_help="Write a page that compares the videos.")
@@ -59,24 +55,17 @@ def report(
     sweep report baseline ours --preview 320 --zip --anonymous
     sweep report quickstart --watch
     """
-    from ..borrowed import is_ours_to_write
-    from ..report.writing import Wish, write_page, write_zip
-    from ..runs import find_run
+    from ..sweeps import showing
 
-    folders = [find_run(run) for run in runs]
-    wish = Wish(title, preview or 0, anonymous, posters, None if out is None else out.absolute())
+    wish = showing.wish_of(title, preview or 0, posters=posters, anonymous=anonymous, out=out)
     if watch:
         if as_zip:
             raise UserError("--watch serves a page and --zip packs one; choose one of them")
-        with tempfile.TemporaryDirectory(prefix="sweep-report-") as folder:
-            if out is None and not is_ours_to_write(folders[0]):
-                # Pictures are wanted while it is served alone.
-                wish = replace(wish, out=Path(folder))
-            serve(folders, wish, host, port, as_json=as_json)
+        with showing.serving(runs, wish, host, port) as server:
+            serve(server, host, as_json=as_json)
         return
-    if out is None:
-        refuse_foreign(folders[0])
-    made = (write_zip if as_zip else write_page)(folders, wish, _track)
+    with progress_bar("picture", stays=False) as track:
+        made = showing.report(runs, wish, as_zip=as_zip, track=track)
     for problem in made.problems:
         say(f"not shown: {problem}")
     if as_json:
@@ -92,29 +81,15 @@ def report(
         print_lines(f"{made.path}: {plural(made.videos, 'video')} of {plural(made.cells, 'job')}")
 
 
-def refuse_foreign(run: RunFolder) -> None:
-    """Raise UserError where what is made of a run cannot be put into it."""
-    from ..borrowed import is_ours_to_write
-
-    if not is_ours_to_write(run):
-        raise UserError(f"{run.path}: is not yours to write; say --out FOLDER")
-
-
-def serve(
-    folders: Sequence[RunFolder], wish: Wish, host: str, port: int | None, *, as_json: bool
-) -> None:
-    """Serve the page until interrupted."""
-    from ..report.server import Server
-    from ..report.site import Site
-
-    with Server(Site(folders, wish), host, port) as server:
-        if as_json:
-            print_json({"url": server.url})
-            sys.stdout.flush()
-        say(f"watch: {server.url}   end: Ctrl-C")
-        if not server.is_loopback:
-            say(f"{host}: whoever can reach this machine can see the videos")
-        server.serve_forever()
+def serve(server: Server, host: str, *, as_json: bool) -> None:
+    """Say where the page is, and serve it until interrupted."""
+    if as_json:
+        print_json({"url": server.url})
+        sys.stdout.flush()
+    say(f"watch: {server.url}   end: Ctrl-C")
+    if not server.is_loopback:
+        say(f"{host}: whoever can reach this machine can see the videos")
+    server.serve_forever()
 
 
 @click.command(short_help="Write one row per job, as CSV or JSON.")
@@ -131,14 +106,13 @@ def export(runs: tuple[str, ...], as_csv: bool, out: Path | None, as_json: bool)
     """
     import io
 
-    from ..report.table import table, write_csv
-    from ..report.writing import read_runs
+    from ..report.table import write_csv
     from ..run_folder import write_atomically
-    from ..runs import find_run
+    from ..sweeps import asking
 
     if as_csv and as_json:
         raise UserError("--csv and --json are two answers; choose one of them")
-    rows = table(read_runs([find_run(run) for run in runs]))
+    rows = asking.export(runs)
     if as_json:
         print_json(rows)
         return
@@ -149,17 +123,6 @@ def export(runs: tuple[str, ...], as_csv: bool, out: Path | None, as_json: bool)
     else:
         write_atomically(out.absolute(), text.getvalue().encode("utf-8", "backslashreplace"))
         say(f"{out}: {plural(len(rows), 'row')}")
-
-
-def _track(wanted: Sequence[Wanted]) -> Callable[[], object]:
-    """A bar on a terminal while pictures are made."""
-    return _bar(len(wanted), "picture")
-
-
-def _bar(total: int, unit: str) -> Callable[[], object]:
-    from tqdm import tqdm
-
-    return tqdm(total=total, unit=unit, disable=None, leave=False).update
 
 
 @click.command(short_help="Write a contact sheet per reference video.")
@@ -192,22 +155,19 @@ def sheet(
     sweep sheet quickstart --only seed=42
     sweep sheet quickstart --mp4 --only video=ref_a --only seed=42
     """
-    from ..report.cells import read_run
-    from ..report.sheet import Style, sheets, write_sheets
-    from ..runs import find_run
+    from ..sweeps import showing
 
-    folder = find_run(run)
-    if out is None:
-        refuse_foreign(folder)
-    wanted = sheets(read_run(folder), values_by_axis(only))
-    target = folder.path / "report" / "sheets" if out is None else out.absolute()
-    written = write_sheets(
-        wanted,
-        target,
-        Style(width, frames, font),
-        as_mp4=as_mp4,
-        on_made=_bar(len(wanted), "sheet"),
-    )
+    with progress_bar("sheet", stays=False) as track:
+        written = showing.sheets(
+            run,
+            only=values_by_axis(only),
+            as_mp4=as_mp4,
+            frames=frames,
+            width=width,
+            font=font,
+            out=out,
+            track=track,
+        )
     if written.left_out:
         say(
             "left out of the labels, for no font on this machine has them: "
@@ -217,4 +177,4 @@ def sheet(
     if as_json:
         print_json([str(path) for path in written.paths])
     else:
-        print_lines(f"{target}: {plural(len(written.paths), 'sheet')}")
+        print_lines(f"{written.folder}: {plural(len(written.paths), 'sheet')}")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import UserError
-from ..terminal import plural, print_json, print_lines, say
+from ..plain_text import plural
+from ..terminal import print_json, print_lines, say
 from .options import json_option
 
 if TYPE_CHECKING:
@@ -50,52 +49,17 @@ def init(
     sweep init my --videos Final_Dataset --config config.json
     sweep init try --videos clips --prompts prompts.csv --checkpoint tiny
     """
-    from ..experiment import load_experiment
-    from ..job import RUN_NAME
-    from ..machine_file import read_machine
-    from ..proposal import Wish, propose
-    from ..proposal.former_config import read_config
-    from ..proposal.text import experiment_text
-    from ..run_folder import write_atomically
+    from ..sweeps import starting
 
-    if not re.fullmatch(RUN_NAME, name):
-        raise UserError(f"{name!r}: a name has letters, digits, _ and - (1 to 100, no - first)")
-    root = project_here(Path.cwd())
-    file = root / "experiments" / f"{name}.yaml"
-    if file.exists() and not force:
-        raise UserError(f"{file}: is there already; choose another name, or --force replaces it")
-    former = None if config is None else read_config(config)
-    proposal = propose(Wish(root, read_machine(root), videos, prompts, checkpoint, former))
-    write_atomically(file, experiment_text(name, proposal, file).encode())
-    load_experiment(file)
+    proposed = starting.init(
+        name, videos=videos, prompts=prompts, config=config, checkpoint=checkpoint, force=force
+    )
     if as_json:
-        print_json(answer(file, proposal))
+        print_json(proposed.to_json())
     else:
-        print_proposal(file, proposal)
-    if proposal.problems:
+        print_proposal(proposed.file, proposed.proposal)
+    if proposed.proposal.problems:
         sys.exit(1)
-
-
-def project_here(folder: Path) -> Path:
-    """The project root for who stands in a folder: the nearest that holds `experiments/`, else
-    that folder."""
-    for place in (folder, *folder.parents):
-        if (place / "experiments").is_dir():
-            return place
-    return folder
-
-
-def answer(file: Path, proposal: Proposal) -> dict[str, Any]:
-    return {
-        "experiment": str(file),
-        "clips": proposal.clips,
-        "categories": dict(proposal.categories),
-        "prompts": proposal.prompts,
-        "videos": proposal.videos,
-        "values": dict(proposal.values),
-        "problems": list(proposal.problems),
-        "remarks": list(proposal.remarks),
-    }
 
 
 def print_proposal(file: Path, proposal: Proposal) -> None:

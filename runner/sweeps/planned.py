@@ -1,4 +1,4 @@
-"""Planning a sweep: experiment, manifest and queue of a run folder brought in line."""
+"""An experiment taken in: manifest and queue of its run folder brought in line with it."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .backends import Examined
-from .damage import mend_queue, read_former, set_aside
-from .dataset import Dataset, read_dataset
-from .errors import UserError
-from .expansion import expand
-from .experiment import Experiment, load_experiment
-from .fingerprint import Recipes, recipes_of
-from .gpus import Gpu
-from .job import UNMADE, Alike, Job, JobState
-from .links import Linked, link_made
-from .manifest import Manifest, write_manifest
-from .overrides import takes_back
-from .plan import Changes, changed_jobs, changes, reasons
-from .queue import Queue
-from .remarks import Remark
-from .run_folder import RunFolder, locked, make_folder, sha256_file, write_atomically
-from .run_id import ensure_run_id
-from .runs import bring_in_line, live_slots, refuse_lost_queue, was_planned
+from ..backends import Examined
+from ..damage import mend_queue, read_former, set_aside
+from ..dataset import Dataset, read_dataset
+from ..errors import UserError
+from ..expansion import expand
+from ..experiment import Experiment, load_experiment
+from ..fingerprint import Recipes, recipes_of
+from ..gpus import Gpu
+from ..job import UNMADE, Alike, Job, JobState
+from ..links import Linked, link_made
+from ..manifest import Manifest, write_manifest
+from ..overrides import takes_back
+from ..plan import Changes, changed_jobs, changes, reasons
+from ..queue import Queue
+from ..remarks import Remark
+from ..run_folder import RunFolder, locked, make_folder, sha256_file, write_atomically
+from ..run_id import ensure_run_id
+from ..runs import bring_in_line, live_slots, refuse_lost_queue, was_planned
 
 log = logging.getLogger("sweep")
 

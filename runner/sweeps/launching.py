@@ -1,0 +1,297 @@
+"""Start workers, go on with a sweep, and wait for its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..at_end import EndCommands, run_end_commands
+from ..doctor.guard import guard
+from ..errors import UserError
+from ..experiment import Experiment
+from ..failures import failures_allowed
+from ..job import JobState
+from ..launch import (
+    Launch,
+    Narrowing,
+    NotUp,
+    Part,
+    Unattended,
+    attend,
+    link_first,
+    plan_launch,
+    prioritise,
+    start,
+    wait_for_leaving,
+)
+from ..launch import wait as wait_for_end
+from ..launchers import Launcher, SlotCommand, launcher
+from ..links import linked_line
+from ..plain_text import plural
+from ..progress import Snapshot, take_snapshot
+from ..queue import Queue
+from ..run_folder import RunFolder, locked
+from ..run_id import ensure_run_id
+from ..runs import is_experiment_file, mending, open_queue
+from ..shape import Shape
+from .opening import Named, OpenRun, folder_of, texts_by_axis
+from .planned import plan_sweep
+from .telling import Say, silent
+
+
+@dataclass(frozen=True)
+class How:
+    """How workers are started.
+
+    Attributes:
+        gpus: these GPUs, not the experiment's.
+        exclude_gpus: GPUs to leave alone.
+        min_free_gib: only GPUs with so much free memory, in GiB.
+        priority: an axis, of which one value is finished before the next is begun.
+        on: the launcher, `tmux` or `local` (detached processes).
+        max_failures: so many failed jobs (`20`), or such a share (`"5%"`), stop the sweep; None
+            for the experiment's own.
+        stop_at: no job is begun that would not end by then; Unix seconds.
+        on_finish: an argument list, run when the sweep has ended, the summary on its standard
+            input.
+        on_failure: the same, run first where the sweep has ended badly.
+        dry_run: start nothing, and say what would be started.
+
+    Raises:
+        UserError: `max_failures` is neither.
+    """
+
+    gpus: Sequence[int] | None = None
+    exclude_gpus: Sequence[int] = ()
+    min_free_gib: float = 0.0
+    priority: str | None = None
+    on: str = "tmux"
+    max_failures: float | str | None = None
+    stop_at: float | None = None
+    on_finish: Sequence[str] = ()
+    on_failure: Sequence[str] = ()
+    dry_run: bool = False
+
+    def __post_init__(self) -> None:
+        try:
+            failures_allowed(self.max_failures)
+        except ValueError as error:
+            raise UserError(f"--max-failures {self.max_failures!r}: {error}") from None
+
+    @property
+    def narrowing(self) -> Narrowing:
+        gpus = None if self.gpus is None else tuple(self.gpus)
+        return Narrowing(gpus, frozenset(self.exclude_gpus), self.min_free_gib)
+
+    @property
+    def unattended(self) -> Unattended:
+        commands = None
+        if self.on_finish or self.on_failure:
+            commands = EndCommands(tuple(self.on_finish), tuple(self.on_failure))
+        return Unattended(failures_allowed(self.max_failures), self.stop_at, commands)
+
+
+@dataclass(frozen=True)
+class Launched:
+    """What a launch has started, or in a dry run would.
+
+    Attributes:
+        snapshot: where the sweep stands behind it.
+        device: `cuda` or `cpu`.
+        claimable: how many jobs wait for workers.
+        running: how many slots were at work already.
+        commands: what was to be started.
+        missing: those of them that have not come up.
+        at_end: what the commands for the end of the sweep said, where it had ended already.
+        watch: what a person types to watch the sweep.
+    """
+
+    run: OpenRun
+    is_dry_run: bool
+    snapshot: Snapshot
+    device: str
+    claimable: int
+    running: int
+    commands: tuple[SlotCommand, ...]
+    missing: tuple[NotUp, ...]
+    at_end: tuple[str, ...]
+    watch: str
+
+    @property
+    def started(self) -> list[str]:
+        """The sessions of the workers that were started."""
+        absent = [one.command for one in self.missing]
+        commands = () if self.is_dry_run else self.commands
+        return [command.session for command in commands if command not in absent]
+
+    @property
+    def has_workers(self) -> bool:
+        """Whether any worker is there to wait for."""
+        return bool(self.started or self.running)
+
+
+def launch(
+    run: Named,
+    overrides: Sequence[str] = (),
+    *,
+    only: Mapping[str, Any] | None = None,
+    sample: int | None = None,
+    skip_invalid: bool = False,
+    how: How | None = None,
+    say: Say = silent,
+) -> Launched:
+    """Start workers; an experiment file is planned first, a half-finished sweep goes on.
+
+    It returns once they have come up; `wait` stays until the sweep ends.
+
+    Args:
+        overrides: as for `plan`; only with an experiment file.
+        only: a part of the sweep, by values of its axes: `{"seed": 42, "video": ["a", "b"]}`.
+        sample: at most so many jobs per category.
+        skip_invalid: leave clips out that cannot be used.
+        say: told what was linked or left out, and what may cost the night.
+
+    Raises:
+        UserError: there is no such run; the experiment is wrong or differs from the run that it
+            has planned; this machine lacks what is needed; or the part of the sweep is empty.
+    """
+    if isinstance(run, (str, Path)) and is_experiment_file(str(run)):
+        planned = mending(
+            lambda: plan_sweep(
+                Path(str(run)), overrides, skip_invalid=skip_invalid, take_changes=bool(overrides)
+            )
+        )
+        for line in planned.left_out:
+            say(f"left out: {line}")
+        if planned.linked:
+            say(f"linked: {plural(len(planned.linked), 'video')} made already")
+        folder = planned.run
+    elif overrides:
+        raise UserError(
+            f"{overrides[0]!r}: overrides go with an experiment file, not with a planned run; "
+            f"`sweep plan FILE {overrides[0]}` takes one in"
+        )
+    else:
+        folder = folder_of(run)
+    return _start_workers(folder, Part(texts_by_axis(only), sample), how or How(), [], say)
+
+
+def resume(
+    run: Named,
+    *,
+    only: Mapping[str, Any] | None = None,
+    stale: bool = False,
+    how: How | None = None,
+    say: Say = silent,
+) -> Launched:
+    """Go on with a sweep as it was planned: what is done stays, what failed is tried again.
+
+    Args:
+        only: as for `launch`.
+        stale: also remake videos whose inputs have changed.
+        say: as for `launch`.
+
+    Raises:
+        UserError: as `launch`, but for the experiment's file.
+    """
+    retry = [JobState.FAILED, JobState.STALE] if stale else [JobState.FAILED]
+    part = Part(texts_by_axis(only), None)
+    return _start_workers(folder_of(run), part, how or How(), retry, say)
+
+
+def wait(run: Named, show: Callable[[Snapshot], object] = lambda _: None) -> Snapshot:
+    """Stay until no worker of a sweep is left on this host.
+
+    Args:
+        show: told twice a second where it stands.
+
+    Returns:
+        Where it stands then.
+    """
+    return wait_for_end(folder_of(run), show)
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """A launch under way, and the queue that it works with."""
+
+    queue: Queue
+    launch: Launch
+    missing: tuple[NotUp, ...] = ()
+
+
+def _start_workers(
+    folder: RunFolder, part: Part, how: How, retry: Sequence[JobState], say: Say
+) -> Launched:
+    """Start workers for a part of a planned run; jobs of the states `retry` get another chance."""
+    chosen = launcher(how.on)
+    with locked(folder.plan_lock):
+        # A run that was planned before there were ids has none.
+        ensure_run_id(folder)
+    # One launch at a time: a second one sees what the first has started.
+    with locked(folder.launch_lock):
+        begun = mending(lambda: _begin(folder, part, how, chosen, retry, say))
+    with closing(begun.queue) as queue:
+        snapshot = take_snapshot(folder.name, queue)
+    started = begun.launch
+    at_end: list[str] = []
+    is_idle = not (started.commands or started.running or started.claimable)
+    if is_idle and not how.dry_run:
+        run_end_commands(folder, at_end.append)
+    return Launched(
+        run=OpenRun(folder),
+        is_dry_run=how.dry_run,
+        snapshot=snapshot,
+        device=started.device,
+        claimable=started.claimable,
+        running=len(started.running),
+        commands=started.commands,
+        missing=begun.missing,
+        at_end=tuple(at_end),
+        watch=chosen.view_hint(folder),
+    )
+
+
+def _begin(
+    folder: RunFolder,
+    part: Part,
+    how: How,
+    chosen: Launcher,
+    retry: Sequence[JobState],
+    say: Say,
+) -> _Begun:
+    """Start the workers, but for a dry run."""
+    queue = open_queue(folder, look_at_disk=True, is_mending=True)
+    try:
+        if not how.dry_run and (linked := link_first(folder, queue, part, retry=retry)):
+            say(f"{folder.name}: {linked_line(linked)}")
+        wait_for_leaving(folder, queue)
+        launch = plan_launch(folder, queue, part, how.narrowing, retry=retry)
+        for line in launch.left_out:
+            say(f"left out: {line}")
+        if launch.commands:
+            _warn(launch.experiment, launch.claimable, queue.shapes(), say)
+        if how.dry_run:
+            chosen.check(launch.commands)
+            return _Begun(queue, launch)
+        prioritise(launch.experiment, queue, how.priority)
+        if launch.claimable:
+            missing = start(launch, queue, chosen, how.unattended, retry=retry)
+            return _Begun(queue, launch, tuple(missing))
+        if not launch.running:
+            # A former stop by hand is over.
+            queue.reopen()
+        attend(launch, queue, how.unattended)
+        return _Begun(queue, launch)
+    except BaseException:
+        queue.close()
+        raise
+
+
+def _warn(experiment: Experiment, jobs: int, shapes: Iterable[Shape], say: Say) -> None:
+    """Say what may cost the night that this launch is left alone for."""
+    for finding in guard(experiment, jobs, shapes):
+        say(f"warning: {finding.name}: {finding.what}; {finding.remedy}")
