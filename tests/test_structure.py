@@ -141,6 +141,35 @@ def test_whatever_is_printed_is_made_printable_in_one_place(path: Path) -> None:
             assert not [text for text in constants if isinstance(text, str) and "\n" in text], path
 
 
+OF_RUNS = {
+    *("locked", "is_locked", "open_lock", "open_own", "open_queue", "mending", "live_slots"),
+    *("take_back", "take_snapshot", "plan_sweep"),
+}
+"""What verbs open, lock and bring in line."""
+
+
+@pytest.mark.parametrize("path", sorted((RUNNER / "cli").glob("*.py")), ids=lambda path: path.name)
+def test_the_command_line_parses_calls_and_prints(path: Path) -> None:
+    """It knows neither the queue nor the locks of a run: what verbs do, others can call as well."""
+    assert "queue" not in top_modules(path)
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            assert not {alias.name for alias in node.names} & OF_RUNS, path
+        elif isinstance(node, ast.Attribute):
+            assert node.attr not in OF_RUNS, path
+
+
+@pytest.mark.parametrize("path", sorted((RUNNER / "sweeps").glob("*.py")), ids=lambda p: p.name)
+def test_verbs_neither_print_nor_exit(path: Path) -> None:
+    assert "terminal" not in top_modules(path)
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call):
+            assert ast.unparse(node.func) not in ("print", "click.echo", "sys.exit", "exit"), path
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            names = {alias.name for alias in node.names} | {getattr(node, "module", "") or ""}
+            assert not names & {"click", "sys", "console", "rich"}, path
+
+
 def test_no_module_grows_past_reading() -> None:
     """Past 500 lines there is a second thing in a module."""
     for path in MODULES:

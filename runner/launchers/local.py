@@ -10,6 +10,10 @@ from ..environment_file import launch_environment
 from ..run_folder import open_own
 from . import Launcher, SlotCommand
 
+_outliving: list[subprocess.Popen[bytes]] = []
+"""What this process has started and is meant to outlive it: whoever drops one that runs is warned.
+A notebook that launches again and again collects here those that have ended."""
+
 
 class LocalLauncher(Launcher):
     def __init__(self) -> None:
@@ -20,6 +24,7 @@ class LocalLauncher(Launcher):
 
     def start(self, commands: Sequence[SlotCommand]) -> None:
         environment = launch_environment()
+        _outliving[:] = [process for process in _outliving if process.poll() is None]
         for command in commands:
             command.log.parent.mkdir(parents=True, exist_ok=True)
             # What goes wrong before the slot opens its log itself must be found there too.
@@ -36,6 +41,7 @@ class LocalLauncher(Launcher):
                 )
             finally:
                 os.close(log)
+            _outliving.append(self._started[command.session])
 
     def has_ended(self, command: SlotCommand) -> bool:
         return self._started[command.session].poll() is not None
