@@ -1,0 +1,173 @@
+"""`sweep` in a process of its own without the half second in which Python imports what it needs.
+
+A server imports the command once and forks for each call. The command's process has its own
+arguments, folder, environment, standard streams, signal handlers and exit status, and knows
+nothing of the tests; only its imports are shared. What Python reads once, as it starts, is the
+server's: see `can_fork`.
+"""
+
+from __future__ import annotations
+
+import array
+import contextlib
+import json
+import os
+import pkgutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+OF_THE_START = ("PYTHON", "LC_", "LANG", "LD_")
+"""How variables begin that a process reads only as it starts."""
+
+UNUSED = {"backends", "quality", "scenes", "scores", "__main__"}
+"""What no quick command imports, or what no import may run."""
+
+
+def can_fork(changes: Mapping[str, str]) -> bool:
+    """Whether a command with these changes of the environment may share a process's start."""
+    return not any(name.startswith(OF_THE_START) for name in changes)
+
+
+class CommandServer:
+    """Runs `sweep` commands, several at once where threads ask for it."""
+
+    def __init__(self) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="sweep-commands-")
+        self._address = str(Path(self._folder.name) / "s")
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(self._address)
+        listener.listen(64)
+        listener.set_inheritable(True)
+        with listener:
+            self._process = subprocess.Popen(
+                [sys.executable, __file__, str(listener.fileno())],
+                pass_fds=[listener.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+            )
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.wait()
+        self._folder.cleanup()
+
+    def run(
+        self, words: Sequence[str], *, cwd: Path, environment: Mapping[str, str], timeout: float
+    ) -> tuple[int, str, str]:
+        """Exit status (negative: ended by that signal), standard output and standard error.
+
+        Raises:
+            subprocess.TimeoutExpired: it was killed after `timeout` seconds.
+        """
+        request = {"words": list(words), "cwd": str(cwd), "environment": dict(environment)}
+        with (
+            tempfile.TemporaryFile() as out,
+            tempfile.TemporaryFile() as err,
+            socket.socket(socket.AF_UNIX) as connection,
+        ):
+            connection.connect(self._address)
+            descriptors = array.array("i", [out.fileno(), err.fileno()])
+            control = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)]
+            connection.sendmsg([b"+"], control)
+            connection.sendall(json.dumps(request).encode())
+            connection.shutdown(socket.SHUT_WR)
+            answers = connection.makefile("r")
+            # What was never forked has no time to run out of.
+            pid = int(answers.readline())
+            ends = time.monotonic() + timeout
+            connection.settimeout(timeout)
+            try:
+                status = int(answers.readline())
+            except TimeoutError:
+                os.kill(pid, signal.SIGKILL)
+                raise subprocess.TimeoutExpired(["sweep", *words], timeout) from None
+            assert time.monotonic() < ends + 1
+            texts = []
+            for stream in (out, err):
+                stream.seek(0)
+                texts.append(stream.read().decode())
+            return status, texts[0], texts[1]
+
+
+def serve(listener: socket.socket) -> None:
+    """Fork for every connection, for ever."""
+    import gc
+
+    import runner
+
+    for module in pkgutil.walk_packages(runner.__path__, "runner.", onerror=lambda _: None):
+        if not UNUSED & set(module.name.split(".")):
+            __import__(module.name)
+    import decord  # noqa: F401
+    import rich.table  # noqa: F401
+    import sqlalchemy.dialects.sqlite  # noqa: F401
+
+    gc.collect()
+    gc.freeze()
+    while True:
+        connection, _ = listener.accept()
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        if os.fork() == 0:
+            listener.close()
+            attend(connection)
+            os._exit(0)
+        connection.close()
+
+
+def attend(connection: socket.socket) -> None:
+    """Fork the command that is asked for; tell its pid, and then its exit status."""
+    _, control, _, _ = connection.recvmsg(1, socket.CMSG_SPACE(8))
+    ((_, _, data),) = control
+    out, err = array.array("i", data)
+    with connection.makefile("rb") as file:
+        request = json.loads(file.read())
+    pid = os.fork()
+    if pid == 0:
+        connection.close()
+        os.dup2(out, 1)
+        os.dup2(err, 2)
+        os.close(out)
+        os.close(err)
+        command(**request)
+    connection.sendall(f"{pid}\n".encode())
+    _, status = os.waitpid(pid, 0)
+    connection.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+
+
+def command(words: list[str], cwd: str, environment: dict[str, str]) -> None:
+    """Be `sweep` with these words, and end."""
+    import atexit
+    import random
+    import threading
+
+    from runner.cli import main
+
+    random.seed()
+    os.chdir(cwd)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = ["sweep", *words]
+    status = 1
+    try:
+        main()
+    except SystemExit as ended:
+        status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+if __name__ == "__main__":
+    serve(socket.socket(fileno=int(sys.argv[1])))
