@@ -19,8 +19,8 @@ from hand_made import a_job
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from queue_jobs import JOBS, OTHER_HOST, pending, states
 from settable_clock import Clock
-from test_queue import JOBS, OTHER_HOST, pending, states
 
 from runner.failures import FailureKind, Policy
 from runner.job import Job, JobState

@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from hand_made import SIZE, a_job
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from queue_jobs import JOBS, OTHER_HOST, SLOT, claim, pending
 from settable_clock import Clock
-from test_queue import JOBS, OTHER_HOST, SLOT, claim, pending
 
 from runner.canonical import sha256_of
 from runner.failures import Policy

@@ -188,7 +188,7 @@ def test_what_befalls_a_whole_queue_is_no_damage(tmp_path: Path) -> None:
 
 def test_a_queue_at_work_is_sound(tmp_path: Path) -> None:
     """Whatever workers and commands write into it."""
-    from test_queue import JOBS, POLICY, SLOT, pending
+    from queue_jobs import JOBS, POLICY, SLOT, pending
 
     queue = Queue(path := tmp_path / "sweep.db", create=True)
     queue.set_policy(POLICY)

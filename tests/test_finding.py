@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Project
-from test_moving import TINY
+from tiny import TINY
 
 from runner.backends.wan.finding import (
     find_checkpoint,

@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 from conftest import Project
+from installed import ROOT, install
 
 from runner.manifest import read_manifest
 from runner.publish import read_sidecar
-
-ROOT = Path(__file__).resolve().parents[1]
 
 MINE = """
 from typing import Any, Literal
@@ -48,15 +47,6 @@ class MyPlanner(FakePlanner):
     def identity(self) -> dict[str, Any]:
         return {{"weights": "mine", **deciding_settings(self.settings)}}
 """
-
-
-def install(folder: Path, name: str, entry_points: str, version: str = "1.2") -> None:
-    """Lay a distribution down as an installer does."""
-    own = folder / f"{name.replace('-', '_')}-{version}.dist-info"
-    own.mkdir(parents=True)
-    (own / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-    text = "\n".join(["[sweep_runner.backends]", *entry_points.split("; "), ""])
-    (own / "entry_points.txt").write_text(text)
 
 
 def write_planner(folder: Path, *, has_later_keys: bool) -> None:

@@ -14,18 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chosen_kernels import FACTS, KERNELS, NAME, chosen
 from conftest import wait_for
 
 from runner.backends.wan.kernel_choices import Choices, Config, KernelChoices
-
-FACTS = {"device": "NVIDIA H100 80GB HBM3", "torch": "2.11.0", "shape": [832, 480, 81]}
-KERNELS = ("3c/c3c6w5wiv77g5lgzk2ncu5wbvh7o7ku4q6j5vxnvf6yibdbs3f35.py",)
-NAME = f"3c/{'a' * 64}.best_config"
-
-
-def chosen(block: int) -> Choices:
-    config: Config = {"XBLOCK": block, "num_warps": 4, "num_stages": 1, "configs_hash": "b" * 64}
-    return Choices(KERNELS, {NAME: config})
 
 
 def compile_with(block: int) -> Callable[[Mapping[str, Config]], Choices]:
@@ -37,7 +29,7 @@ MAKER = """
 import sys, time
 from pathlib import Path
 from runner.backends.wan.kernel_choices import Choices, KernelChoices
-from test_kernel_choices import FACTS, KERNELS, chosen
+from chosen_kernels import FACTS, KERNELS, chosen
 block, folder, begun = int(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
 def make(configs):
     begun.touch()

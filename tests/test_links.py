@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from conftest import Project, write_clip
-from test_record import ON_A_CPU, assert_documented
+from documented_sidecar import ON_A_CPU, assert_documented
 
 from runner.attempts import read_attempts
 from runner.manifest import read_manifest

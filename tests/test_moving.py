@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import Project
+from tiny import TINY
 
 from runner.backends.wan.finding import find_checkpoint
 from runner.errors import UserError
@@ -19,8 +20,6 @@ from runner.processes import ProcessId
 from runner.queue import Queue
 from runner.queue.worker_table import WorkerState
 from runner.slot_names import Slot
-
-TINY = Path(__file__).resolve().parents[1] / "runner" / "backends" / "wan" / "tiny_checkpoint"
 
 
 def machine(path: Path, **keys: object) -> Path:

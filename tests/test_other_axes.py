@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Project, wait_for, write_clip
-from test_installed_backend import ROOT, install
+from installed import ROOT, install
 
 from runner.manifest import read_manifest
 from runner.publish import read_sidecar

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from hand_made import a_job
+from queue_jobs import JOBS, OTHER_HOST, POLICY, SLOT, claim, pending, states
 from settable_clock import Clock
 
 from runner.errors import UserError
@@ -25,15 +26,6 @@ from runner.queue.claim_order import Taste
 from runner.queue.claims import Claim
 from runner.queue.damaged import DamagedQueue
 from runner.slot_names import Slot
-
-JOBS = [a_job(c, f"v{v}", p, s) for c in "ab" for v in range(2) for p in range(2) for s in (1, 2)]
-SLOT = Slot.of(0, 0)
-OTHER_HOST = ProcessId("another host", 1, 0)
-POLICY = Policy(failures=1, deaths=10, backoff_seconds=0)
-
-
-def pending(_job: Job) -> JobState:
-    return JobState.PENDING
 
 
 @pytest.fixture
@@ -47,16 +39,6 @@ def queue(tmp_path: Path, clock: Clock) -> Queue:
     made.sync(JOBS, [], "m", pending)
     made.set_policy(POLICY)
     return made
-
-
-def claim(queue: Queue, taste: Taste | None = None, *, process: ProcessId | None = None) -> Claim:
-    taken = queue.claim(SLOT, process or ProcessId.own(), taste or Taste())
-    assert taken is not None
-    return taken
-
-
-def states(queue: Queue) -> dict[str, JobState]:
-    return {row.job.id: row.state for row in queue.rows()}
 
 
 def test_what_is_likely_next_is_what_is_claimed_next(queue: Queue) -> None:

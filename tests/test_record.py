@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import pytest
 from conftest import Project, write_clip
+from documented_sidecar import ON_A_CPU, assert_documented
 from random_checkpoint import random_numbers
 
 from runner.backends.wan.checkpoint import Checkpoint
@@ -20,44 +20,7 @@ from runner.manifest import read_manifest
 from runner.processes import peak_resident_gib, resident_gib
 from runner.publish import FORM, read_sidecar
 
-DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "sidecar.md"
 LAUNCH = ("--on", "local", "--wait")
-ON_A_CPU = (
-    "nothing was compiled",
-    "without a GPU",
-    "on a CPU",
-    "outside git",
-    "where we made it",
-    "/proc",
-)
-OPEN = {
-    "point",
-    "inputs",
-    "shape",
-    "parameters",
-    "model",
-    "settings",
-    "model_identity",
-    "seconds",
-    "versions",
-}
-"""Mappings whose keys are the experiment's, the backend's or the machine's."""
-
-
-def documented() -> dict[str, str]:
-    """Each key of the document, and when it is null."""
-    rows = re.findall(r"^\| `([a-z_0-9.]+)` \|.*\| ([^|]+) \|$", DOCUMENT.read_text(), re.MULTILINE)
-    return {key: null.strip() for key, null in rows}
-
-
-def keys_of(sidecar: dict[str, Any]) -> set[str]:
-    found = set()
-    for key, value in sidecar.items():
-        if isinstance(value, dict) and key == "video":
-            found |= {f"{key}.{inner}" for inner in value}
-        else:
-            found.add(key)
-    return found
 
 
 def sidecars(project: Project) -> list[dict[str, Any]]:
@@ -65,17 +28,6 @@ def sidecars(project: Project) -> list[dict[str, Any]]:
     found = [read_sidecar(run.sidecar(job)) for job in read_manifest(run.manifest).jobs]
     assert found
     return [sidecar for sidecar in found if sidecar is not None]
-
-
-def assert_documented(sidecar: dict[str, Any], *nulls: str) -> None:
-    """All documented keys and no other; null only where the document allows it for one of these
-    reasons."""
-    promised = documented()
-    assert len(promised) > 30
-    assert keys_of(sidecar) == set(promised)
-    for key, value in sidecar.items():
-        if value is None:
-            assert any(reason in promised[key] for reason in nulls), key
 
 
 def test_a_made_video_has_exactly_the_documented_keys(project: Project) -> None:

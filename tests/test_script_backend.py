@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -20,6 +18,7 @@ from conftest import wait_for
 from hand_made import a_job as made_job
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from other_pythons import interpreters, is_running
 from pydantic import ValidationError
 
 from runner.backends import Machine
@@ -53,22 +52,6 @@ def generate(job, path):
     with open(path, "w", encoding="utf-8") as file:
         json.dump(seen, file)
 """
-
-
-def interpreters() -> Iterator[Path]:
-    """The Pythons of this machine that a script may have, each version once."""
-    seen = set()
-    names = [f"python3.{minor}" for minor in range(9, 15)]
-    found = [Path(command) for name in names if (command := shutil.which(name))]
-    versions = Path(os.environ.get("PYENV_ROOT", "~/.pyenv")).expanduser() / "versions"
-    with contextlib.suppress(PermissionError):
-        found += sorted(versions.glob("*/bin/python3"))
-    code = "import sys; print(sys.version_info[:2] >= (3, 9), sys.version_info[:2])"
-    for path in found:
-        done = subprocess.run([path, "-c", code], capture_output=True, text=True, check=False)
-        if done.stdout.startswith("True") and done.stdout not in seen:
-            seen.add(done.stdout)
-            yield path
 
 
 @pytest.fixture(scope="session")
@@ -421,14 +404,6 @@ def generate(job, path):
     assert child.is_gone
     grandchild = int(file.read_text())
     wait_for(lambda: not is_running(grandchild))
-
-
-def is_running(pid: int) -> bool:
-    try:
-        ProcessId.of(pid)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 @pytest.mark.parametrize("forks", [False, True])

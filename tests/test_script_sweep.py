@@ -14,7 +14,7 @@ import imageio_ffmpeg
 import pytest
 import yaml
 from conftest import Project, wait_for
-from test_script_backend import interpreters, is_running
+from other_pythons import interpreters, is_running
 
 from runner.attempts import read_attempts
 from runner.job import Outcome

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -174,6 +175,13 @@ def test_no_module_grows_past_reading() -> None:
     """Past 500 lines there is a second thing in a module."""
     for path in MODULES:
         assert len(path.read_text(encoding="utf-8").splitlines()) <= 500, path
+
+
+def test_no_test_module_imports_another() -> None:
+    """What several of them need is made in a module of its own beside them."""
+    for path in Path(__file__).parent.glob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert not re.findall(r"^\s*(?:from|import) test_\w+", text, re.MULTILINE), path
 
 
 def test_the_command_line_loads_neither_torch_nor_decord() -> None:

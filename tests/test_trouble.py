@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 from conftest import FPS, FRAMES, HEIGHT, WIDTH, Project, wait_for
 from settable_clock import Clock
-from test_worker import SLOT, supervise
+from supervising import SLOT, supervise
 
 from runner.attempts import read_attempts
 from runner.failures import FailureKind
@@ -225,7 +225,7 @@ def test_deaths_from_outside_do_not_slow_a_slot_down(project: Project) -> None:
 
 def test_a_wait_that_no_clock_can_mean_is_over(tmp_path: Path) -> None:
     """The clock was wrong when an attempt failed: nobody waits for a year that will not come."""
-    from test_queue import JOBS, claim, pending
+    from queue_jobs import JOBS, claim, pending
 
     clock = Clock()
     with closing(Queue(tmp_path / "sweep.db", create=True, clock=clock)) as queue:

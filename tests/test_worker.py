@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Project, wait_for
+from supervising import SLOT, supervise
 
 from runner.attempts import read_attempts
 from runner.backends import GpuMemory, Machine
@@ -39,8 +40,6 @@ from runner.worker.gpu_watch import GpuWatch
 from runner.worker.loaded import methods_of
 from runner.worker.making import Patience
 from runner.worker.surroundings import Recycling, Surroundings
-
-SLOT = Slot.of(0, 0)
 
 
 def gpu(used_gib: float) -> Gpu:
@@ -309,30 +308,6 @@ def test_a_worker_whose_heart_stands_still_is_killed(project: Project) -> None:
     with closing(SlotLock(run.lock(SLOT))) as lock:
         assert supervisor.run_worker(lock) == -9
     assert "the worker was silent for 1 s; killing it" in run.log(SLOT).read_text()
-
-
-def supervise(project: Project, program: str, *, first_pause: float = 0.0) -> tuple[int, str]:
-    """The status of a supervisor whose workers run this program, and its log. `number` there is
-    how many were before it, and `finish_a_job()` records one."""
-    project.write()
-    plan_sweep(project.file, [], skip_invalid=False, take_changes=True)
-    run = project.run_folder
-    counter = project.root / "counter"
-    record = '{"outcome":"done","worker":"gpu0_process0"}'
-    begin = (
-        "import os, sys\n"
-        f"with open({str(counter)!r}, 'a+') as file:\n"
-        "    file.seek(0)\n    number = len(file.read())\n    file.write('.')\n"
-        f"def finish_a_job():\n    open({str(run.attempts)!r}, 'a').write('{record}\\n')\n"
-    )
-    log = Log(run.log(SLOT), echo=False)
-    command = [sys.executable, "-S", "-E", "-c", begin + program]
-    environment = dict(os.environ)
-    pauses = {"first_pause": first_pause, "room_seconds": 0.0}
-    supervisor = Supervisor(run, SLOT, command, environment, log, **pauses)
-    with closing(SlotLock(run.lock(SLOT))) as lock:
-        status = supervisor.run(lock)
-    return status, run.log(SLOT).read_text()
 
 
 def test_a_slot_whose_workers_only_die_gives_up(project: Project) -> None:
