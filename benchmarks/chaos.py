@@ -51,11 +51,12 @@ def kills(arguments: argparse.Namespace, folder: Path, broken: Broken) -> tuple[
 
 
 def powercut(arguments: argparse.Namespace, folder: Path, broken: Broken) -> tuple[str, str]:
-    jobs, rounds = arguments.jobs or 120, arguments.rounds
+    jobs, rounds, slots = arguments.jobs or 120, arguments.rounds, arguments.slots or 4
     result = chaos_powercut.attack(
         folder,
         rounds=rounds,
         jobs=jobs,
+        slots=slots,
         lost_plans=arguments.lost_plans,
         seed=arguments.seed,
         broken=broken,
@@ -73,16 +74,23 @@ def powercut(arguments: argparse.Namespace, folder: Path, broken: Broken) -> tup
 
 
 def disk(arguments: argparse.Namespace, folder: Path, broken: Broken) -> tuple[str, str]:
-    size, fills, jobs = arguments.size_mib, arguments.fills, arguments.jobs or 450
+    size, fills = arguments.size_mib, arguments.fills
+    jobs, slots = arguments.jobs or 450, arguments.slots or 4
     result = chaos_disk.attack(
-        folder, size_mib=size, jobs=jobs, fills=fills, seed=arguments.seed, broken=broken
+        folder,
+        size_mib=size,
+        jobs=jobs,
+        slots=slots,
+        fills=fills,
+        seed=arguments.seed,
+        broken=broken,
     )
     body = (
-        f"Seed {arguments.seed}; the run folder is a tmpfs of {size} MiB, which {jobs} jobs of 4 "
-        f"slots fill. Then it is made {16 * size} MiB large, and {fills} times somebody else "
-        "takes all that is left of it for up to 3 s at a random moment. Promises: what is done "
-        "when the disk is full is good; workers wait and say for what, no job fails of it; the "
-        "same `sweep launch --wait` ends by itself with everything done; no half file is left; "
+        f"Seed {arguments.seed}; the run folder is a tmpfs of {size} MiB, which {jobs} jobs of "
+        f"{slots} slots fill. Then it is made {16 * size} MiB large, and {fills} times somebody "
+        "else takes all that is left of it for up to 3 s at a random moment. Promises: what is "
+        "done when the disk is full is good; workers wait and say for what, no job fails of it; "
+        "the same `sweep launch --wait` ends by itself with everything done; no half file is left; "
         f"every video is good.\n\n{result}"
     )
     return "A full disk", body
@@ -96,13 +104,13 @@ def main() -> int:
     parser.add_argument("part", choices=PARTS)
     parser.add_argument("--seed", type=int, default=0, help="decides all that is random")
     parser.add_argument("--jobs", type=int)
+    parser.add_argument("--slots", type=int, help="workers at once")
     parser.add_argument("--minutes", type=float, help="give up after so long")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "measurements.md")
     only_kills = parser.add_argument_group("kills")
     only_kills.add_argument("--backend", choices=KILLS, default="fake")
     only_kills.add_argument("--kills", type=int)
     only_kills.add_argument("--mixed", action="store_true", help="other signals, and of ffmpegs")
-    only_kills.add_argument("--slots", type=int)
     only_kills.add_argument("--seconds-between", type=float)
     only_disk = parser.add_argument_group("disk")
     only_disk.add_argument("--size-mib", type=int, default=6)

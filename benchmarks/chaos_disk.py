@@ -78,7 +78,9 @@ def small_disk(folder: Path, size_mib: int) -> Iterator[Callable[[int], None]]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def attack(folder: Path, *, size_mib: int, jobs: int, fills: int, seed: int, broken: Broken) -> str:
+def attack(
+    folder: Path, *, size_mib: int, jobs: int, slots: int, fills: int, seed: int, broken: Broken
+) -> str:
     """Let a sweep fill its disk, give it room, then fill it for it; returns what happened.
 
     Raises:
@@ -89,7 +91,7 @@ def attack(folder: Path, *, size_mib: int, jobs: int, fills: int, seed: int, bro
     with small_disk(disk, size_mib) as resize:
         model = {"seconds": 0.15, "spread": 0.5}
         sweep = ChaosSweep(
-            folder, backend="fake", model=model, jobs=jobs, slots=4, results=disk / "results"
+            folder, backend="fake", model=model, jobs=jobs, slots=slots, results=disk / "results"
         )
         with sweep.cleaned_up():
             return _attack(sweep, disk, resize, size_mib, fills, rng, broken)

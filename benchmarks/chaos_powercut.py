@@ -52,7 +52,14 @@ DAMAGES: tuple[Damage, ...] = (cut, empty, zero, lose)
 
 
 def attack(
-    folder: Path, *, rounds: int, jobs: int, lost_plans: int | None, seed: int, broken: Broken
+    folder: Path,
+    *,
+    rounds: int,
+    jobs: int,
+    slots: int,
+    lost_plans: int | None,
+    seed: int,
+    broken: Broken,
 ) -> str:
     """Cut the power so many times, then let the sweep finish; returns what happened.
 
@@ -61,7 +68,7 @@ def attack(
     """
     rng = random.Random(seed)
     model = {"seconds": 0.1, "spread": 0.5}
-    sweep = ChaosSweep(folder, backend="fake", model=model, jobs=jobs, slots=4)
+    sweep = ChaosSweep(folder, backend="fake", model=model, jobs=jobs, slots=slots)
     start = time.monotonic()
     tally: Counter[str] = Counter()
     with sweep.cleaned_up():

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -12,6 +10,7 @@ from conftest import Project
 
 pytest.importorskip("cv2")
 
+from runner.quality.__main__ import main
 from runner.quality.looks import Frames, Outlines, fit_outlines, judge, validate
 from runner.quality.movement import agreement, flow_of
 from runner.scenes.chance import random_scene
@@ -68,21 +67,16 @@ def test_motion_agrees_with_itself_in_another_colour_and_not_with_another() -> N
     assert agreement(flow, still) == pytest.approx(0, abs=0.1)
 
 
-def test_a_runs_videos_are_measured(project: Project) -> None:
+def test_a_runs_videos_are_measured(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
     """With the fake backend: no thing is there in its colour, and two seeds differ."""
     project.write(seeds=[1, 2])
-    command = [sys.executable, "-m", "runner.quality", str(project.run_folder.path), "--json"]
-
-    def run() -> subprocess.CompletedProcess[str]:
-        return subprocess.run(command, capture_output=True, text=True, check=False)
-
+    words = [str(project.run_folder.path), "--json"]
     project.call("plan", "experiments/x.yaml")
-    before = run()
-    assert before.returncode == 2
-    assert "no finished video" in before.stderr
-    assert "Traceback" not in before.stderr
+    assert main(words) == 2
+    assert "no finished video" in capsys.readouterr().err
     assert project.sweep("launch", "experiments/x.yaml", "--on", "local", "--wait").status == 0
-    answer = json.loads(run().stdout)
+    assert main(words) == 0
+    answer = json.loads(capsys.readouterr().out)
     assert answer["validation"]["colour"] >= 0.97
     (measured,) = answer["runs"][0]["measured"]
     assert measured["videos"] == 12

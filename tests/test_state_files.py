@@ -7,16 +7,21 @@ import os
 import shutil
 import socket
 import sqlite3
+import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
 from conftest import Project, wait_for, write_clip
 
+from runner.manifest import read_manifest
 from runner.processes import ProcessId
+from runner.run_folder import RunFolder
 from runner.slot_lock import supervisor
 
 OUTSIDE = ["../../../../../precious", "..", "/precious", "work", "0123456789abcdeF", "", 7, None]
@@ -136,13 +141,36 @@ def test_a_video_is_held_against_what_its_job_asks_for(project: Project) -> None
     assert "5 frames, not 9" in json.dumps(broken)
 
 
-def test_a_hundred_thousand_seeds_are_planned_in_seconds(tmp_path: Path) -> None:
+def calls_in(work: Callable[[], object]) -> int:
+    """How many functions are called in this process for it to be done."""
+    called = 0
+
+    def count(_frame: FrameType, event: str, _argument: object) -> None:
+        nonlocal called
+        called += event in ("call", "c_call")
+
+    sys.setprofile(count)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return called
+
+
+def test_a_plan_of_twice_the_seeds_takes_twice_the_work(tmp_path: Path) -> None:
+    """And so one of a hundred thousand takes seconds: `benchmarks/scale.py` has the numbers."""
     project = Project(tmp_path)
     project.add_clips({"a": {"b": ["c"]}})
-    project.write(seeds=list(range(100_000)))
-    start = time.monotonic()
-    assert project.call("plan", "experiments/x.yaml").status == 0
-    assert time.monotonic() - start < 60
+    work = []
+    for seeds in (1, 1000, 2000, 4000):
+        project.write(name=f"of_{seeds}", seeds=list(range(seeds)))
+        plan = partial(project.call, "plan", "experiments/x.yaml")
+        work.append(calls_in(plan))
+        run = RunFolder(project.root / "results" / f"of_{seeds}")
+        assert len(read_manifest(run.manifest).jobs) == seeds
+    # The first one imports what the others find.
+    _, least, half, whole = work
+    assert whole - half < 2.5 * (half - least)
 
 
 DEEP = b"[" * 200_000 + b"]" * 200_000
