@@ -12,7 +12,7 @@ from runner.slot import Supervisor
 from runner.slot_lock import SlotLock
 from runner.slot_log import Log
 from runner.slot_names import Slot
-from runner.sweep import plan_sweep
+from runner.sweeps.planned import plan_sweep
 
 SLOT = Slot.of(0, 0)
 
