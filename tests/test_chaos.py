@@ -41,7 +41,7 @@ def test_a_disk_that_fills_up_breaks_nothing(tmp_path: Path) -> None:
 
 def test_power_cuts_are_repaired(tmp_path: Path) -> None:
     """verify names each damaged video, resume makes it again, plan restores the plan."""
-    words = ["--rounds", "1", "--jobs", "16", "--slots", "2", "--lost-plans", "1"]
+    words = ["--rounds", "2", "--jobs", "30", "--slots", "4", "--lost-plans", "2"]
     chaos(tmp_path, "powercut", *words)
 
 

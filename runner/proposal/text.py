@@ -23,6 +23,7 @@ WIDTH = 100
 NOT_A_PERSONS = ("project", "overrides")
 
 COMMENTS = {
+    "dataset.videos": "folder of <category>/<video>.mp4, or of <video>.mp4",
     "name": "of the run folder and of the tmux sessions",
     "backend": "what makes the videos; fake needs no model",
     "model": "the backend's own",
