@@ -190,21 +190,30 @@ def state_on_disk(run: RunFolder, job: Placed) -> JobState:
     its sidecar, so that a whole sweep is looked through in a moment; `sweep verify` hashes
     and decodes everything.
     """
+    sidecar = vouching_sidecar(run, job)
+    if sidecar is None:
+        return JobState.PENDING
+    return JobState.DONE if sidecar.get("fingerprint") == job.fingerprint else JobState.STALE
+
+
+def vouching_sidecar(run: RunFolder, job: Placed) -> dict[str, Any] | None:
+    """The sidecar of the video in a job's place, whatever it was made from; None where there is no
+    video for which it vouches."""
     sidecar = read_sidecar(run.sidecar(job))
     if sidecar is None or sidecar.get("job") != job.id:
-        return JobState.PENDING
+        return None
     video = run.video(job)
     try:
         status = video.stat()
         committed = run.sidecar(job).stat().st_mtime_ns
     except OSError:
-        return JobState.PENDING
+        return None
     record = sidecar["video"]
     if status.st_size != record.get("size") or not run.holds(video):
-        return JobState.PENDING
+        return None
     if status.st_mtime_ns > committed and sha256_file(video) != record.get("sha256"):
-        return JobState.PENDING
-    return JobState.DONE if sidecar.get("fingerprint") == job.fingerprint else JobState.STALE
+        return None
+    return sidecar
 
 
 class Disk:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from .job import FileInput, Input, JobState, MadeInput, Series
-from .publish import Disk, read_sidecar, state_on_disk
+from .publish import Disk, state_on_disk, vouching_sidecar
 from .run_folder import RunFolder
 
 
@@ -59,8 +59,8 @@ class Upstream:
             start: the folder from which its path shall be; None for an absolute one.
         """
         run = self.run(one.run)
-        sidecar = read_sidecar(run.sidecar(one))
-        if sidecar is None or not self.is_made(one):
+        sidecar = vouching_sidecar(run, one)
+        if sidecar is None or sidecar.get("fingerprint") != one.fingerprint:
             return None
         path = str(run.video(one).absolute())
         if start is not None:
