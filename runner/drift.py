@@ -11,7 +11,7 @@ from .canonical import canonical_json
 from .errors import UserError
 from .experiment import Experiment
 from .fingerprint import Recipe, Recipes
-from .job import SEED, FileInput, Job, changed_roles, input_of
+from .job import SEED, FileInput, Job, MadeInput, changed_roles, input_of
 from .publish import read_sidecar
 from .reading import PARAMETERS
 from .run_folder import RunFolder
@@ -100,6 +100,8 @@ def changes_of(sidecar: Mapping[str, Any], job: Job, now: Now) -> list[Change]:
         now_is = job.inputs.get(role)
         if isinstance(now_is, FileInput):
             found.append(_file(role, inputs.get(role) or {}, now_is))
+        elif isinstance(now_is, MadeInput):
+            found.append(_made(role, inputs.get(role) or {}, now_is))
         else:
             text = None if now_is is None else now_is.identity
             found.append(Change(role, (inputs.get(role) or {}).get("text"), text))
@@ -143,6 +145,16 @@ def _file(role: str, record: Mapping[str, Any], now: FileInput) -> Change:
     if record.get("path") != where:
         where = f"{record.get('path')} -> {where}"
     note = f"{where} has other content (sha256 {_brief(before)} -> {_brief(after)})"
+    return Change(role, before, after, note)
+
+
+def _made(role: str, record: Mapping[str, Any], now: MadeInput) -> Change:
+    """Of a video that another run makes: there it is a job of other inputs, or another job."""
+    before, after, where = record.get("fingerprint"), now.fingerprint, now.path
+    if (record.get("run"), record.get("output")) != (now.run, now.output):
+        former = record.get("output") or record.get("path")
+        where = f"{'/'.join(filter(None, (record.get('run'), former)))} -> {where}"
+    note = f"{where} is of other inputs there (fingerprint {_brief(before)} -> {_brief(after)})"
     return Change(role, before, after, note)
 
 

@@ -138,7 +138,8 @@ def test_staleness_flows_downstream(chain: Project) -> None:
     stale = progress(chain, "talk")
     assert (stale["stale"], stale["done"]) == (4, 20)
     told = chain.call("explain", "talk", "camera_motion/-dash_seed_1_prompt_0", "prompt=0")
-    assert "changed since its video was made: reference" in told.out
+    told_of = "reference: dub/camera_motion/-dash/seed_1_prompt_0.mp4 is of other inputs there"
+    assert f"changed since its video was made: {told_of}" in told.out
 
     # What is made from other inputs than those wanted does not count as made.
     launch(chain, "talk", "--stale", "--dry-run")
