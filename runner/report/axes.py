@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -116,8 +116,7 @@ def parameter_differences(runs: Sequence[Run]) -> list[dict[str, Value]]:
 
 
 def _parameters(runs: Sequence[Run]) -> list[str]:
-    shared = {id(c.job.parameters): c.job.parameters for run in runs for c in run.cells}
-    others = (name for parameters in shared.values() for name in parameters)
+    others = (name for run in runs for parameters in run.parameters for name in parameters)
     return list(dict.fromkeys([*(name for run in runs for name in run.parameter_axes), *others]))
 
 
@@ -134,7 +133,7 @@ def _varies(run: Run, name: str) -> bool:
 
 def _differs_within_a_method(run: Run, name: str) -> bool:
     values: dict[Any, set[str]] = {}
-    for parameters in _shared_parameters(run):
+    for parameters in run.parameters:
         own = canonical_json(parameters.get(name))
         values.setdefault(parameters.get(METHOD), set()).add(own)
     return any(len(own) > 1 for own in values.values())
@@ -143,16 +142,11 @@ def _differs_within_a_method(run: Run, name: str) -> bool:
 def _of_methods(run: Run) -> dict[Any, set[str]]:
     """The parameters that the jobs of each method have; `method` itself is every method's."""
     found: dict[Any, set[str]] = {}
-    for parameters in _shared_parameters(run):
+    for parameters in run.parameters:
         found.setdefault(parameters.get(METHOD), {METHOD}).update(parameters)
     return found
 
 
-def _shared_parameters(run: Run) -> list[Mapping[str, Any]]:
-    # Jobs share their parameters, so there are few to compare, however many jobs there are.
-    return list({id(cell.job.parameters): cell.job.parameters for cell in run.cells}.values())
-
-
 def _differs(run: Run, name: str) -> bool:
-    values = {canonical_json(parameters.get(name)) for parameters in _shared_parameters(run)}
+    values = {canonical_json(parameters.get(name)) for parameters in run.parameters}
     return len(values) > 1

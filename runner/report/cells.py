@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,13 @@ class Run:
     snapshot: Snapshot
     axes: Axes
     parameter_axes: tuple[str, ...] = ()
+
+    @cached_property
+    def parameters(self) -> tuple[Mapping[str, Any], ...]:
+        """The parameters of its jobs. Jobs share theirs, so there are few, however many jobs
+        there are."""
+        shared = {id(cell.job.parameters): cell.job.parameters for cell in self.cells}
+        return tuple(shared.values())
 
 
 def read_run(folder: RunFolder, sidecars: Sidecars | None = None) -> Run:
