@@ -283,13 +283,8 @@ def bring_in_line(queue: Queue, run: RunFolder, manifest: Manifest, sha256: str)
 def release_made(run: RunFolder, queue: Queue) -> None:
     """Let jobs be claimed whose inputs other runs have made meanwhile. On a full disk, or beside
     someone who holds the queue, they are left as they are: workers look as well."""
-    try:
-        follow_upstream(queue, Upstream.of(run).made, waiting=Waiting.at_most(RECLAIM_SECONDS))
-    except Busy:
-        pass
-    except Exception as error:
-        if not is_disk_full(error):
-            raise
+    made, waiting = Upstream.of(run).made, Waiting.at_most(RECLAIM_SECONDS)
+    _if_it_can_be_written(lambda: follow_upstream(queue, made, waiting=waiting))
 
 
 def take_back(run: RunFolder, queue: Queue) -> list[Lost]:
@@ -312,11 +307,17 @@ def take_back(run: RunFolder, queue: Queue) -> list[Lost]:
         )
         record_attempt(run.attempts, attempt)
 
+    waiting = Waiting.at_most(RECLAIM_SECONDS)
+    return _if_it_can_be_written(lambda: queue.reclaim(record, waiting)) or []
+
+
+def _if_it_can_be_written(act: Callable[[], T]) -> T | None:
+    """What `act` returns; None where the disk is full, or somebody else holds the queue."""
     try:
-        return queue.reclaim(record, Waiting.at_most(RECLAIM_SECONDS))
+        return act()
     except Busy:
-        return []
+        return None
     except Exception as error:
         if not is_disk_full(error):
             raise
-        return []
+        return None
