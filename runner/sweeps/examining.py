@@ -14,8 +14,7 @@ from ..doctor.examination import examine_file, examine_machine
 from ..doctor.finding import Finding, Verdict
 from ..errors import UserError
 from ..experiment import load_experiment
-from ..runs import is_experiment_file
-from .opening import Named, folder_of
+from .opening import Named, experiment_file, folder_of
 
 
 @dataclass(frozen=True)
@@ -52,8 +51,7 @@ def doctor(experiment: Named | None = None, overrides: Sequence[str] = ()) -> Di
     """
     if experiment is None:
         return Diagnosis(None, tuple(examine_machine(Path.cwd())))
-    is_file = isinstance(experiment, (str, Path)) and is_experiment_file(str(experiment))
-    file = Path(str(experiment)) if is_file else folder_of(experiment).experiment
+    file = experiment_file(experiment) or folder_of(experiment).experiment
     return Diagnosis(file, tuple(examine_file(file, tuple(overrides))))
 
 

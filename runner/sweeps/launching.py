@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from ..at_end import EndCommands, run_end_commands
@@ -35,9 +34,9 @@ from ..progress import Snapshot, take_snapshot
 from ..queue import Queue
 from ..run_folder import RunFolder, locked
 from ..run_id import ensure_run_id
-from ..runs import is_experiment_file, mending, open_queue
+from ..runs import mending, open_queue
 from ..shape import Shape
-from .opening import Named, OpenRun, folder_of, texts_by_axis
+from .opening import Named, OpenRun, experiment_file, folder_of, texts_by_axis
 from .planned import plan_sweep
 from .telling import Say, silent
 
@@ -158,10 +157,10 @@ def launch(
         UserError: there is no such run; the experiment is wrong or differs from the run that it
             has planned; this machine lacks what is needed; or the part of the sweep is empty.
     """
-    if isinstance(run, (str, Path)) and is_experiment_file(str(run)):
+    if (file := experiment_file(run)) is not None:
         planned = mending(
             lambda: plan_sweep(
-                Path(str(run)), overrides, skip_invalid=skip_invalid, take_changes=bool(overrides)
+                file, overrides, skip_invalid=skip_invalid, take_changes=bool(overrides)
             )
         )
         for line in planned.left_out:

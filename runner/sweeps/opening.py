@@ -205,6 +205,14 @@ def folder_of(run: Named) -> RunFolder:
     return find_run(str(run))
 
 
+def experiment_file(run: Named) -> Path | None:
+    """The experiment file by which a run is named; None where it is named otherwise."""
+    from ..runs import is_experiment_file
+
+    is_file = isinstance(run, (str, Path)) and is_experiment_file(str(run))
+    return Path(str(run)) if is_file else None
+
+
 def keep_here(run: Named, words: Sequence[str]) -> Path:
     """Keep what differs on this machine, in the machine file of a run's or experiment's project.
 
@@ -220,10 +228,8 @@ def keep_here(run: Named, words: Sequence[str]) -> Path:
     """
     from ..experiment import root_of
     from ..machine_file import keep
-    from ..runs import is_experiment_file
 
-    is_file = isinstance(run, (str, Path)) and is_experiment_file(str(run))
-    return keep(root_of(Path(str(run)) if is_file else folder_of(run).experiment), words)
+    return keep(root_of(experiment_file(run) or folder_of(run).experiment), words)
 
 
 def texts_by_axis(only: Mapping[str, Any] | None) -> dict[str, list[str]]:
