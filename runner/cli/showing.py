@@ -155,6 +155,7 @@ def sheet(
     sweep sheet quickstart --only seed=42
     sweep sheet quickstart --mp4 --only video=ref_a --only seed=42
     """
+    from ..report.sheet import Style
     from ..sweeps import showing
 
     with progress_bar("sheet", stays=False) as track:
@@ -162,9 +163,7 @@ def sheet(
             run,
             only=values_by_axis(only),
             as_mp4=as_mp4,
-            frames=frames,
-            width=width,
-            font=font,
+            style=Style(width, frames, font),
             out=out,
             track=track,
         )

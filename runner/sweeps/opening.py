@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..adopt import Finding
     from ..explain import Story
     from ..progress import Snapshot
+    from ..report.sheet import Style
     from ..report.writing import Report
     from .adopting import Adopted
     from .asking import Log
@@ -144,24 +145,13 @@ class OpenRun:
         *,
         only: Mapping[str, Any] | None = None,
         as_mp4: bool = False,
-        frames: int = 6,
-        width: int = 208,
-        font: Path | None = None,
+        style: Style | None = None,
         out: Path | str | None = None,
         track: Track = untracked,
     ) -> Sheets:
         from .showing import sheets
 
-        return sheets(
-            self,
-            only=only,
-            as_mp4=as_mp4,
-            frames=frames,
-            width=width,
-            font=font,
-            out=out,
-            track=track,
-        )
+        return sheets(self, only=only, as_mp4=as_mp4, style=style, out=out, track=track)
 
     def adopt(
         self,

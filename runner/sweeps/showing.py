@@ -19,6 +19,7 @@ from .telling import Track, untracked
 
 if TYPE_CHECKING:
     from ..report.server import Server
+    from ..report.sheet import Style
 
 
 def wish_of(
@@ -105,9 +106,7 @@ def sheets(
     *,
     only: Mapping[str, Any] | None = None,
     as_mp4: bool = False,
-    frames: int = 6,
-    width: int = 208,
-    font: Path | None = None,
+    style: Style | None = None,
     out: Path | str | None = None,
     track: Track = untracked,
 ) -> Sheets:
@@ -116,9 +115,7 @@ def sheets(
     Args:
         only: for some axes the values to show; the others show all.
         as_mp4: a video, side by side, in place of a picture.
-        frames: of a video, in a row.
-        width: of each picture, in pixels.
-        font: a font file to look in first.
+        style: how they look.
         out: the folder; by default the run's `report/sheets`.
 
     Raises:
@@ -132,7 +129,8 @@ def sheets(
         refuse_foreign(folder)
     wanted = sheet.sheets(read_run(folder), texts_by_axis(only))
     target = folder.path / "report" / "sheets" if out is None else Path(out).absolute()
-    style = sheet.Style(width, frames, font)
     step = track(len(wanted))
-    written = sheet.write_sheets(wanted, target, style, as_mp4=as_mp4, on_made=step)
+    written = sheet.write_sheets(
+        wanted, target, style or sheet.Style(), as_mp4=as_mp4, on_made=step
+    )
     return Sheets(target, written.paths, written.left_out)
