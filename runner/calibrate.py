@@ -34,7 +34,7 @@ from .experiment import Experiment, load_experiment
 from .failures import FailureKind
 from .fingerprint import recipes_of
 from .gpus import Wish, choose_gpus, find_gpus
-from .job import METHOD, Alike, JobState, TextInput, input_of
+from .job import METHOD, Alike, JobState
 from .kinds import Kind, kinds_of
 from .manifest import read_manifest
 from .publish import read_sidecar
@@ -294,8 +294,10 @@ def told_of_prepare(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     workers: set[str] = set()
     found = []
     for record in sorted(records, key=_begin):
-        inputs, worker = map(input_of, record["inputs"].values()), record["worker"]
-        files = tuple(sorted(one.path for one in inputs if not isinstance(one, TextInput)))
+        inputs, worker = record["inputs"].values(), record["worker"]
+        # Of what another run has made, its place there.
+        places = (one.get("path") or one.get("output") for one in inputs)
+        files = tuple(sorted(filter(None, places)))
         if files not in known and worker in workers:
             found.append(record)
         known.add(files)
