@@ -1,4 +1,8 @@
-"""`manifest.jsonl`: one line per job, written by plan and replaced as a whole."""
+"""`manifest.jsonl`: one line per job, written by plan and replaced as a whole.
+
+Each line says the number of its job's series; what the series is stands in the first line of it
+alone. Said in every line, it would be two thirds of the file, and a plan writes and flushes it all.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +23,7 @@ from .job_record import SERIES, SHAPE, series_of, series_record
 from .run_folder import write_atomically
 from .shape import Shape
 
-SCHEMA = 2
-_SERIES = b',"point":'
-"""Where in a line begins what tells of its series. Within a text its quotes would be escaped."""
+SCHEMA = 3
 
 _MOST_SEED = 2**63
 
@@ -70,28 +72,32 @@ def write_manifest(path: Path, manifest: Manifest) -> str:
 
 
 def _lines(manifest: Manifest) -> Iterator[str]:
-    """Each job as JSON, with its schema and whether it is retired: first what is its own, and
-    behind it what it shares with its series, which is put into JSON once.
+    """Each job as JSON, with its schema and whether it is retired.
 
-    The first line also says how many there are: one cut short where a line ends reads well.
+    The first line also says how many there are: a file cut short where a line ends reads well.
     """
+    numbers: dict[int, int] = {}
     last: Series | None = None
     count = f'"lines":{len(manifest.jobs) + len(manifest.retired)},'
     end = ""
     for jobs, retired in ((manifest.jobs, "false"), (manifest.retired, "true")):
         for job in jobs:
+            told = ""
             if job.series is not last:
                 last = job.series
-                end = f",{_series_text(last)}}}\n"
+                if id(last) not in numbers:
+                    numbers[id(last)] = len(numbers)
+                    told = f",{_series_text(last)}"
+                end = f',"series":{numbers[id(last)]}'
             yield (
                 f'{{"schema":{SCHEMA},{count}"id":"{job.id}","seed":{job.seed},"retired":{retired},'
-                f'"fingerprint":"{job.fingerprint}","output":{canonical_json(job.output)}{end}'
+                f'"fingerprint":"{job.fingerprint}","output":{canonical_json(job.output)}{end}{told}}}\n'
             )
             count = ""
 
 
 def _series_text(series: Series) -> str:
-    """What a line says of its series: keys and values of JSON, the point first."""
+    """What the first line of a series says of it: keys and values of JSON."""
     told = json_in_order({**series_record(series), "shape": series.shape.to_json()})
     return f'{told[1:-1]},"parameters":{canonical_json(series.parameters)}'
 
@@ -150,8 +156,8 @@ class _Reader:
     """Reads lines; what one has in common with earlier ones is held in memory once."""
 
     def __init__(self) -> None:
-        self._text = b""
-        self._series: Series | None = None
+        self._series: list[Series] = []
+        self._last: Series | None = None
         self._shared: dict[Any, Any] = {}
         self._parameters: list[dict[str, Any]] = []
 
@@ -162,21 +168,23 @@ class _Reader:
             _OtherSchema: of another schema.
             ValueError, KeyError, TypeError, AttributeError: it is no job's.
         """
-        head, _, tail = line.partition(_SERIES)
-        if self._series is not None and tail and tail == self._text:
-            # Neighbours mostly are of one series, and most of a line is what tells of it.
-            own = parse_json(head + b"}")
-            if own["schema"] == SCHEMA:
-                return own, self._series
         record = parse_json(line)
         schema = record["schema"]
-        if type(schema) is not int or schema not in (SCHEMA, former_records.SCHEMA):
+        if type(schema) is not int or not former_records.SCHEMA <= schema <= SCHEMA:
             raise _OtherSchema(f"{schema!r:.20}")
+        if schema == SCHEMA:
+            return record, self._numbered_series(record)
         if schema == former_records.SCHEMA:
             record = former_records.present_job(record)
-        series = self._shared_series(record)
-        self._text, self._series = tail if schema == SCHEMA else b"", series
-        return record, series
+        return record, self._shared_series(record)
+
+    def _numbered_series(self, record: dict[str, Any]) -> Series:
+        number = record["series"]
+        if type(number) is not int or not 0 <= number <= len(self._series):
+            raise ValueError(f"{number!r:.40} is the number of no series")
+        if number == len(self._series):
+            self._series.append(self._shared_series(record))
+        return self._series[number]
 
     def _shared_series(self, record: dict[str, Any]) -> Series:
         told = checked({key: record[key] for key in SERIES}, SERIES)
@@ -190,8 +198,9 @@ class _Reader:
             shape=self._same(series.shape),
         )
         # In a file of a former schema a line does not show that it is of the same one.
-        if self._series == series and self._series.parameters is series.parameters:
-            return self._series
+        if self._last == series and self._last.parameters is series.parameters:
+            return self._last
+        self._last = series
         return series
 
     def _same(self, value: Any) -> Any:

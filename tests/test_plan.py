@@ -7,7 +7,9 @@ import os
 import re
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import TWO, Project, needs_tmux, write_clip
@@ -255,18 +257,50 @@ def test_a_manifest_reads_back_as_written(
     tmp_path_factory: pytest.TempPathFactory, seeds: list[int], name: str
 ) -> None:
     name = "v" + re.sub(r"[\ud800-\udfff/\0]", "", name)
-    manifest = Manifest(tuple(a_job("c", name, 0, seed) for seed in seeds), (a_job("r"),))
+    series = [a_job("c", name, prompt).series for prompt in range(2)]
+    # A job whose series stood before another one's also says no more than its number.
+    jobs = [replace(a_job("c", name, 0, seed), series=series[seed % 2]) for seed in seeds]
+    manifest = Manifest(tuple(jobs), (a_job("r"),))
     path = tmp_path_factory.mktemp("m") / "manifest.jsonl"
     write_manifest(path, manifest)
     assert read_manifest(path) == manifest
     records = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n")[:-1]]
     # The first line also says how many there are.
     assert records[0].pop("lines") == len(records)
-    assert records == [
-        {"schema": 2, "retired": retired, **job_record(job)}
-        for jobs, retired in ((manifest.jobs, False), (manifest.retired, True))
-        for job in jobs
-    ]
+    told: list[dict[str, Any]] = []
+    for record, job in zip(records, (*manifest.jobs, *manifest.retired), strict=True):
+        number = record.pop("series")
+        assert (record.pop("schema"), record.pop("retired")) == (3, job.category == "r")
+        whole = job_record(job)
+        own = {key: whole.pop(key) for key in ("id", "seed", "fingerprint", "output")}
+        if number == len(told):
+            told.append(whole)
+            own |= whole
+        assert record == own
+        assert told[number] == whole
+
+
+def test_a_manifest_of_whole_lines_is_read(project: Project) -> None:
+    """In schema 2 every line told of its series."""
+    project.call("plan", "experiments/x.yaml")
+    manifest = read_manifest(project.run_folder.manifest)
+    lines = [{"schema": 2, "retired": False, **job_record(job)} for job in manifest.jobs]
+    lines[0]["lines"] = len(lines)
+    former = "".join(json.dumps(line) + "\n" for line in lines)
+    project.run_folder.manifest.write_text(former, encoding="utf-8")
+    assert read_manifest(project.run_folder.manifest) == manifest
+    assert "0 new" in project.call("plan", "experiments/x.yaml").out
+
+
+@pytest.mark.parametrize("number", [-1, 2, True, None, "0"])
+def test_a_line_of_no_known_series_is_damaged(tmp_path: Path, number: object) -> None:
+    path = tmp_path / "manifest.jsonl"
+    write_manifest(path, Manifest((a_job("c"), a_job("d"))))
+    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    records[1]["series"] = number
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    with pytest.raises(DamagedManifest, match=":2: "):
+        read_manifest(path)
 
 
 @given(end=st.integers(0), without_lines=st.booleans())
