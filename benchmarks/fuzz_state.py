@@ -44,8 +44,8 @@ from state_mutations import Way
 
 from runner.calibration import Calibration, Row, Subject, folder_of, save
 from runner.cli import main as run_cli
-from runner.experiment import load_experiment
 from runner.fingerprint import recipes_of
+from runner.loading import load_experiment
 from runner.run_folder import RunFolder
 from runner.runs import live_slots
 from runner.video import write_video

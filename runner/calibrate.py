@@ -30,12 +30,13 @@ from .calibration_sweep import (
 from .costs import plural_processes
 from .device import check_backend
 from .errors import UserError
-from .experiment import Experiment, load_experiment
+from .experiment import Experiment
 from .failures import FailureKind
 from .fingerprint import recipes_of
 from .gpus import Wish, choose_gpus, find_gpus
 from .job import METHOD, Alike, JobState
 from .kinds import Kind, kinds_of
+from .loading import load_experiment
 from .manifest import read_manifest
 from .publish import read_sidecar
 from .queue import Queue

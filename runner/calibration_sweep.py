@@ -16,10 +16,11 @@ import yaml
 from . import machine_file
 from .backends.video_parameters import STEPS
 from .errors import UserError
-from .experiment import Experiment, load_experiment
+from .experiment import Experiment
 from .gpus import find_gpus
 from .job import CATEGORY, METHOD, SEED
 from .kinds import Kind
+from .loading import load_experiment
 from .logs import why_ended
 from .manifest import read_manifest
 from .run_folder import RunFolder

@@ -1,9 +1,9 @@
-"""The experiment file: YAML and command-line overrides in, a checked `Experiment` out."""
+"""What an experiment file says, as the rest of the program is given it."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,34 +12,24 @@ from pydantic import (
     Field,
     PrivateAttr,
     SerializeAsAny,
-    ValidationError,
-    create_model,
     field_validator,
     model_validator,
 )
 
 from .axes import Axes
 from .backends import Generation, Section
-from .backends.registry import planner_class
-from .errors import UserError
 from .failures import Policy, failures_allowed
-from .grid import Setting, checked_axes, refuse_other_method, setting_of, settings_of
+from .grid import Setting, refuse_other_method, setting_of
 from .job import METHOD, RUN_NAME
-from .machine_file import Machine, read_machine
+from .machine_file import Machine
 from .method import (
     DEFAULT_BACKEND,
     Method,
     MethodSection,
-    former_methods,
-    has_plain_method,
-    methods_of,
-    read_methods,
-    with_methods,
 )
-from .mistakes import describe, shown
-from .overrides import apply_override, merged_overrides
+from .mistakes import shown
 from .reading import Reading
-from .rules import Cut, check_rules
+from .rules import Cut
 from .run_folder import RunFolder
 from .sections import (
     Dataset,
@@ -48,10 +38,9 @@ from .sections import (
     Placement,
     Retries,
     clip_name,
-    dataset_type,
     refuse_repeats,
 )
-from .yaml_file import read_yaml, schema_line
+from .yaml_file import schema_line
 
 
 class Experiment(Section):
@@ -290,149 +279,9 @@ class Experiment(Section):
         ]
 
 
-def load_experiment(path: Path, overrides: Sequence[str] = ()) -> Experiment:
-    """Read and check an experiment file.
-
-    Args:
-        path: the YAML file.
-        overrides: `key.path=value` each, the value in YAML. They come after the file's own
-            `overrides`, and win.
-
-    Raises:
-        UserError: no such file, no YAML, an unknown key, a wrong value; with the place.
-    """
-    values = read_planned_yaml(path) if is_planned(path) else read_yaml(path)
-    kept = values.get("overrides") or []
-    if not isinstance(kept, list) or not all(isinstance(item, str) for item in kept):
-        raise UserError(f"{path}: overrides: must be a list of key=value texts")
-    kept = merged_overrides(kept, overrides)
-    for override in kept:
-        apply_override(values, override)
-    if kept:
-        values["overrides"] = kept
-    values = former_methods(values)
-    try:
-        named = read_methods(values)
-        schema = _schema(values)
-        experiment: Experiment = schema.model_validate({**values, "methods": named})
-    except ValidationError as error:
-        first, *more = describe(error, schema)
-        raise UserError(f"{path}: {first}", *more) from None
-    except UserError as error:
-        raise UserError(f"{path}: {error.lines[0]}", *error.lines[1:]) from None
-    file = path.absolute()
-    experiment._file = file
-    experiment._root = project_root(file, experiment.project)
-    try:
-        model = experiment.model
-        plain = None if model is None else (str(experiment.backend), model)
-        experiment._methods = methods_of(
-            plain, experiment.methods, experiment.generation, experiment.root
-        )
-        refuse_two_sources(experiment)
-        own = experiment._generations
-        for kind in ("include", "exclude"):
-            names = experiment.parameter_names
-            check_rules(kind, getattr(experiment, kind), experiment.input_axes.names, names)
-        axes = with_methods(experiment.axes, own)
-        axes = checked_axes(own, axes, experiment.input_axes.names)
-        experiment = experiment.model_copy(update={"axes": axes})
-        experiment._settings = settings_of(own, axes)
-    except UserError as error:
-        raise UserError(f"{path}: {error.lines[0]}", *error.lines[1:]) from None
-    machine = read_machine(experiment.root)
-    machine.refuse(overrides)
-    return on_machine(experiment, machine)
-
-
-def _schema(values: Mapping[str, Any]) -> type[Experiment]:
-    """The schema of an experiment with these values: backends have their own sections.
-
-    Raises:
-        UserError: there is no such backend.
-    """
-    own: dict[str, Any] = {}
-    if not has_plain_method(values):
-        own |= {"backend": (None, None), "model": (None, None)}
-        first = next(iter(values["methods"].values()))
-        cls = planner_class(first.get("backend", DEFAULT_BACKEND))
-    else:
-        cls = planner_class(values.get("backend") or DEFAULT_BACKEND)
-        model = Field(default_factory=cls.settings_type, description="the backend's own")
-        own |= {"backend": (str, DEFAULT_BACKEND), "model": (cls.settings_type, model)}
-        own["generation"] = (cls.generation_type, Field(default_factory=cls.generation_type))
-    # Methods of other axes than the first one's are refused later.
-    own["dataset"] = (dataset_type(cls.axes), Field())
-    if values.get("methods"):
-        own["generation"] = (dict[str, Any], Field(default_factory=dict))
-    return create_model("Experiment", __base__=Experiment, **own)
-
-
-def on_machine(experiment: Experiment, machine: Machine) -> Experiment:
-    """The experiment as it holds on a machine. Its YAML stays as it was."""
-    values: dict[str, Any] = {}
-    if machine.results is not None:
-        values["results"] = str(machine.path(machine.results))
-    if machine.placement:
-        placement = {**experiment.placement.model_dump(), **machine.placement}
-        try:
-            values["placement"] = Placement.model_validate(placement)
-        except ValidationError as error:
-            first, *more = describe(error, Placement)
-            raise UserError(f"{machine.file}: {first}", *more) from None
-    changed = experiment.model_copy(update=values)
-    changed._machine = machine
-    changed._own = experiment.model_dump(mode="json", include=set(values))
-    return changed
-
-
-def refuse_two_sources(experiment: Experiment) -> None:
-    """Raise UserError where neither a grid nor a list of jobs is given, or parts of both."""
-    texts = experiment.input_axes.texts
-    grid: dict[str, object] = {"seeds": experiment.seeds, "axes": experiment.axes}
-    grid |= {f"dataset.{axis.key}": experiment.dataset.text_files(axis) for axis in texts}
-    optional = {"axes", *(f"dataset.{axis.key}" for axis in texts if axis.is_optional)}
-    for key, value in grid.items():
-        if experiment.jobs is not None and value:
-            raise UserError(f"{key}: a list of jobs (`jobs`) has its own; take one of the two out")
-        if experiment.jobs is None and not value and key not in optional:
-            raise UserError(f"{key}: this key is missing, or has nothing in it")
-
-
-def project_root(file: Path, project: str | None) -> Path:
-    """Where relative paths start: the folder that holds `experiments/`, else the file's own."""
-    folder = file.resolve().parent
-    if project is not None:
-        return (folder / project).resolve()
-    return folder.parent if folder.name == "experiments" else folder
-
-
-def root_of(path: Path) -> Path:
-    """The project root of an experiment file, whatever else is in it.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    project = read_yaml(path).get("project")
-    return project_root(path.absolute(), project if isinstance(project, str) else None)
-
-
 def is_planned(path: Path) -> bool:
     """Whether this is an experiment as plan wrote it into its run folder."""
     return path.name == "experiment.yaml" and (path.parent / "manifest.jsonl").exists()
-
-
-def read_planned_yaml(path: Path) -> dict[str, Any]:
-    """What plan wrote; where that is damaged, the error says how to restore it."""
-    remedy = "`sweep plan FILE` restores it from the experiment file"
-    try:
-        values = read_yaml(path)
-    except UserError as error:
-        raise UserError(*error.lines, remedy) from None
-    # It has every key, and this one comes last.
-    if "overrides" not in values:
-        raise UserError(f"{path}: is damaged: cut short; {remedy}")
-    return values
 
 
 def dotted_axes(axes: dict[Any, Any]) -> dict[Any, Any]:

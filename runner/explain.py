@@ -11,10 +11,10 @@ from typing import Any
 
 from .attempts import read_attempts
 from .drift import Change, Now, drift
-from .experiment import load_experiment
 from .failures import FailureKind
 from .job import JobState, Outcome
 from .job_record import job_record
+from .loading import load_experiment
 from .logs import attempt_lines
 from .plain_text import plural
 from .publish import read_sidecar

@@ -12,11 +12,12 @@ from .at_end import EndCommands
 from .borrowed import BorrowedQueue
 from .device import check_backend
 from .errors import UserError
-from .experiment import Experiment, load_experiment
+from .experiment import Experiment
 from .gpus import Wish, choose_gpus, find_gpus
 from .job import UNMADE, JobState
 from .launchers import Launcher, SlotCommand, slot_command, view_command
 from .links import Linked, link_before_a_launch, siblings
+from .loading import load_experiment
 from .logs import why_ended
 from .placement import home_categories
 from .plan import select, slots_needed

@@ -13,8 +13,9 @@ from .borrowed import queue_to_ask
 from .calibration import Subject
 from .costs import Measured
 from .errors import UserError
-from .experiment import Experiment, load_experiment
+from .experiment import Experiment
 from .forms import is_amount, is_count, is_size, is_text
+from .loading import load_experiment
 from .publish import read_sidecar
 from .run_folder import RunFolder
 from .shape import Shape

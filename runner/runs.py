@@ -66,7 +66,7 @@ def _find_run(text: str) -> RunFolder:
     if path.name == "experiment.yaml" and (path.parent / "manifest.jsonl").exists():
         return RunFolder(path.parent.absolute())
     if is_experiment_file(text):
-        from .experiment import load_experiment
+        from .loading import load_experiment
 
         run = load_experiment(path).run_folder
         if not run.experiment.exists():
@@ -179,7 +179,7 @@ def open_queue(run: RunFolder, *, look_at_disk: bool = False, is_mending: bool =
             release_made(run, queue)
             return queue
         queue.close()
-    from .experiment import load_experiment
+    from .loading import load_experiment
 
     with locked(run.plan_lock):
         queue = Queue(run.queue, create=True)

@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from .errors import UserError
-from .experiment import Experiment, load_experiment
+from .experiment import Experiment
 from .gpus import find_gpus
 from .job import Job
 from .job_record import job_record
+from .loading import load_experiment
 from .manifest import read_manifest
 from .run_folder import RunFolder
 from .runs import find_run, was_planned

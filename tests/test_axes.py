@@ -19,10 +19,11 @@ from runner.backends.video_parameters import VideoGeneration
 from runner.dataset import Item, Lead
 from runner.errors import UserError
 from runner.expansion import expand
-from runner.experiment import Experiment, load_experiment
+from runner.experiment import Experiment
 from runner.fingerprint import Recipe
 from runner.grid import checked_axes, settings_of
 from runner.job import FileInput
+from runner.loading import load_experiment
 from runner.manifest import Manifest, read_manifest
 from runner.naming import job_ids, path_suffix, path_word
 from runner.video import VideoInfo

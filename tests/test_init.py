@@ -20,7 +20,7 @@ from rich.cells import cell_len
 
 from runner.backends.wan.settings import WanGeneration
 from runner.backends.wan.tiny import tiny_checkpoint
-from runner.experiment import load_experiment
+from runner.loading import load_experiment
 from runner.proposal.former_config import read_config
 from runner.proposal.shape import WAN, propose_shape
 from runner.schema import experiment_schema

@@ -21,9 +21,9 @@ import pytest
 from conftest import TWO, Project, needs_tmux, wait_for, write_clip
 
 from runner.attempts import read_attempts
-from runner.experiment import load_experiment
 from runner.launch import prioritise
 from runner.launchers import NAMES
+from runner.loading import load_experiment
 from runner.processes import ProcessId
 from runner.publish import read_sidecar
 from runner.queue import Queue

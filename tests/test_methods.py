@@ -15,9 +15,10 @@ from conftest import FPS, FRAMES, HEIGHT, WIDTH, Project, wait_for
 from runner.dataset import Item, Lead
 from runner.errors import UserError
 from runner.expansion import expand
-from runner.experiment import Experiment, load_experiment
+from runner.experiment import Experiment
 from runner.fingerprint import recipes_of
 from runner.job import FileInput, Job
+from runner.loading import load_experiment
 from runner.manifest import Manifest, read_manifest
 from runner.report.axes import AxisKind, lay_out
 from runner.report.cells import read_run

@@ -13,8 +13,8 @@ from tiny import TINY
 
 from runner.backends.wan.finding import find_checkpoint
 from runner.errors import UserError
-from runner.experiment import load_experiment
 from runner.fingerprint import recipes_of
+from runner.loading import load_experiment
 from runner.machine_file import read_machine
 from runner.processes import ProcessId
 from runner.queue import Queue

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from conftest import Project
 
-from runner.experiment import load_experiment
+from runner.loading import load_experiment
 from runner.schema import experiment_schema
 
 ROOT = Path(__file__).resolve().parents[1]

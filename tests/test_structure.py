@@ -48,7 +48,7 @@ LAYERS = [
     {"upstream"},
     {"grid", "mistakes", "overrides", "rules", "sections"},
     {"method"},
-    {"experiment", "queue"},
+    {"experiment", "loading", "queue"},
     {"job_list", "schema", "prompts", "run_videos"},
     {"dataset_files", "dataset", "fingerprint", "matching"},
     {"plan", "expansion", "proposal", "progress", "verify", "launchers", "damage", "borrowed"},

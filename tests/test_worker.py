@@ -21,9 +21,9 @@ from supervising import SLOT, supervise
 from runner.attempts import read_attempts
 from runner.backends import GpuMemory, Machine
 from runner.backends.fake.engine import FakeEngine
-from runner.experiment import load_experiment
 from runner.gpus import Gpu, Health
 from runner.job import JobState
+from runner.loading import load_experiment
 from runner.processes import ProcessId, Stop
 from runner.queue import Queue
 from runner.queue.claim_order import Taste

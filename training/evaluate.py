@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from runner.experiment import Experiment, load_experiment
+from runner.experiment import Experiment
+from runner.loading import load_experiment
 from runner.manifest import read_manifest
 from runner.quality.looks import fit_outlines, judge, share
 from runner.quality.measure import fidelity, reconstructed

@@ -187,7 +187,7 @@ def placed(lead: Lead) -> dict[str, int]:
 
 def examine_file(path: Path, overrides: tuple[str, ...] = ()) -> Iterator[Finding]:
     """As `examine`, for an experiment that may itself be wrong."""
-    from ..experiment import load_experiment
+    from ..loading import load_experiment
 
     try:
         experiment = load_experiment(path, overrides)

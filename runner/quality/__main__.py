@@ -59,7 +59,7 @@ def _validation() -> dict[str, Any]:
 def _measured(text: str, *, vae: bool) -> dict[str, Any]:
     from tqdm import tqdm
 
-    from ..experiment import load_experiment
+    from ..loading import load_experiment
     from ..runs import find_run, open_queue
     from ..upstream import Unmade, Upstream
 

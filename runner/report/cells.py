@@ -11,8 +11,8 @@ from typing import Any
 from ..attempts import read_attempts
 from ..axes import Axes, InputKind
 from ..drift import changed_inputs
-from ..experiment import load_experiment
 from ..job import FileInput, Job, JobState, MadeInput, TextInput
+from ..loading import load_experiment
 from ..progress import Snapshot, take_snapshot
 from ..publish import read_sidecar
 from ..queue.questions import JobRow

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..adopt import Adoption, Fate, Finding
 from ..adopt import adopt as take_in
-from ..experiment import load_experiment
+from ..loading import load_experiment
 from ..pattern import Pattern
 from ..runs import open_queue, take_back
 from .opening import Named, OpenRun, folder_of

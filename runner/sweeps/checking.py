@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..borrowed import is_ours_to_write
 from ..drift import Change, Now, drift
-from ..experiment import load_experiment
 from ..job import Job, JobState
+from ..loading import load_experiment
 from ..runs import live_slots, open_queue, take_back
 from ..verify import Verdict, forgotten
 from ..verify import verify as check_videos

@@ -13,7 +13,7 @@ from ..doctor.bundle import write_bundle
 from ..doctor.examination import examine_file, examine_machine
 from ..doctor.finding import Finding, Verdict
 from ..errors import UserError
-from ..experiment import load_experiment
+from ..loading import load_experiment
 from .opening import Named, experiment_file, folder_of
 
 

@@ -216,7 +216,7 @@ def keep_here(run: Named, words: Sequence[str]) -> Path:
     Raises:
         UserError: a word that is none, or a value that its key does not take.
     """
-    from ..experiment import root_of
+    from ..loading import root_of
     from ..machine_file import keep
 
     return keep(root_of(experiment_file(run) or folder_of(run).experiment), words)

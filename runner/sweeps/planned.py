@@ -13,11 +13,12 @@ from ..damage import mend_queue, read_former, set_aside
 from ..dataset import Dataset, read_dataset
 from ..errors import UserError
 from ..expansion import expand
-from ..experiment import Experiment, load_experiment
+from ..experiment import Experiment
 from ..fingerprint import Recipes, recipes_of
 from ..gpus import Gpu
 from ..job import UNMADE, Alike, Job, JobState
 from ..links import Linked, link_made
+from ..loading import ExperimentFile, load_experiment
 from ..manifest import Manifest, write_manifest
 from ..overrides import takes_back
 from ..plan import Changes, changed_jobs, changes, reasons
@@ -79,26 +80,20 @@ def plan_sweep(
         UserError: the experiment is wrong, the run folder is another experiment's, or the
             file differs from the run and `take_changes` is False.
     """
+    file = ExperimentFile.read(path)
     given = [override for override in overrides if not takes_back(override)]
-    experiment = load_experiment(path, given)
+    experiment = file.experiment(given)
     run = experiment.run_folder
     run.refuse_links()
     key_changes: list[str] = []
-    planned = read_planned(run, restoring=take_changes and path.absolute() != run.experiment)
-    if len(given) < len(overrides) and (planned is None or path.absolute() == run.experiment):
-        experiment = load_experiment(path, overrides)
+    is_runs_own = path.absolute() == run.experiment
+    planned = read_planned(run, restoring=take_changes and not is_runs_own)
+    kept = [] if planned is None or is_runs_own else planned.overrides
+    if kept or len(given) < len(overrides):
+        experiment = file.experiment([*kept, *overrides])
     if planned is not None:
-        if path.absolute() != run.experiment:
-            kept = planned.overrides
-            experiment = load_experiment(path, [*kept, *overrides])
-            foreign = load_experiment(path, kept).differences(planned)
-            if foreign and not take_changes:
-                raise UserError(
-                    f"{path}: differs from the run it has planned ({run.experiment}):",
-                    *(f"  {change}" for change in foreign),
-                    f"`sweep plan {shlex.quote(str(path))}` takes the changes in; "
-                    f"`sweep resume {run.name}` goes on as planned",
-                )
+        if not is_runs_own and not take_changes:
+            _refuse_changes(file.experiment(kept), planned)
         key_changes = experiment.differences(planned)
     elif not was_planned(run) and has_content(run.path):
         raise UserError(f"{run.path}: is not empty and no run folder; change `name` or `results`")
@@ -159,6 +154,18 @@ def plan_sweep(
         remarks=dataset.remarks,
         models={one.name: one.planner().examine() for one in experiment.every_method},
     )
+
+
+def _refuse_changes(experiment: Experiment, planned: Experiment) -> None:
+    """Raise UserError where an experiment's file says else than the run that it has planned."""
+    if changes := experiment.differences(planned):
+        file, run = experiment.file, planned.run_folder
+        raise UserError(
+            f"{file}: differs from the run it has planned ({run.experiment}):",
+            *(f"  {change}" for change in changes),
+            f"`sweep plan {shlex.quote(str(file))}` takes the changes in; "
+            f"`sweep resume {run.name}` goes on as planned",
+        )
 
 
 def has_content(folder: Path) -> bool:

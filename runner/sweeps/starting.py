@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from ..experiment import load_experiment
 from ..job import RUN_NAME
+from ..loading import load_experiment
 from ..machine_file import read_machine
 from ..proposal import Proposal, Wish, propose
 from ..proposal.former_config import read_config

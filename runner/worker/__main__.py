@@ -23,9 +23,9 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from .. import suspension
 from ..backends import Machine
 from ..errors import UserError
-from ..experiment import load_experiment
 from ..failures import is_disk_full, may_be_disk_full
 from ..job import Job
+from ..loading import load_experiment
 from ..log_lines import LineFormatter
 from ..manifest import read_manifest
 from ..plain_text import printable, tail
