@@ -369,6 +369,7 @@ RECORDS: dict[str, Callable[[Project], None]] = {
     ),
     "no size": lambda project: change_manifest(project, parameters={"width": "x"}),
     "a sidecar's time beyond the clock": of_sidecar(finished_at=1e300),
+    "a sidecar's number of 400 digits": of_sidecar(seconds={"claim": 10**400}),
     "a sidecar of a list": of_sidecar(reference=[1], seconds=["x"]),
     "a sidecar without a size": of_sidecar(video={"width": -1, "fps": float("nan")}),
     "a pipe for a log": log_pipe,
