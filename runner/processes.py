@@ -166,7 +166,16 @@ def how_it_ended(status: int | None) -> str:
 def _start_ticks(pid: int) -> int | None:
     """Field 22 of proc_pid_stat(5), or None for a process that has ended."""
     fields = _stat_fields(pid)
-    return None if fields is None or fields[0] in (b"Z", b"X") else int(fields[19])
+    return None if fields is None or _has_ended(fields) else int(fields[19])
+
+
+def _has_ended(fields: list[bytes]) -> bool:
+    """Whether nothing of a process is left but its exit status.
+
+    One whose first thread has ended is shown as a zombie while others of its threads still run, or
+    are about to die: until then it holds its files and their locks.
+    """
+    return fields[0] == b"X" or (fields[0] == b"Z" and int(fields[17]) <= 1)
 
 
 def _stat_fields(pid: int) -> list[bytes] | None:
@@ -210,7 +219,7 @@ def session_members(leader: int) -> list[int]:
 
 def _is_of_session(pid: int, leader: int) -> bool:
     fields = _stat_fields(pid)
-    return fields is not None and int(fields[3]) == leader and fields[0] not in (b"Z", b"X")
+    return fields is not None and int(fields[3]) == leader and not _has_ended(fields)
 
 
 def die_with_parent(parent: int) -> None:

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import os
+import platform
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from runner.processes import share_of_cores
+from runner.processes import ProcessId, share_of_cores
+
+WITHOUT_FIRST_THREAD = """
+import ctypes, sys, threading
+library = ctypes.CDLL(None)
+threading.Thread(target=lambda: (library.getchar(), library._exit(0))).start()
+print("begun", flush=True)
+library.syscall(60, 0)  # exit(2), on x86-64: of this thread alone
+"""
 
 CHILD = """
 import os, sys, time
@@ -53,3 +63,22 @@ def test_processes_share_the_cores_that_this_one_may_use(monkeypatch: pytest.Mon
     assert share_of_cores(1) == 3
     monkeypatch.setenv("OMP_NUM_THREADS", "2,1")
     assert share_of_cores(1) == len(cores)
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the number of a system call")
+def test_a_process_is_gone_once_its_last_thread_is() -> None:
+    """Until then it has its files, and what it has locked is locked."""
+    command = [sys.executable, "-c", WITHOUT_FIRST_THREAD]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        process = ProcessId.of(child.pid)
+        child.stdout.readline()
+        stat = Path(f"/proc/{child.pid}/stat")
+        while stat.read_text().rpartition(")")[2].split()[0] != "Z":
+            time.sleep(0.01)
+        assert not process.is_gone()
+        child.stdin.close()
+        while not process.is_gone():
+            time.sleep(0.01)
+        assert child.wait() == 0
