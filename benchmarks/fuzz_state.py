@@ -42,7 +42,7 @@ import yaml
 from measuring import table, write_section
 from state_mutations import Way
 
-from runner.calibration import Calibration, Row, Subject, folder_of, save
+from runner.calibration import Calibration, CalibrationRow, Subject, folder_of, save
 from runner.cli import main as run_cli
 from runner.fingerprint import recipes_of
 from runner.loading import load_experiment
@@ -551,7 +551,7 @@ def calibrate(root: Path) -> None:
     parameters = experiment.settings[0].parameters
     shape = experiment.method_of(parameters).planner().shape(parameters, {})
     subject = Subject.of(experiment, recipes_of(experiment)[None], parameters, shape)
-    row = Row(1, load=1.0, prepare=0.1, step=0.01, rest=0.1, finish=0.1, peak_gib=None)
+    row = CalibrationRow(1, load=1.0, prepare=0.1, step=0.01, rest=0.1, finish=0.1, peak_gib=None)
     save(folder_of(experiment), Calibration(subject, "x86_64", time.time(), 2, (row,)))
 
 

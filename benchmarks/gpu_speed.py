@@ -32,7 +32,7 @@ from PIL import Image
 from runner.backends.wan.attention import chosen
 from runner.backends.wan.checkpoint import Checkpoint
 from runner.backends.wan.denoise import (
-    Prompts,
+    EncodedPrompts,
     Request,
     decode,
     denoise,
@@ -170,7 +170,9 @@ class Bench:
     def plain(self) -> None:
         """diffsynth's own call, and our loop on the same inputs: the same frames, to the bit."""
         self.pipe = self.load(("dit", "text_encoder", "vae"))
-        self.prompts = Prompts(encode_prompt(self.pipe, PROMPT), encode_prompt(self.pipe, NEGATIVE))
+        self.prompts = EncodedPrompts(
+            encode_prompt(self.pipe, PROMPT), encode_prompt(self.pipe, NEGATIVE)
+        )
         clip, steps = self.clip(self.frames), 1 + self.steps
         clocks: list[Clock] = []
 
@@ -314,7 +316,7 @@ class Bench:
 
     def random_prompts(self) -> Any:
         width = self.pipe.dit.text_embedding[0].in_features
-        return Prompts(*torch.randn(2, 1, 512, width, dtype=torch.bfloat16).unbind(0))
+        return EncodedPrompts(*torch.randn(2, 1, 512, width, dtype=torch.bfloat16).unbind(0))
 
     def in_float32(self, steps: int, frames: int) -> Any:
         """Final latents by the same weights in float32 arithmetic."""
@@ -323,7 +325,7 @@ class Bench:
         settings = WanSettings(dtype="float32")
         self.set_speed(settings)
         prompts, reference = self.prompts, self.reference
-        self.prompts = Prompts(prompts.positive.float(), prompts.negative.float())
+        self.prompts = EncodedPrompts(prompts.positive.float(), prompts.negative.float())
         self.reference = reference.float()
         _, exact = self.denoise(settings, steps, frames)
         self.prompts, self.reference = prompts, reference

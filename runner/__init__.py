@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .errors import UserError
     from .explain import Story
     from .progress import Snapshot
-    from .report.writing import Report, Wish
+    from .report.writing import Report, ReportWish
     from .sweeps.adopting import Adopted, adopt
     from .sweeps.asking import Log, export, jobs, logs, progress
     from .sweeps.checking import Verification, explain, verify
@@ -45,13 +45,13 @@ __all__ = [
     "Plan",
     "Proposed",
     "Report",
+    "ReportWish",
     "Sheets",
     "Snapshot",
     "Stopped",
     "Story",
     "UserError",
     "Verification",
-    "Wish",
     "adopt",
     "calibrate",
     "doctor",
@@ -80,7 +80,7 @@ _HOMES = {
     "errors": ("UserError",),
     "explain": ("Story",),
     "progress": ("Snapshot",),
-    "report.writing": ("Report", "Wish"),
+    "report.writing": ("Report", "ReportWish"),
     "sweeps.adopting": ("Adopted", "adopt"),
     "sweeps.asking": ("Log", "export", "jobs", "logs", "progress"),
     "sweeps.checking": ("Verification", "explain", "verify"),

@@ -51,7 +51,7 @@ class Fate(str, Enum):
 
 
 @dataclass(frozen=True)
-class Finding:
+class AdoptedFile:
     """A job, the file that was expected for it (below FOLDER), and what became of it."""
 
     job: Job
@@ -73,7 +73,7 @@ class Finding:
 class Adoption:
     """What became of every job's file, and the videos in the folder that no job expects."""
 
-    findings: tuple[Finding, ...]
+    findings: tuple[AdoptedFile, ...]
     unmatched: tuple[str, ...]
 
     def count(self, fate: Fate) -> int:
@@ -96,7 +96,7 @@ def adopt(
     pattern: Pattern,
     *,
     dry_run: bool = False,
-    on_finding: Callable[[Finding], object] = lambda _: None,
+    on_finding: Callable[[AdoptedFile], object] = lambda _: None,
 ) -> Adoption:
     """Copy another script's videos to their jobs' places, each decoded and vouched for.
 
@@ -120,7 +120,7 @@ def adopt(
         raise UserError(f"{folder}: no file fits --pattern: {first!r} is expected, {lies}")
     common = _common_records(run, experiment, [row.job for row in rows])
 
-    def look(row: JobRow) -> tuple[JobRow, str, Checked | Finding]:
+    def look(row: JobRow) -> tuple[JobRow, str, Checked | AdoptedFile]:
         path = file_of[row.job.id]
         return row, there.get(nfc(path), path), _look(row, path, folder, there)
 
@@ -129,12 +129,12 @@ def adopt(
         for row, path, seen in pool.map(look, rows):
             finding = seen
             if isinstance(seen, Checked):
-                finding = Finding(row.job, path, Fate.ADOPTED)
+                finding = AdoptedFile(row.job, path, Fate.ADOPTED)
                 if not dry_run:
                     finding = _take_in(
                         run, queue, row.job, folder, path, seen, common[row.job.method]
                     )
-            assert isinstance(finding, Finding)
+            assert isinstance(finding, AdoptedFile)
             on_finding(finding)
             findings.append(finding)
     wanted = {nfc(path) for path in expected}
@@ -158,28 +158,28 @@ def _walk(folder: Path) -> Iterator[str]:
                 yield os.path.relpath(Path(here) / name, folder)
 
 
-def _look(row: JobRow, path: str, folder: Path, there: Mapping[str, str]) -> Checked | Finding:
+def _look(row: JobRow, path: str, folder: Path, there: Mapping[str, str]) -> Checked | AdoptedFile:
     """A job's file, decoded, or why there is nothing to adopt."""
     job, own = row.job, there.get(nfc(path))
     if row.state is JobState.DONE:
-        return Finding(job, own or path, Fate.KEPT, "its own video is done")
+        return AdoptedFile(job, own or path, Fate.KEPT, "its own video is done")
     if own is None:
-        return Finding(job, path, Fate.MISSING, "no such file")
+        return AdoptedFile(job, path, Fate.MISSING, "no such file")
     if row.state is JobState.RUNNING:
-        return Finding(job, own, Fate.LEFT, f"{row.worker} is making it")
+        return AdoptedFile(job, own, Fate.LEFT, f"{row.worker} is making it")
     if row.state is JobState.STALE:
         reason = "it has a video of former inputs; `sweep resume --stale` remakes it"
-        return Finding(job, own, Fate.LEFT, reason)
+        return AdoptedFile(job, own, Fate.LEFT, reason)
     source = folder / own
     try:
         before = sha256_file(source)
         found = check_video(source, job.shape)
         if sha256_file(source) != before:
-            return Finding(job, own, Fate.BROKEN, "it was written to while it was read")
+            return AdoptedFile(job, own, Fate.BROKEN, "it was written to while it was read")
     except BrokenVideo as error:
-        return Finding(job, own, Fate.BROKEN, str(error))
+        return AdoptedFile(job, own, Fate.BROKEN, str(error))
     except OSError as error:
-        return Finding(job, own, Fate.BROKEN, f"cannot be read: {error.strerror}")
+        return AdoptedFile(job, own, Fate.BROKEN, f"cannot be read: {error.strerror}")
     return Checked(found, before)
 
 
@@ -191,23 +191,23 @@ def _take_in(
     path: str,
     checked: Checked,
     common: Mapping[str, Any],
-) -> Finding:
+) -> AdoptedFile:
     claim = claim_job(queue, job.id, HOLDER)
     if claim is None:
-        return Finding(job, path, Fate.LEFT, "it was claimed or made meanwhile")
+        return AdoptedFile(job, path, Fate.LEFT, "it was claimed or made meanwhile")
     video, source = run.video(job), folder / path
     temporary = run.temporary(job)
     try:
         if state_on_disk(run, job) is JobState.DONE:
             queue.finish(claim, files=files_of(str(video)))
-            return Finding(job, path, Fate.KEPT, "its own video is done")
+            return AdoptedFile(job, path, Fate.KEPT, "its own video is done")
         make_folder(video.parent)
         shutil.copyfile(source, temporary)
         if sha256_file(temporary) != checked.sha256:
             queue.give_back(claim)
-            return Finding(job, path, Fate.BROKEN, "it was written to while it was read")
+            return AdoptedFile(job, path, Fate.BROKEN, "it was written to while it was read")
         if not queue.renew(claim):
-            return Finding(job, path, Fate.LEFT, "its claim was lost")
+            return AdoptedFile(job, path, Fate.LEFT, "its claim was lost")
         publish(run, job, temporary, sidecar_record(job, checked, source, common))
         queue.finish(claim, files=files_of(str(video)))
     except BaseException:
@@ -215,7 +215,7 @@ def _take_in(
         raise
     finally:
         temporary.unlink(missing_ok=True)
-    return Finding(job, path, Fate.ADOPTED)
+    return AdoptedFile(job, path, Fate.ADOPTED)
 
 
 def sidecar_record(

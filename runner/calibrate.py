@@ -17,7 +17,7 @@ from statistics import mean
 from typing import Any
 
 from .backends.video_parameters import steps_of
-from .calibration import Calibration, Mix, Row, Share, folder_of, save
+from .calibration import Calibration, CalibrationRow, Mix, Share, folder_of, save
 from .calibration_sweep import (
     NAME,
     Shortfall,
@@ -33,7 +33,7 @@ from .errors import UserError
 from .experiment import Experiment
 from .failures import FailureKind
 from .fingerprint import recipes_of
-from .gpus import Wish, choose_gpus, find_gpus
+from .gpus import GpuWish, choose_gpus, find_gpus
 from .job import METHOD, Alike, JobState
 from .kinds import Kind, kinds_of
 from .loading import load_experiment
@@ -62,7 +62,7 @@ FEW_STEPS = 4
 class Tried:
     """A row; `is_warm` where its `prepare` is of processes that had warmed up."""
 
-    row: Row
+    row: CalibrationRow
     device: str
     is_warm: bool
 
@@ -73,12 +73,12 @@ class Telling:
     measured."""
 
     say: Say
-    show: Callable[[Kind, Row], object]
+    show: Callable[[Kind, CalibrationRow], object]
 
 
 def _measure_kinds(
     path: Path, overrides: Sequence[str], trial: Trial, telling: Telling
-) -> list[Part]:
+) -> list[MeasuredKind]:
     """Measure each kind of an experiment's videos on this machine and keep the results.
 
     Raises:
@@ -112,7 +112,9 @@ def _one_of_each(experiment: Experiment) -> list[Alike]:
         ) from None
 
 
-def _measure_kind(experiment: Experiment, kind: Kind, trial: Trial, telling: Telling) -> Part:
+def _measure_kind(
+    experiment: Experiment, kind: Kind, trial: Trial, telling: Telling
+) -> MeasuredKind:
     alike = experiment.method_of(kind.parameters).steps_are_alike
     steps = trial.steps or (FEW_STEPS if alike else kind.steps)
     if alike is False and steps != kind.steps:
@@ -122,7 +124,7 @@ def _measure_kind(experiment: Experiment, kind: Kind, trial: Trial, telling: Tel
         )
     per_group = jobs_per_group(experiment)
     tried: list[Tried] = []
-    rows: list[Row] = []
+    rows: list[CalibrationRow] = []
     short = Shortfall("")
     for processes in trial.processes or count(1):
         found = _measure(experiment, kind, replace(trial, steps=steps), processes, telling.say)
@@ -149,15 +151,15 @@ def _measure_kind(experiment: Experiment, kind: Kind, trial: Trial, telling: Tel
     if short.reason and not short.is_memory:
         number = plural_processes(processes)
         raise UserError(f"{experiment.file}: {number} cannot be calibrated{which}: {short.reason}")
-    return Part(kind, Share(calibration, kind.steps, per_group, kind.number), file)
+    return MeasuredKind(kind, Share(calibration, kind.steps, per_group, kind.number), file)
 
 
-def comparable(tried: Sequence[Tried]) -> list[Row]:
+def comparable(tried: Sequence[Tried]) -> list[CalibrationRow]:
     """The rows, with `prepare` of warmed up processes in all of them where it is in any: a row
     without takes that of the nearest number of processes."""
     warm = [one.row for one in tried if one.is_warm]
 
-    def prepare(row: Row) -> float:
+    def prepare(row: CalibrationRow) -> float:
         return min(warm, key=lambda other: abs(other.processes - row.processes)).prepare
 
     return [
@@ -176,7 +178,7 @@ def jobs_per_group(experiment: Experiment) -> float:
     return float(len(experiment.seeds) or 1)
 
 
-def _goes_on(rows: Sequence[Row], steps: int, per_group: float) -> bool:
+def _goes_on(rows: Sequence[CalibrationRow], steps: int, per_group: float) -> bool:
     """Whether one process more may pay."""
     if len(rows) >= GOES_ON_TO:
         return False
@@ -255,7 +257,7 @@ def _read(run: RunFolder, processes: int, *, are_denoising: bool) -> Tried | Sho
     loads = [
         row.first_claim_at - row.started_at for row in workers if row.first_claim_at is not None
     ]
-    row = Row(
+    row = CalibrationRow(
         processes=processes,
         load=round(max(loads), 2),
         prepare=round(_mean_of(taken_in or records, "prepare"), 4),
@@ -323,7 +325,7 @@ def _mean_of(records: Sequence[dict[str, Any]], stage: str) -> float:
 
 
 @dataclass(frozen=True)
-class Part:
+class MeasuredKind:
     """What was measured of one kind of an experiment's videos, and the file that has it."""
 
     kind: Kind
@@ -334,10 +336,10 @@ class Part:
     def calibration(self) -> Calibration:
         return self.share.calibration
 
-    def videos_per_hour(self, row: Row) -> float:
+    def videos_per_hour(self, row: CalibrationRow) -> float:
         return row.videos_per_hour(self.share.steps, self.share.jobs_per_group)
 
-    def to_json(self, variant: Variant) -> dict[str, Any]:
+    def to_json(self, variant: MeasuredSetting) -> dict[str, Any]:
         values = self.calibration.to_json()
         for row, measured in zip(values["rows"], self.calibration.rows, strict=True):
             row["videos_per_hour"] = round(self.videos_per_hour(measured), 2)
@@ -351,14 +353,14 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Variant:
+class MeasuredSetting:
     """One way to run an experiment: a further setting (None: as it is), and what it measured.
 
     `same_video` says whether the setting leaves every video as it is.
     """
 
     setting: str | None
-    parts: tuple[Part, ...]
+    parts: tuple[MeasuredKind, ...]
     same_video: bool
 
     @property
@@ -376,11 +378,11 @@ class Calibrated:
     """What was measured, as the experiment is and with each further setting; `failed` says of
     each setting that could not be measured why."""
 
-    variants: tuple[Variant, ...]
+    variants: tuple[MeasuredSetting, ...]
     failed: Mapping[str, str]
 
     @property
-    def best(self) -> Variant:
+    def best(self) -> MeasuredSetting:
         """The variant with most videos an hour, of those whose videos are the same."""
         return max((v for v in self.variants if v.same_video), key=lambda v: v.videos_per_hour)
 
@@ -402,7 +404,7 @@ def calibrate(
     processes: Sequence[int] | None = None,
     tried: Sequence[str] = (),
     say: Say = silent,
-    show: Callable[[Kind, Row], object] = lambda _kind, _row: None,
+    show: Callable[[Kind, CalibrationRow], object] = lambda _kind, _row: None,
 ) -> Calibrated:
     """Make a few short videos of an experiment with one, two, ... processes on a GPU, and keep
     what they took, for plans to go by.
@@ -430,7 +432,7 @@ def calibrate(
     for setting in tried:
         # Before minutes are spent on the others.
         check_backend(load_experiment(path, [*overrides, setting]), find_gpus())
-    variants: list[Variant] = []
+    variants: list[MeasuredSetting] = []
     failed: dict[str, str] = {}
     for one in (None, *tried):
         what = f"{'' if steps is None else f'{steps} steps a video '}on GPU {trial.gpu}"
@@ -461,7 +463,7 @@ def _gpu_for(path: Path, overrides: Sequence[str], wanted: int | None) -> int:
         # Whichever of the experiment's is here: it may be planned for another machine.
         known = {gpu.number for gpu in there}
         gpus = [number for number in gpus if number in known] or "auto"
-    choice = choose_gpus(Wish(gpus, source), there)
+    choice = choose_gpus(GpuWish(gpus, source), there)
     if not choice.numbers:
         raise UserError(f"{source}: no GPU is left to use")
     return choice.numbers[0]
@@ -469,11 +471,11 @@ def _gpu_for(path: Path, overrides: Sequence[str], wanted: int | None) -> int:
 
 def _measure_variant(
     path: Path, overrides: Sequence[str], setting: str | None, trial: Trial, telling: Telling
-) -> Variant:
+) -> MeasuredSetting:
     """Calibrate an experiment with these overrides, and with `setting` as well."""
     words = (*overrides, *((setting,) if setting else ()))
     experiment, plain = load_experiment(path, words), load_experiment(path, overrides)
     parts = _measure_kinds(path, words, trial, telling)
     is_same = recipes_of(experiment) == recipes_of(plain)
     same = is_same and experiment.settings == plain.settings
-    return Variant(setting, tuple(parts), same)
+    return MeasuredSetting(setting, tuple(parts), same)

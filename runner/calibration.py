@@ -61,7 +61,7 @@ _ROW: Form = {
 
 
 def _is_row(row: Any) -> bool:
-    """Whether it has what `Row` has, and tells how long a video takes."""
+    """Whether it has what `CalibrationRow` has, and tells how long a video takes."""
     return bool(checked(row, _ROW)) and max(row["step"] + row["rest"], row["finish"]) > 0
 
 
@@ -113,7 +113,7 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Row:
+class CalibrationRow:
     """What so many processes on one GPU do, in seconds a video for each of them.
 
     Attributes:
@@ -156,10 +156,10 @@ class Calibration:
     gpu: str
     at: float
     steps: int
-    rows: tuple[Row, ...]
+    rows: tuple[CalibrationRow, ...]
     full: int | None = None
 
-    def row(self, processes: int) -> Row | None:
+    def row(self, processes: int) -> CalibrationRow | None:
         return next((row for row in self.rows if row.processes == processes), None)
 
     def tells(self, steps: int) -> bool:
@@ -182,7 +182,7 @@ class Calibration:
             gpu=values["gpu"],
             at=values["at"],
             steps=values["steps"],
-            rows=tuple(Row(**row) for row in values["rows"]),
+            rows=tuple(CalibrationRow(**row) for row in values["rows"]),
             full=values["full"],
         )
 

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from .calibrate import Part, Variant
-from .calibration import Row
+from .calibrate import MeasuredKind, MeasuredSetting
+from .calibration import CalibrationRow
 from .console import PlainConsole, plain
 from .costs import hours, plural_processes
 from .kinds import Kind
 
 
-def line(kind: Kind, row: Row) -> str:
+def line(kind: Kind, row: CalibrationRow) -> str:
     """A row in a line, as soon as it is measured."""
     peak = "" if row.peak_gib is None else f", peak {row.peak_gib:.1f} GiB each"
     of = f"{kind.name}: " if kind.name else ""
@@ -25,7 +25,7 @@ def line(kind: Kind, row: Row) -> str:
     return f"  {of}{number}: loaded in {hours(row.load)}, {took}{peak}"
 
 
-def report(variants: Sequence[Variant], best: Variant) -> None:
+def report(variants: Sequence[MeasuredSetting], best: MeasuredSetting) -> None:
     """The table on standard output, and what is best below it."""
     console = PlainConsole(soft_wrap=True)
     first = variants[0].parts[0]
@@ -90,7 +90,7 @@ def _videos(an_hour: float) -> str:
     return f"{an_hour:.1f}" if an_hour < 100 else f"{an_hour:.0f}"
 
 
-def name_of(variant: Variant, part: Part) -> str:
+def name_of(variant: MeasuredSetting, part: MeasuredKind) -> str:
     """What was measured, for a row of the table."""
     words = " ".join(word for word in (variant.setting, part.kind.name) if word)
     return (words or "as it is") + ("" if variant.same_video else " (other videos)")

@@ -13,7 +13,7 @@ from typing import Any
 from .axes import InputAxis, InputKind
 from .dataset_files import (
     SUFFIXES,
-    Value,
+    FileValue,
     find_companions,
     find_leads,
     folder_of,
@@ -22,7 +22,7 @@ from .dataset_files import (
 )
 from .errors import UserError
 from .experiment import Experiment
-from .grid import Setting
+from .grid import ParameterSet
 from .job import FileInput, Input
 from .job_list import ListedJob, read_job_list
 from .matching import match
@@ -34,7 +34,7 @@ from .run_videos import RunVideo
 from .sections import clip_name
 from .shape import Shape
 from .text_file import nfc, shown
-from .video import BrokenVideo, Start, VideoInfo, frames_available, probe, probe_audio
+from .video import BrokenVideo, ClipStart, VideoInfo, frames_available, probe, probe_audio
 
 NOT_READ = VideoInfo.steady(width=0, height=0, num_frames=0, fps=1.0)
 """Of a file from which nothing is made: it may be broken, and need not be looked at."""
@@ -61,7 +61,7 @@ class Item:
     info: Any
 
 
-Beside = Mapping[str, Item]
+ItemByAxis = Mapping[str, Item]
 """What goes with an item of the leading axis: an item of each further file axis, by its name."""
 
 
@@ -78,7 +78,7 @@ class Lead:
     category: str
     item: Item
     prompts: tuple[str, ...]
-    beside: tuple[Beside, ...] = ({},)
+    beside: tuple[ItemByAxis, ...] = ({},)
     listed: tuple[ListedJob, ...] | None = None
 
     @property
@@ -101,7 +101,7 @@ class Lead:
 
 
 @dataclass(frozen=True)
-class Dataset:
+class DatasetContent:
     """What an experiment makes videos of, in order, what was left out of it, one line each, and
     what is worth knowing of its clips."""
 
@@ -111,11 +111,11 @@ class Dataset:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WantedLead:
     """A value of the leading axis, and what is to be made of it: see `Lead`."""
 
     category: str
-    file: Value
+    file: FileValue
     prompts: tuple[str, ...] = ()
     listed: tuple[ListedJob, ...] | None = None
 
@@ -124,7 +124,7 @@ class Wanted:
         return self.file.stem
 
 
-def read_dataset(experiment: Experiment, *, skip_invalid: bool = False) -> Dataset:
+def read_dataset(experiment: Experiment, *, skip_invalid: bool = False) -> DatasetContent:
     """Find, read and match every file and prompt of an experiment.
 
     Args:
@@ -141,7 +141,7 @@ def read_dataset(experiment: Experiment, *, skip_invalid: bool = False) -> Datas
         wanted = leads_with_prompts(experiment, problems)
     else:
         found = find_leads(experiment)
-        wanted = [Wanted(category, file) for category, own in found.items() for file in own]
+        wanted = [WantedLead(category, file) for category, own in found.items() for file in own]
     with ThreadPoolExecutor() as pool:
         companions = read_companions(experiment, {one.category for one in wanted}, pool, problems)
         results = list(pool.map(lambda one: read_lead(experiment, one, companions), wanted))
@@ -157,7 +157,7 @@ def read_dataset(experiment: Experiment, *, skip_invalid: bool = False) -> Datas
         place = place_of(experiment, experiment.input_axes.leading)
         raise UserError(f"{experiment.file}: dataset: no usable file is left in {place}")
     remarks = [remark for lead in leads for remark in remarks_of(experiment, lead)]
-    return Dataset(leads, tuple(problems), tuple(remarks))
+    return DatasetContent(leads, tuple(problems), tuple(remarks))
 
 
 def remarks_of(experiment: Experiment, lead: Lead) -> Iterator[Remark]:
@@ -175,7 +175,7 @@ def remarks_of(experiment: Experiment, lead: Lead) -> Iterator[Remark]:
 # Finding what belongs together.
 
 
-def leads_with_prompts(experiment: Experiment, problems: list[str]) -> list[Wanted]:
+def leads_with_prompts(experiment: Experiment, problems: list[str]) -> list[WantedLead]:
     """The files of a grid with their prompts; what does not match is added to the problems."""
     axes = experiment.input_axes
     files = find_leads(experiment)
@@ -193,7 +193,7 @@ def leads_with_prompts(experiment: Experiment, problems: list[str]) -> list[Want
         elsewhere=elsewhere,
     )
 
-    def is_cut(category: str, file: Value) -> bool:
+    def is_cut(category: str, file: FileValue) -> bool:
         return not experiment.cut.given(axes.outer_point(category, file.stem)).may_keep
 
     problems += [
@@ -202,14 +202,14 @@ def leads_with_prompts(experiment: Experiment, problems: list[str]) -> list[Want
         if one.clip is None or one.category is None or not is_cut(one.category, one.clip)
     ]
     return [
-        Wanted(category, file, found.prompts.get(file, ()))
+        WantedLead(category, file, found.prompts.get(file, ()))
         for category, own in files.items()
         for file in own
         if file in found.prompts or is_cut(category, file)
     ]
 
 
-def unknown_clips(experiment: Experiment, files: Mapping[str, Iterable[Value]]) -> list[str]:
+def unknown_clips(experiment: Experiment, files: Mapping[str, Iterable[FileValue]]) -> list[str]:
     """A line for each name in `dataset.clips` that no clip has.
 
     Args:
@@ -228,7 +228,7 @@ def unknown_clips(experiment: Experiment, files: Mapping[str, Iterable[Value]]) 
     return lines
 
 
-def listed_leads(experiment: Experiment) -> list[Wanted]:
+def listed_leads(experiment: Experiment) -> list[WantedLead]:
     """The files that a list of jobs names, in its order.
 
     Raises:
@@ -241,9 +241,9 @@ def listed_leads(experiment: Experiment) -> list[Wanted]:
     }
     categories = list(files)
     of_category = {nfc(category): category for category in categories}
-    found: dict[Value, tuple[str, list[ListedJob]]] = {}
+    found: dict[FileValue, tuple[str, list[ListedJob]]] = {}
     # Jobs of the same parameters share their setting.
-    settings: dict[tuple[int, Reading, Reading], Setting] = {}
+    settings: dict[tuple[int, Reading, Reading], ParameterSet] = {}
     problems = unknown_clips(experiment, {c: list(own.values()) for c, own in files.items()})
     for job in read_job_list(experiment):
         given = categories[0] if job.category is None and len(categories) == 1 else job.category
@@ -268,7 +268,7 @@ def listed_leads(experiment: Experiment) -> list[Wanted]:
     if problems:
         raise UserError(*problems)
     return [
-        Wanted(
+        WantedLead(
             category,
             file,
             tuple(dict.fromkeys(job.prompt for job in jobs if job.prompt is not None)),
@@ -307,8 +307,8 @@ def read_companions(
     """The items of the further file axes that go with each category; what cannot be used is added
     to the problems. A file that goes with several is read once."""
     axes = [axis for axis in experiment.input_axes.files[1:] if experiment.dataset.has(axis)]
-    files: dict[tuple[str, str], list[Value]] = {}
-    axis_of: dict[Value, InputAxis] = {}
+    files: dict[tuple[str, str], list[FileValue]] = {}
+    axis_of: dict[FileValue, InputAxis] = {}
     for axis in axes:
         for category, there in find_companions(experiment, axis, categories).items():
             files[category, axis.name] = there
@@ -324,7 +324,7 @@ def read_companions(
     return found
 
 
-def item_of(experiment: Experiment, axis: InputAxis, value: Value) -> Item:
+def item_of(experiment: Experiment, axis: InputAxis, value: FileValue) -> Item:
     """What a value is and what was read of it; a video that another run makes is as planned.
 
     Raises:
@@ -337,7 +337,7 @@ def item_of(experiment: Experiment, axis: InputAxis, value: Value) -> Item:
     return Item(value.stem, given, info)
 
 
-def read_item(experiment: Experiment, axis: InputAxis, file: Value) -> Item | str:
+def read_item(experiment: Experiment, axis: InputAxis, file: FileValue) -> Item | str:
     """The item of a value, or in one line why it cannot be used."""
     called = f"{axis.name} {file.name}"
     try:
@@ -349,7 +349,7 @@ def read_item(experiment: Experiment, axis: InputAxis, file: Value) -> Item | st
 
 
 def read_lead(
-    experiment: Experiment, wanted: Wanted, companions: Companions
+    experiment: Experiment, wanted: WantedLead, companions: Companions
 ) -> tuple[Lead | None, list[str]]:
     """What that file leads, None where nothing can be made of it; and what is wrong with it."""
     axis = experiment.input_axes.leading
@@ -358,7 +358,7 @@ def read_lead(
     called = f"{category}/{file.name}"
     own = companions.get(category, {})
     combinations = product(*(items.values() for items in own.values()))
-    beside: tuple[Beside, ...] = tuple(dict(zip(own, one, strict=True)) for one in combinations)
+    beside: tuple[ItemByAxis, ...] = tuple(dict(zip(own, one, strict=True)) for one in combinations)
     rest = (wanted.prompts, beside, wanted.listed)
     unknown = list(unknown_names(experiment, wanted, own))
     if unknown or not beside:
@@ -380,7 +380,7 @@ def read_lead(
 
 
 def unknown_names(
-    experiment: Experiment, wanted: Wanted, own: Mapping[str, Mapping[str, Item]]
+    experiment: Experiment, wanted: WantedLead, own: Mapping[str, Mapping[str, Item]]
 ) -> Iterator[str]:
     """A line for each name in a list of jobs that no file of a further axis has."""
     for axis in experiment.input_axes.files[1:]:
@@ -392,32 +392,34 @@ def unknown_names(
                 yield no_file(job.place, axis, text, own[axis.name], wanted.category)
 
 
-def settings_wanted(experiment: Experiment, wanted: Wanted | Lead) -> list[Setting]:
+def settings_wanted(experiment: Experiment, wanted: WantedLead | Lead) -> list[ParameterSet]:
     """The settings with which something is to be made of a file."""
     cut = experiment.cut.given(experiment.input_axes.outer_point(wanted.category, wanted.name))
-    settings: Iterable[Setting] = experiment.settings_of(wanted.category, wanted.name)
+    settings: Iterable[ParameterSet] = experiment.settings_of(wanted.category, wanted.name)
     if wanted.listed is not None:
         settings = {id(job.setting): job.setting for job in wanted.listed}.values()
     return [setting for setting in settings if cut.given(setting.complete).may_keep]
 
 
-def shape_for(experiment: Experiment, info: VideoInfo, setting: Setting) -> Shape:
+def shape_for(experiment: Experiment, info: VideoInfo, setting: ParameterSet) -> Shape:
     """What a video is that has its frames from a clip."""
     leading = experiment.input_axes.leading
     method = experiment.method_of(setting.parameters)
     return method.shape(setting.parameters, {leading.role: info})
 
 
-def is_long_enough(experiment: Experiment, info: VideoInfo, setting: Setting) -> bool:
+def is_long_enough(experiment: Experiment, info: VideoInfo, setting: ParameterSet) -> bool:
     """Whether a clip has the frames that jobs of this setting read of it."""
     shape = shape_for(experiment, info, setting)
     start = Reading.of(setting.parameters).start
     return frames_available(info, shape.fps, start) >= shape.most_frames
 
 
-def lacks(experiment: Experiment, info: VideoInfo, settings: Sequence[Setting]) -> Iterator[str]:
+def lacks(
+    experiment: Experiment, info: VideoInfo, settings: Sequence[ParameterSet]
+) -> Iterator[str]:
     """In what a clip is too short for these settings, a line for each frame rate and start."""
-    short: dict[tuple[float, Start], dict[int, None]] = {}
+    short: dict[tuple[float, ClipStart], dict[int, None]] = {}
     for setting in settings:
         if not is_long_enough(experiment, info, setting):
             shape = shape_for(experiment, info, setting)

@@ -21,7 +21,7 @@ SUFFIXES: Mapping[InputKind, tuple[str, ...]] = {
 }
 PLURAL = {InputKind.CLIP: "clips", InputKind.AUDIO: "audio files"}
 
-Value = Path | RunVideo
+FileValue = Path | RunVideo
 """Of a file axis: a file, or a video that another run makes. Both have a `name` and a `stem`."""
 
 
@@ -38,7 +38,7 @@ def place_of(experiment: Experiment, axis: InputAxis) -> str:
     return shown(folder_of(experiment, axis)) if source is None else f"the sweep {source.run}"
 
 
-def find_leads(experiment: Experiment) -> dict[str, list[Value]]:
+def find_leads(experiment: Experiment) -> dict[str, list[FileValue]]:
     """The values of the leading axis, by category, in the experiment's order.
 
     Raises:
@@ -57,7 +57,7 @@ def find_leads(experiment: Experiment) -> dict[str, list[Value]]:
 
 def in_categories(
     experiment: Experiment, found: Mapping[str, list[RunVideo]], run: str
-) -> dict[str, list[Value]]:
+) -> dict[str, list[FileValue]]:
     """The videos of another run in the categories that the experiment names."""
     names = experiment.dataset.categories or list(found)
     for name in names:
@@ -71,7 +71,7 @@ def in_categories(
 
 def find_companions(
     experiment: Experiment, axis: InputAxis, categories: Collection[str]
-) -> dict[str, list[Value]]:
+) -> dict[str, list[FileValue]]:
     """The values of a further axis that go with each category: files in a folder of its name,
     else those that lie in the axis' folder itself; another run's videos of that category, else
     all of them.

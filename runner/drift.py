@@ -221,7 +221,7 @@ def files_that_differ(
 
 
 @dataclass(frozen=True)
-class Group:
+class SharedChange:
     """A change that several stale videos have in common; `examples` are their paths."""
 
     change: Change
@@ -235,7 +235,7 @@ class Survey:
 
     stale: int
     examined: int
-    groups: tuple[Group, ...]
+    groups: tuple[SharedChange, ...]
 
     def to_json(self) -> dict[str, Any]:
         groups = [
@@ -270,7 +270,7 @@ def survey(run: RunFolder, stale: Sequence[Job], now: Now) -> Survey:
     return Survey(
         len(stale),
         len(chosen),
-        tuple(Group(c, len(outputs), tuple(outputs[:EXAMPLES])) for c, outputs in ordered),
+        tuple(SharedChange(c, len(outputs), tuple(outputs[:EXAMPLES])) for c, outputs in ordered),
     )
 
 

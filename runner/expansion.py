@@ -8,11 +8,11 @@ from itertools import groupby, product
 from typing import Any
 
 from .axes import PROMPT, Axes, InputAxis
-from .dataset import Beside, Lead, is_long_enough, stem_of
+from .dataset import ItemByAxis, Lead, is_long_enough, stem_of
 from .errors import UserError
 from .experiment import Experiment
 from .fingerprint import Recipes
-from .grid import Setting
+from .grid import ParameterSet
 from .job import Input, Job, Series, TextInput
 from .manifest import Manifest
 from .naming import job_ids
@@ -126,8 +126,8 @@ class Some:
     `beside` are the items of the further file axes, `text` is None where there is none.
     """
 
-    setting: Setting
-    beside: Beside
+    setting: ParameterSet
+    beside: ItemByAxis
     text: str | None
     seeds: Sequence[int]
 

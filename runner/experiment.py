@@ -19,9 +19,9 @@ from pydantic import (
 from .axes import Axes
 from .backends import Generation, Section
 from .failures import Policy, failures_allowed
-from .grid import Setting, refuse_other_method, setting_of
+from .grid import ParameterSet, refuse_other_method, setting_of
 from .job import METHOD, RUN_NAME
-from .machine_file import Machine
+from .machine_file import MachineFile
 from .method import (
     DEFAULT_BACKEND,
     Method,
@@ -97,11 +97,11 @@ class Experiment(Section):
 
     _file: Path = PrivateAttr()
     _root: Path = PrivateAttr()
-    _machine: Machine = PrivateAttr(default_factory=Machine)
+    _machine: MachineFile = PrivateAttr(default_factory=MachineFile)
     _own: dict[str, Any] = PrivateAttr(default_factory=dict)
     _methods: dict[str | None, Method] = PrivateAttr()
-    _settings: tuple[Setting, ...] = PrivateAttr()
-    _read_settings: dict[Reading, tuple[Setting, ...]] = PrivateAttr(default_factory=dict)
+    _settings: tuple[ParameterSet, ...] = PrivateAttr()
+    _read_settings: dict[Reading, tuple[ParameterSet, ...]] = PrivateAttr(default_factory=dict)
 
     @model_validator(mode="before")
     @classmethod
@@ -166,7 +166,7 @@ class Experiment(Section):
         return self._root
 
     @property
-    def machine(self) -> Machine:
+    def machine(self) -> MachineFile:
         """What is particular to this machine."""
         return self._machine
 
@@ -183,7 +183,7 @@ class Experiment(Section):
         return RunFolder(self._root / self.results / self.name)
 
     @property
-    def settings(self) -> tuple[Setting, ...]:
+    def settings(self) -> tuple[ParameterSet, ...]:
         """The parameters of its jobs: one for each combination of the axes' values."""
         return self._settings
 
@@ -196,7 +196,7 @@ class Experiment(Section):
             usual.fit if own.fit is None else own.fit,
         )
 
-    def settings_of(self, category: str, video: str) -> tuple[Setting, ...]:
+    def settings_of(self, category: str, video: str) -> tuple[ParameterSet, ...]:
         """The parameters of a clip's jobs; clips that are read alike share them."""
         reading = self.reading_of(category, video)
         if reading == Reading():
@@ -238,7 +238,7 @@ class Experiment(Section):
         name: str | None = self.every_method[0].generation.method
         return name
 
-    def setting_of(self, values: Mapping[str, Any], place: str) -> Setting:
+    def setting_of(self, values: Mapping[str, Any], place: str) -> ParameterSet:
         """The setting of a job that is listed with these parameters.
 
         Args:

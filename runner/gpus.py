@@ -211,7 +211,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Wish:
+class GpuWish:
     """Which GPUs a person wants: `gpus` is "auto" or numbers, `source` is where that stands.
 
     `exclude` and `min_free_gib` narrow the choice. `own` are the GPUs on which workers of this
@@ -225,7 +225,7 @@ class Wish:
     own: frozenset[int] = frozenset()
 
 
-def choose_gpus(wish: Wish, gpus: Sequence[Gpu]) -> Choice:
+def choose_gpus(wish: GpuWish, gpus: Sequence[Gpu]) -> Choice:
     """Choose among the GPUs of this machine.
 
     "auto" takes all but those that someone else is using, which shows in their memory even
@@ -276,7 +276,7 @@ def in_use(gpu: Gpu) -> str:
     )
 
 
-def likely_gpus(wish: Wish, gpus: Sequence[Gpu]) -> Choice:
+def likely_gpus(wish: GpuWish, gpus: Sequence[Gpu]) -> Choice:
     """The GPUs that a sweep will have, for its plan; never an error.
 
     It may be planned away from its GPUs, and while others use them all: only a launch insists

@@ -19,7 +19,7 @@ from .reading import Reading, difference
 
 
 @dataclass(frozen=True)
-class Setting:
+class ParameterSet:
     """The parameters of some jobs.
 
     Args:
@@ -38,7 +38,7 @@ class Setting:
         """What it adds to the names of videos; "" where nothing differs."""
         return path_suffix(self.differing)
 
-    def read_as(self, reading: Reading, usual: Reading | None = None) -> Setting:
+    def read_as(self, reading: Reading, usual: Reading | None = None) -> ParameterSet:
         """This setting for clips that are read so.
 
         Args:
@@ -53,13 +53,13 @@ class Setting:
         )
 
 
-Methods = Mapping[str | None, Generation]
+GenerationByMethod = Mapping[str | None, Generation]
 """The methods of an experiment by their names, each with its parameters; None is the name of the
 one that `backend` and `model` are."""
 
 
 def checked_axes(
-    methods: Methods, axes: Mapping[str, Sequence[Any]], others: Sequence[str]
+    methods: GenerationByMethod, axes: Mapping[str, Sequence[Any]], others: Sequence[str]
 ) -> dict[str, list[Any]]:
     """The axes with their values as the schema has them (5 as 5.0).
 
@@ -93,12 +93,12 @@ def checked_axes(
     return checked
 
 
-def knowing(methods: Methods, parameter: str) -> list[Generation]:
+def knowing(methods: GenerationByMethod, parameter: str) -> list[Generation]:
     """The methods that have a parameter."""
     return [own for own in methods.values() if parameter in own.parameter_names()]
 
 
-def refuse_other_method(place: str, name: Any, methods: Methods) -> None:
+def refuse_other_method(place: str, name: Any, methods: GenerationByMethod) -> None:
     """Raise UserError where no method is called so."""
     if isinstance(name, (str, type(None))) and name in methods:
         return
@@ -108,7 +108,9 @@ def refuse_other_method(place: str, name: Any, methods: Methods) -> None:
     raise UserError(f"{place}: no method is called {shown(name)} (valid: {valid})")
 
 
-def settings_of(methods: Methods, axes: Mapping[str, Sequence[Any]]) -> tuple[Setting, ...]:
+def settings_of(
+    methods: GenerationByMethod, axes: Mapping[str, Sequence[Any]]
+) -> tuple[ParameterSet, ...]:
     """A setting for each combination of the axes' values, the last axis changing fastest.
 
     An axis over a parameter that a method does not have multiplies the other methods' videos.
@@ -116,7 +118,7 @@ def settings_of(methods: Methods, axes: Mapping[str, Sequence[Any]]) -> tuple[Se
     Raises:
         UserError: values that the schema refuses together.
     """
-    found: dict[str, Setting] = {}
+    found: dict[str, ParameterSet] = {}
     for values in product(*axes.values()):
         given = dict(zip(axes, values, strict=True))
         names = set(of_method(methods, given).parameter_names())
@@ -127,12 +129,12 @@ def settings_of(methods: Methods, axes: Mapping[str, Sequence[Any]]) -> tuple[Se
     return tuple(found.values())
 
 
-def of_method(methods: Methods, values: Mapping[str, Any]) -> Generation:
+def of_method(methods: GenerationByMethod, values: Mapping[str, Any]) -> Generation:
     """The parameters of the method that `values` name; of several they name one."""
     return methods[values[METHOD]] if METHOD in values else next(iter(methods.values()))
 
 
-def setting_of(methods: Methods, values: Mapping[str, Any], place: str) -> Setting:
+def setting_of(methods: GenerationByMethod, values: Mapping[str, Any], place: str) -> ParameterSet:
     """The setting in which these parameters take the place of the method's own.
 
     Args:
@@ -149,7 +151,7 @@ def setting_of(methods: Methods, values: Mapping[str, Any], place: str) -> Setti
     }
     # What another method has, this one has not: no rule for it fits.
     others = (name for own in methods.values() for name in own.parameter_names())
-    return Setting(found.to_parameters(), differing, {**dict.fromkeys(others), **complete})
+    return ParameterSet(found.to_parameters(), differing, {**dict.fromkeys(others), **complete})
 
 
 def with_values(generation: Generation, values: Mapping[str, Any], place: str) -> Generation:

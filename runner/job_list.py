@@ -19,7 +19,7 @@ from .axes import PROMPT
 from .canonical import canonical_json
 from .errors import UserError
 from .experiment import Experiment, refuse_unwritable
-from .grid import Setting, shown
+from .grid import ParameterSet, shown
 from .job import CATEGORY, SEED
 from .reading import KEYS, checked_fit, checked_start
 from .text_file import read_text
@@ -38,7 +38,7 @@ class ListedJob:
     names: Mapping[str, str]
     prompt: str | None
     seed: int
-    setting: Setting
+    setting: ParameterSet
     reading: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -51,7 +51,7 @@ def read_job_list(experiment: Experiment) -> list[ListedJob]:
     assert experiment.jobs is not None
     path = experiment.data / experiment.jobs
     parameters = experiment.parameter_names
-    settings: dict[str, Setting] = {}
+    settings: dict[str, ParameterSet] = {}
     found: list[ListedJob] = []
     problems: list[str] = []
     first: dict[tuple[Any, ...], str] = {}
@@ -80,7 +80,7 @@ def read_job_list(experiment: Experiment) -> list[ListedJob]:
 
 
 def _listed(
-    experiment: Experiment, place: str, record: Mapping[str, Any], settings: dict[str, Setting]
+    experiment: Experiment, place: str, record: Mapping[str, Any], settings: dict[str, ParameterSet]
 ) -> ListedJob:
     axes = experiment.input_axes
     category = record.get(CATEGORY)

@@ -13,7 +13,7 @@ from .borrowed import BorrowedQueue
 from .device import check_backend
 from .errors import UserError
 from .experiment import Experiment
-from .gpus import Wish, choose_gpus, find_gpus
+from .gpus import choose_gpus, find_gpus
 from .job import UNMADE, JobState
 from .launchers import Launcher, SlotCommand, slot_command, view_command
 from .links import Linked, link_before_a_launch, siblings
@@ -37,7 +37,7 @@ LEAVING_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
-class Part:
+class SweepPart:
     """A part of a sweep: values per axis, and at most so many jobs per category."""
 
     only: Mapping[str, Sequence[str]]
@@ -96,7 +96,7 @@ class Narrowing:
 def plan_launch(
     run: RunFolder,
     queue: Queue,
-    part: Part,
+    part: SweepPart,
     narrowing: Narrowing,
     *,
     retry: Sequence[JobState],
@@ -116,7 +116,7 @@ def plan_launch(
     placement = experiment.placement
     gpus = find_gpus()
     running = sorted({*live_slots(run), *working_slots(queue)})
-    wish = Wish(
+    wish = GpuWish(
         placement.gpus if narrowing.gpus is None else narrowing.gpus,
         f"{run.experiment}: placement.gpus" if narrowing.gpus is None else "--gpus",
         narrowing.exclude,
@@ -186,7 +186,7 @@ def refuse_absent_data(experiment: Experiment) -> None:
         )
 
 
-def choose_part(run: RunFolder, queue: Queue, part: Part) -> set[str] | None:
+def choose_part(run: RunFolder, queue: Queue, part: SweepPart) -> set[str] | None:
     """The ids of a part of the sweep; None for all of it.
 
     Raises:
@@ -204,7 +204,7 @@ def choose_part(run: RunFolder, queue: Queue, part: Part) -> set[str] | None:
 
 
 def link_first(
-    run: RunFolder, queue: Queue, part: Part, *, retry: Sequence[JobState]
+    run: RunFolder, queue: Queue, part: SweepPart, *, retry: Sequence[JobState]
 ) -> list[Linked]:
     """Take from other run folders what this launch would make and they have made since the plan,
     in place of making it again; nothing where the experiment says `reuse: false`.
@@ -234,7 +234,7 @@ def refuse_homeless(
             )
 
 
-def describe_part(part: Part) -> str:
+def describe_part(part: SweepPart) -> str:
     words = [f"{axis}={value}" for axis, values in part.only.items() for value in values]
     return " ".join(words) or f"a sample of {part.sample}"
 

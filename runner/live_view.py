@@ -19,7 +19,7 @@ from .input_file import open_input, parse_json
 from .job import Outcome
 from .machine_use import GpuUse, MachineUse
 from .plain_text import printable, tail
-from .progress import Counts, Snapshot, Worker, duration
+from .progress import Counts, Snapshot, WorkerStatus, duration
 from .progress_view import notices
 from .queue.worker_table import WorkerState
 
@@ -287,7 +287,7 @@ def gpu_cells(gpu: GpuUse | None) -> list[RenderableType]:
     return [busy, f"{gpu.used_gib:.0f}/{gpu.memory_gib:.0f}"]
 
 
-def step(worker: Worker, width: int = 6) -> Text:
+def step(worker: WorkerStatus, width: int = 6) -> Text:
     if not worker.job or not worker.steps:
         return Text()
     length = round(width * worker.step / worker.steps)

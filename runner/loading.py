@@ -14,7 +14,7 @@ from .backends.registry import planner_class
 from .errors import UserError
 from .experiment import Experiment, is_planned
 from .grid import checked_axes, settings_of
-from .machine_file import Machine, read_machine
+from .machine_file import MachineFile, read_machine
 from .method import (
     DEFAULT_BACKEND,
     former_methods,
@@ -140,7 +140,7 @@ def _schema(values: Mapping[str, Any]) -> type[Experiment]:
     return create_model("Experiment", __base__=Experiment, **own)
 
 
-def on_machine(experiment: Experiment, machine: Machine) -> Experiment:
+def on_machine(experiment: Experiment, machine: MachineFile) -> Experiment:
     """The experiment as it holds on a machine. Its YAML stays as it was."""
     values: dict[str, Any] = {}
     if machine.results is not None:

@@ -25,7 +25,7 @@ NAME = "machine.yaml"
 VARIABLE = "SWEEP_MACHINE"
 
 
-class Machine(BaseModel):
+class MachineFile(BaseModel):
     """The keys of a machine file; relative paths start at the file's own folder."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -70,7 +70,7 @@ class Machine(BaseModel):
                 )
 
 
-def read_machine(root: Path, environment: Mapping[str, str] = os.environ) -> Machine:
+def read_machine(root: Path, environment: Mapping[str, str] = os.environ) -> MachineFile:
     """What holds on this machine for a project.
 
     Args:
@@ -88,7 +88,7 @@ def read_machine(root: Path, environment: Mapping[str, str] = os.environ) -> Mac
     for path in (root / NAME, Path(home).expanduser() / "sweep" / NAME):
         if path.is_file():
             return _read(path)
-    return Machine()
+    return MachineFile()
 
 
 def keep(root: Path, words: Sequence[str]) -> Path:
@@ -104,10 +104,9 @@ def keep(root: Path, words: Sequence[str]) -> Path:
         lines = path.read_text(encoding="utf-8").splitlines() if machine.file else []
         for word in words:
             key, equals, text = word.partition("=")
-            if not equals or key not in Machine.model_fields:
-                raise UserError(
-                    f"--here {word!r}: must be KEY=VALUE (keys: {', '.join(Machine.model_fields)})"
-                )
+            if not equals or key not in MachineFile.model_fields:
+                keys = ", ".join(MachineFile.model_fields)
+                raise UserError(f"--here {word!r}: must be KEY=VALUE (keys: {keys})")
             value = _absolute(key, yaml.safe_load(text))
             lines = [*_without(lines, key), f"{key}: {json.dumps(value, ensure_ascii=False)}"]
         content = "\n".join(lines) + "\n"
@@ -140,7 +139,7 @@ def _without(lines: Sequence[str], key: str) -> list[str]:
     return kept
 
 
-def _read(path: Path) -> Machine:
+def _read(path: Path) -> MachineFile:
     try:
         text = read_input(path).decode("utf-8")
     except OSError as error:
@@ -150,13 +149,13 @@ def _read(path: Path) -> Machine:
     return _parse(path, text)
 
 
-def _parse(path: Path, text: str) -> Machine:
+def _parse(path: Path, text: str) -> MachineFile:
     values = parse_yaml(path, text) or {}
-    valid = ", ".join(Machine.model_fields)
+    valid = ", ".join(MachineFile.model_fields)
     if not isinstance(values, dict):
         raise UserError(f"{path}: must be a mapping of keys (valid: {valid})")
     try:
-        machine = Machine.model_validate(values)
+        machine = MachineFile.model_validate(values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"]))

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .dataset_files import Value
+from .dataset_files import FileValue
 from .prompts import Prompts, Texts, named
 from .run_videos import RunVideo
 from .text_file import nfc
@@ -26,7 +26,7 @@ class Leftover:
 
     category: str | None
     name: str | None
-    clip: Value | None
+    clip: FileValue | None
     problem: str
     nearest: str | None = None
 
@@ -40,12 +40,12 @@ class Match:
     """The prompts of each clip, by its file, and what is left over: clips in their order, then
     prompts."""
 
-    prompts: Mapping[Value, Texts]
+    prompts: Mapping[FileValue, Texts]
     leftovers: tuple[Leftover, ...]
 
 
 def match(
-    clips: Mapping[str, Sequence[Value]],
+    clips: Mapping[str, Sequence[FileValue]],
     prompts: Prompts,
     *,
     folder: str,
@@ -62,8 +62,8 @@ def match(
         is_subset: whether these are some categories of several: prompts for others are no error.
         elsewhere: NFC stems of clips in the categories that are not among these.
     """
-    texts: dict[Value, Texts] = {}
-    bare: list[tuple[str, Value]] = []
+    texts: dict[FileValue, Texts] = {}
+    bare: list[tuple[str, FileValue]] = []
     used: set[tuple[str | None, str]] = set()
     homes: dict[str, set[str]] = defaultdict(set)
     for category, files in clips.items():
@@ -98,7 +98,7 @@ def match(
     return Match(texts, tuple(_leftovers(bare, lonely, source)))
 
 
-def names_of(file: Value) -> list[str]:
+def names_of(file: FileValue) -> list[str]:
     """What prompts may call a clip. A video of another run is also called as what it is a version
     of."""
     own = [file.stem, file.name]
@@ -106,7 +106,7 @@ def names_of(file: Value) -> list[str]:
 
 
 def _leftovers(
-    bare: Sequence[tuple[str, Value]],
+    bare: Sequence[tuple[str, FileValue]],
     lonely: Sequence[tuple[str | None, str | None, str]],
     source: str,
 ) -> list[Leftover]:

@@ -16,7 +16,7 @@ from .backends import Generation, Planner, Section
 from .backends.registry import planner_class
 from .backends.video_parameters import STEPS
 from .errors import UserError
-from .grid import Methods, refuse_other_method
+from .grid import GenerationByMethod, refuse_other_method
 from .job import METHOD
 from .mistakes import describe, shown
 from .shape import Shape
@@ -206,7 +206,9 @@ def methods_of(
     return methods
 
 
-def with_methods(axes: Mapping[str, list[Any]], methods: Methods) -> dict[str, list[Any]]:
+def with_methods(
+    axes: Mapping[str, list[Any]], methods: GenerationByMethod
+) -> dict[str, list[Any]]:
     """The axes, the one of several methods among them: where it is not given, the one that
     `generation` names, else all."""
     if list(methods) == [None] or METHOD in axes:

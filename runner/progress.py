@@ -35,7 +35,7 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Worker:
+class WorkerStatus:
     """One worker. `place` is "" where the sweep has no other; `seconds_per_job` is its own mean,
     model loading left out; `note` says what it waits for."""
 
@@ -90,7 +90,7 @@ class Snapshot:
     eta_seconds: float | None
     seconds_per_job: float | None
     categories: dict[str, Counts]
-    workers: tuple[Worker, ...]
+    workers: tuple[WorkerStatus, ...]
     busy: dict[int, float]
     makespan: Makespan | None
     draining: bool
@@ -198,8 +198,8 @@ def _makespan(rows: Sequence[WorkerRow]) -> Makespan | None:
     return Makespan(round(max(ends) - min(starts), 3), round(ideal, 3))
 
 
-def _worker(row: WorkerRow, running: dict[str, str]) -> Worker:
-    return Worker(
+def _worker(row: WorkerRow, running: dict[str, str]) -> WorkerStatus:
+    return WorkerStatus(
         name=row.name,
         place=row.slot.place,
         gpu=row.slot.devices.gpu,

@@ -27,7 +27,7 @@ PROMPT_FILE = "prompt file"
 SHAPE = "{category: {video: [prompt, ...]}} or {video: [prompt, ...]}"
 
 Texts = tuple[str, ...]
-Row = tuple[str | None, str | None, Texts]
+PromptRow = tuple[str | None, str | None, Texts]
 """Category, video and their prompts as a file has them; None where it names none."""
 
 
@@ -86,7 +86,7 @@ def read_prompts(paths: Iterable[Path]) -> Prompts:
     return Prompts(by_category, by_video, of_all)
 
 
-def read_rows(path: Path) -> Iterator[Row]:
+def read_rows(path: Path) -> Iterator[PromptRow]:
     """What one file or folder says, as it says it."""
     if path.is_dir():
         yield from read_folder(path)
@@ -100,7 +100,7 @@ def read_rows(path: Path) -> Iterator[Row]:
         yield from rows_of(path, parse_json(path, read_text(path, PROMPT_FILE)))
 
 
-def read_folder(folder: Path) -> Iterator[Row]:
+def read_folder(folder: Path) -> Iterator[PromptRow]:
     """A folder of `<video>.txt`, or of `<category>/<video>.txt`."""
     found = False
     for path in sorted([*folder.glob("*.txt"), *folder.glob("*/*.txt")]):
@@ -113,7 +113,7 @@ def read_folder(folder: Path) -> Iterator[Row]:
         raise UserError(f"{shown(folder)}: has no prompts; put <video>.txt there, a prompt a line")
 
 
-def read_table(path: Path) -> Iterator[Row]:
+def read_table(path: Path) -> Iterator[PromptRow]:
     """A CSV or TSV file whose first line names the columns; others than ours are passed over."""
     text = read_text(path, PROMPT_FILE)
     first = text.partition("\n")[0]
@@ -146,7 +146,7 @@ def read_table(path: Path) -> Iterator[Row]:
         raise UserError(f"{shown(path)}:{reader.line_num}: not valid CSV: {error}") from None
 
 
-def rows_of(path: Path, values: Any) -> Iterator[Row]:
+def rows_of(path: Path, values: Any) -> Iterator[PromptRow]:
     """What JSON or YAML says; a list of prompts stands for a video, a mapping for a category."""
     if not isinstance(values, dict):
         raise UserError(f"{shown(path)}: must be {SHAPE}")

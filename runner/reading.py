@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from .axes import VIDEO
 from .job import Series
-from .video import Fit, Start, read_clip
+from .video import ClipStart, Fit, read_clip
 
 if TYPE_CHECKING:
     from .video import Frames
@@ -35,7 +35,7 @@ class Reading:
             ones.
     """
 
-    start: Start = 0.0
+    start: ClipStart = 0.0
     fit: Fit = "crop"
 
     @classmethod
@@ -66,7 +66,7 @@ def difference(reading: Reading, usual: Reading) -> dict[str, Any]:
     }
 
 
-def checked_start(value: object) -> Start:
+def checked_start(value: object) -> ClipStart:
     """A start as a person writes it, in a table as text.
 
     Raises:

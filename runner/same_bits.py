@@ -51,14 +51,14 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Made:
+class ProcessOutput:
     """What a process made with some settings ("plain" or "the experiment's")."""
 
     settings: str
     place: Place
     found: dict[str, Any]
 
-    def is_as(self, first: Made) -> bool:
+    def is_as(self, first: ProcessOutput) -> bool:
         """Whether all of it is what the first process made."""
         own = (self.found["latents"], self.found["frames"])
         resumed = self.found.get("resumed", self.found["latents"])
@@ -113,7 +113,7 @@ def places_of(gpus: str | None, processes: int) -> list[Place]:
     return places
 
 
-def compare(run: RunFolder, places: Sequence[Place], steps: int) -> list[Made]:
+def compare(run: RunFolder, places: Sequence[Place], steps: int) -> list[ProcessOutput]:
     """What each process made, the first place's first, for each kind of settings.
 
     Raises:
@@ -167,11 +167,11 @@ def by_all(
     settings: dict[str, Any],
     places: Sequence[Place],
     folder: Path,
-) -> Iterator[Made]:
+) -> Iterator[ProcessOutput]:
     """The first place alone, which leaves half a video; then GPU beside GPU."""
     half = folder / f"half of {kind}"
 
-    def by(place: Place, *, is_first: bool) -> Made:
+    def by(place: Place, *, is_first: bool) -> ProcessOutput:
         own = folder / f"{kind}, {place}"
         if not is_first:
             shutil.copytree(half, own / "half")
@@ -186,7 +186,7 @@ def by_all(
             "go_on": None if is_first else str(own / "half"),
         }
         say(f"{kind}: {place}")
-        return Made(kind, place, in_process(wanted, place))
+        return ProcessOutput(kind, place, in_process(wanted, place))
 
     yield by(places[0], is_first=True)
     others = [[place for place in places[1:] if place.gpu == gpu] for gpu in gpus_of(places)]
@@ -237,7 +237,9 @@ def uuid_of(number: str) -> str:
     return next(gpu.uuid for gpu in find_gpus() if str(gpu.number) == number)
 
 
-def answer(run: RunFolder, made: Sequence[Made], first: dict[str, Made]) -> dict[str, Any]:
+def answer(
+    run: RunFolder, made: Sequence[ProcessOutput], first: dict[str, ProcessOutput]
+) -> dict[str, Any]:
     """For `--json`."""
     rows = [
         {
@@ -252,7 +254,7 @@ def answer(run: RunFolder, made: Sequence[Made], first: dict[str, Made]) -> dict
     return {"sweep": run.name, "same": all(row["same"] for row in rows), "processes": rows}
 
 
-def show(made: Sequence[Made], first: dict[str, Made], differing: int) -> None:
+def show(made: Sequence[ProcessOutput], first: dict[str, ProcessOutput], differing: int) -> None:
     print_lines(f"{'settings':18}{'process':20}{'latents':14}{'frames':14}{'half of the first':20}")
     for one in made:
         found, resumed = one.found, ""

@@ -17,13 +17,13 @@ from .reading import Reading, checked_start
 from .run_folder import RESERVED, RESERVED_LATER
 from .slot_names import MOST_PROCESSES, is_number
 from .text_file import nfc
-from .video import CLIP_SUFFIXES, Fit, Start
+from .video import CLIP_SUFFIXES, ClipStart, Fit
 
 
 class ClipReading(Section):
     """How one clip is read, where it is not as the others are."""
 
-    start: Start | None = Field(None, description="seconds after its first frame, or middle")
+    start: ClipStart | None = Field(None, description="seconds after its first frame, or middle")
     fit: Fit | None = Field(None, description="crop or pad")
 
     @field_validator("start", mode="before")
@@ -116,7 +116,7 @@ class ClipDataset(Dataset):
         description="what becomes of clips of another shape: crop cuts off their rims, pad adds "
         "black ones",
     )
-    start: Start = Field(
+    start: ClipStart = Field(
         0.0, description="where in a clip to begin: seconds after its first frame, or middle"
     )
     clips: dict[str, ClipReading] = Field(

@@ -41,7 +41,7 @@ from .processes import (
 from .run_folder import RunFolder, queue_files
 from .run_id import is_still, run_id
 from .slot_lock import SlotLock, SlotTaken
-from .slot_log import Log
+from .slot_log import SlotLog
 from .slot_names import Slot
 from .utf8_mode import ensure_utf8
 
@@ -117,7 +117,7 @@ class Supervisor:
         slot: Slot,
         command: list[str],
         environment: dict[str, str],
-        log: Log,
+        log: SlotLog,
         *,
         silent_seconds: float = SILENT_SECONDS,
         first_pause: float = 1.0,
@@ -391,7 +391,7 @@ def main() -> int:
     if run_id(run) is None:
         return refuse(f"{run.path}: no run folder (it has no run.id); see `sweep resume`")
     sys.excepthook = print_traceback
-    log = Log(run.log(slot), echo=not arguments.quiet)
+    log = SlotLog(run.log(slot), echo=not arguments.quiet)
     command.append(f"--mark={log.mark}")
     try:
         with contextlib.closing(SlotLock(run.lock(slot))) as lock:

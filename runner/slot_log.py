@@ -21,7 +21,7 @@ LONGEST_LINE_BYTES = 1 << 20
 """What a worker prints without an end is cut here."""
 
 
-class Log:
+class SlotLog:
     """The slot's log file, with a copy to the terminal where there is one.
 
     `mark` is what a worker puts before its own log's lines.

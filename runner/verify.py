@@ -20,7 +20,7 @@ ENDED_OTHERWISE = (JobState.FAILED, JobState.RUNNING)
 
 
 @dataclass(frozen=True)
-class Verdict:
+class CheckedVideo:
     """What verification found of one job's video: `problem` is None where it is whole."""
 
     job: Job
@@ -31,10 +31,10 @@ class Verdict:
 def verify(
     run: RunFolder,
     rows: Sequence[JobRow],
-    on_verdict: Callable[[Verdict], object],
+    on_verdict: Callable[[CheckedVideo], object],
     *,
     moves: bool,
-) -> list[Verdict]:
+) -> list[CheckedVideo]:
     """Check the videos of these jobs, several at once; verdicts come in the rows' order.
 
     Args:
@@ -42,7 +42,7 @@ def verify(
             meanwhile.
     """
 
-    def check(row: JobRow) -> Verdict:
+    def check(row: JobRow) -> CheckedVideo:
         stale = row.state is JobState.STALE
         problem = find_problem(run, row.job, is_stale=stale)
         if problem is not None:
@@ -50,7 +50,7 @@ def verify(
             problem = find_problem(run, row.job, is_stale=stale)
         if problem is not None and moves:
             supersede(run, row.job)
-        return Verdict(row.job, problem, row.state)
+        return CheckedVideo(row.job, problem, row.state)
 
     verdicts = []
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:

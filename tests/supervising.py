@@ -10,7 +10,7 @@ from conftest import Project
 
 from runner.slot import Supervisor
 from runner.slot_lock import SlotLock
-from runner.slot_log import Log
+from runner.slot_log import SlotLog
 from runner.slot_names import Slot
 from runner.sweeps.planned import plan_sweep
 
@@ -31,7 +31,7 @@ def supervise(project: Project, program: str, *, first_pause: float = 0.0) -> tu
         "    file.seek(0)\n    number = len(file.read())\n    file.write('.')\n"
         f"def finish_a_job():\n    open({str(run.attempts)!r}, 'a').write('{record}\\n')\n"
     )
-    log = Log(run.log(SLOT), echo=False)
+    log = SlotLog(run.log(SLOT), echo=False)
     command = [sys.executable, "-S", "-E", "-c", begin + program]
     environment = dict(os.environ)
     pauses = {"first_pause": first_pause, "room_seconds": 0.0}

@@ -17,14 +17,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.calibrate import (
-    Part,
+    MeasuredKind,
+    MeasuredSetting,
     Tried,
-    Variant,
     comparable,
     made_beside_all,
     told_of_prepare,
 )
-from runner.calibration import Calibration, Row, Share, Subject
+from runner.calibration import Calibration, CalibrationRow, Share, Subject
 from runner.calibration_view import report
 from runner.job import Alike
 from runner.kinds import Kind
@@ -117,7 +117,7 @@ def test_a_reference_is_told_by_who_took_it_in_and_had_warmed_up(
 def test_rows_are_compared_by_one_kind_of_prepare(made: list[tuple[int, float, bool]]) -> None:
     """Of processes that had warmed up, where any had; nothing else of a row changes."""
     measured = [
-        Tried(Row(processes, 9.0, prepare, 0.1, 0.1, 0.1, None), "a GPU", is_warm)
+        Tried(CalibrationRow(processes, 9.0, prepare, 0.1, 0.1, 0.1, None), "a GPU", is_warm)
         for processes, prepare, is_warm in made
     ]
     warm = [one.row.prepare for one in measured if one.is_warm]
@@ -225,12 +225,14 @@ def test_a_long_setting_stands_whole_in_the_table(
     monkeypatch.setenv("COLUMNS", "80")
     shape = Shape(WIDTH, HEIGHT, FRAMES, 1)
     subject = Subject("fake", {}, {}, shape, guided=True)
-    measured = Calibration(subject, "a GPU", 0.0, 2, (Row(1, 9.0, 1.0, 0.1, 0.1, 0.1, 30.0),))
-    part = Part(
+    measured = Calibration(
+        subject, "a GPU", 0.0, 2, (CalibrationRow(1, 9.0, 1.0, 0.1, 0.1, 0.1, 30.0),)
+    )
+    part = MeasuredKind(
         Kind(subject, "", (Alike({}, shape, 6),)), Share(measured, 2, 1.0, 6), Path("x.json")
     )
     long = "model={attention: flash, compile: true, tea_cache: 0.15, vae_tiling: off}"
-    plain, other = (Variant(setting, (part,), same_video=True) for setting in (None, long))
+    plain, other = (MeasuredSetting(setting, (part,), same_video=True) for setting in (None, long))
     report([plain, other], plain)
     # The first column, in which a long setting takes several lines.
     column = "".join(re.sub(r"  .*", "", line) for line in capsys.readouterr().out.splitlines())

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from runner.backends.video_parameters import VideoGeneration
-from runner.backends.wan.memory import Weights, denoising_flops
-from runner.calibration import Calibration, Mix, Row, Share, Subject, find, save
+from runner.backends.wan.memory import WeightCounts, denoising_flops
+from runner.calibration import Calibration, CalibrationRow, Mix, Share, Subject, find, save
 from runner.costs import (
     Measured,
     Pace,
@@ -40,11 +40,11 @@ def work(**changes: Any) -> Work:
     return Work(**{**values, "processes": 1, "static": False, **changes})
 
 
-def row(processes: int, step: float) -> Row:
-    return Row(processes, 40, 3, step, 6, 2, 40.0)
+def row(processes: int, step: float) -> CalibrationRow:
+    return CalibrationRow(processes, 40, 3, step, 6, 2, 40.0)
 
 
-def calibration(*rows: Row, full: int | None = None) -> Calibration:
+def calibration(*rows: CalibrationRow, full: int | None = None) -> Calibration:
     return Calibration(SUBJECT, "NVIDIA H200", 1.0, 4, rows, full)
 
 
@@ -80,7 +80,7 @@ def test_a_video_without_seconds_a_step_tells_nothing_of_other_steps() -> None:
 
 def test_arithmetic_says_that_it_is_and_gives_a_range() -> None:
     """The original videos: 168 PFLOP each, and about 332 s on an H200 were measured."""
-    flops = denoising_flops(Weights(), VideoGeneration())
+    flops = denoising_flops(WeightCounts(), VideoGeneration())
     assert flops == pytest.approx(168e15, rel=0.02)
     pace = pace_of_arithmetic(flops, "NVIDIA H200")
     assert pace.least < 332 < pace.most

@@ -24,7 +24,7 @@ from runner.backends.wan.judgement import judge
 from runner.backends.wan.tiny import tiny_checkpoint
 from runner.doctor import software
 from runner.doctor.file_system import judge_mount, mount_of, try_locking
-from runner.doctor.finding import Finding, Verdict, right, wrong
+from runner.doctor.finding import Finding, Severity, right, wrong
 from runner.doctor.graphics import Need, check_gpu, check_gpus
 from runner.doctor.inputs import estimated_tokens, token_counter
 from runner.doctor.machine import check_disk, check_memory, judge_limit
@@ -161,7 +161,7 @@ def test_a_tree_that_is_not_installed_is_a_finding(monkeypatch: pytest.MonkeyPat
     """Whoever runs `python -m runner` from a copied folder has no package data to look into."""
     monkeypatch.setattr(software, "DISTRIBUTION", "sweep-runner-of-nowhere")
     (finding,) = software.check_python()
-    assert finding.verdict is Verdict.WRONG
+    assert finding.verdict is Severity.WRONG
     assert "not installed" in finding.what
     assert finding.remedy
     assert not list(software.check_packages(["wan"]))
@@ -281,14 +281,14 @@ def test_without_a_tokenizer_it_is_an_estimate(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("need", "health", "verdict", "says"),
     [
-        (None, Health(), Verdict.RIGHT, "79.5 of 80.0"),
-        (None, Health("NVML: GPU is lost"), Verdict.WRONG, "is lost"),
-        (None, Health(memory_errors=2), Verdict.WARNING, "since the driver was loaded: 2"),
-        (Need("auto", 2, PeakMemory(44, "x"), False), Health(), Verdict.WRONG, "2 x 44.0"),
-        (Need("auto", 1, PeakMemory(44, "x"), False), Health(), Verdict.RIGHT, "H100"),
+        (None, Health(), Severity.RIGHT, "79.5 of 80.0"),
+        (None, Health("NVML: GPU is lost"), Severity.WRONG, "is lost"),
+        (None, Health(memory_errors=2), Severity.WARNING, "since the driver was loaded: 2"),
+        (Need("auto", 2, PeakMemory(44, "x"), False), Health(), Severity.WRONG, "2 x 44.0"),
+        (Need("auto", 1, PeakMemory(44, "x"), False), Health(), Severity.RIGHT, "H100"),
     ],
 )
-def test_one_gpu(need: Need | None, health: Health, verdict: Verdict, says: str) -> None:
+def test_one_gpu(need: Need | None, health: Health, verdict: Severity, says: str) -> None:
     finding = check_gpu(H100, need, health, ())
     assert finding.verdict is verdict
     assert says in finding.what
@@ -297,16 +297,16 @@ def test_one_gpu(need: Need | None, health: Health, verdict: Verdict, says: str)
 def test_a_gpu_that_someone_uses() -> None:
     busy = Gpu(3, "GPU-3", "H100", 80.0, 40.0)
     assert "process 77" in check_gpu(busy, None, Health(), (77,)).what
-    assert check_gpu(busy, None, Health(), ()).verdict is Verdict.WARNING
+    assert check_gpu(busy, None, Health(), ()).verdict is Severity.WARNING
 
 
 def test_gpus_that_are_asked_for_and_not_there() -> None:
     """The wrong count of GPUs is found before the launch."""
     need = Need([0, 1, 2, 3], 2, None, runs_without=False)
     found = list(check_gpus([H100], need))
-    missing = [one.name for one in found if one.verdict is Verdict.WRONG]
+    missing = [one.name for one in found if one.verdict is Severity.WRONG]
     assert missing == ["GPU 1", "GPU 2", "GPU 3"]
-    assert next(iter(check_gpus([], need))).verdict is Verdict.WRONG
+    assert next(iter(check_gpus([], need))).verdict is Severity.WRONG
 
 
 @pytest.mark.parametrize(
@@ -323,7 +323,7 @@ def test_gpus_that_are_asked_for_and_not_there() -> None:
 )
 def test_torch_against_the_driver(torch: Torch, serves: str, says: str) -> None:
     finding = judge_torch(torch, serves, 1)
-    assert (finding.verdict is Verdict.RIGHT) == (says == "")
+    assert (finding.verdict is Severity.RIGHT) == (says == "")
     assert says in finding.what
 
 
@@ -346,41 +346,41 @@ MOUNTINFO = r"""
 @pytest.mark.parametrize(
     ("path", "kind", "verdict"),
     [
-        ("/home/me/results", "ext4", Verdict.RIGHT),
-        ("/data/results", "nfs4", Verdict.WRONG),
-        ("/data/local disk/results", "xfs", Verdict.RIGHT),
-        ("/fast/results", "fuse.sshfs", Verdict.WRONG),
-        ("/database/x", "tmpfs", Verdict.WARNING),
+        ("/home/me/results", "ext4", Severity.RIGHT),
+        ("/data/results", "nfs4", Severity.WRONG),
+        ("/data/local disk/results", "xfs", Severity.RIGHT),
+        ("/fast/results", "fuse.sshfs", Severity.WRONG),
+        ("/database/x", "tmpfs", Severity.WARNING),
     ],
 )
-def test_the_kind_of_file_system_under_a_path(path: str, kind: str, verdict: Verdict) -> None:
+def test_the_kind_of_file_system_under_a_path(path: str, kind: str, verdict: Severity) -> None:
     """The deepest mount counts, of two at one place the later; a space is written as an octal."""
     mount = mount_of(Path(path), MOUNTINFO)
     assert mount is not None
     assert mount.kind == kind
     finding = judge_mount(Path(path), mount)
     assert finding.verdict is verdict
-    assert (finding.remedy == "") is (verdict is Verdict.RIGHT)
+    assert (finding.remedy == "") is (verdict is Severity.RIGHT)
 
 
 def test_locks_are_tried_where_the_results_will_lie(tmp_path: Path) -> None:
     """Nothing of the trial stays."""
     (finding,) = try_locking(tmp_path)
-    assert finding.verdict is Verdict.RIGHT
+    assert finding.verdict is Severity.RIGHT
     assert list(tmp_path.iterdir()) == []
     (refused,) = try_locking(Path("/proc"))
-    assert refused.verdict is Verdict.WRONG
+    assert refused.verdict is Severity.WRONG
 
 
 def test_disk_memory_and_limits_against_what_is_needed(tmp_path: Path) -> None:
     huge = 1 << 60
-    assert next(check_disk(tmp_path / "not" / "yet", huge, 680)).verdict is Verdict.WRONG
-    assert next(check_disk(tmp_path, 1, 1)).verdict is Verdict.RIGHT
-    assert next(check_memory(huge, "8 workers")).verdict is Verdict.WRONG
-    assert next(check_memory(1, "8 workers")).verdict is Verdict.RIGHT
-    assert judge_limit("open files", 256, 1024, "ulimit").verdict is Verdict.WARNING
+    assert next(check_disk(tmp_path / "not" / "yet", huge, 680)).verdict is Severity.WRONG
+    assert next(check_disk(tmp_path, 1, 1)).verdict is Severity.RIGHT
+    assert next(check_memory(huge, "8 workers")).verdict is Severity.WRONG
+    assert next(check_memory(1, "8 workers")).verdict is Severity.RIGHT
+    assert judge_limit("open files", 256, 1024, "ulimit").verdict is Severity.WARNING
     infinite = judge_limit("open files", resource.RLIM_INFINITY, 1024, "ulimit")
-    assert infinite.verdict is Verdict.RIGHT
+    assert infinite.verdict is Severity.RIGHT
 
 
 def test_launch_warns_of_what_may_cost_the_night(project: Project) -> None:
@@ -440,5 +440,5 @@ def test_a_bundle_has_what_a_report_needs_and_no_secrets(
 
 def test_findings_are_plain_data() -> None:
     finding = right("a", "b")
-    assert finding == Finding("a", Verdict.RIGHT, "b", "")
+    assert finding == Finding("a", Severity.RIGHT, "b", "")
     assert finding.to_json() == {"name": "a", "verdict": "right", "what": "b", "remedy": ""}

@@ -13,7 +13,7 @@ from conftest import Project
 
 from runner.attempts import read_attempts
 from runner.errors import UserError
-from runner.gpus import Choice, Gpu, Wish, choose_gpus, hidden_by_mistake, likely_gpus, within
+from runner.gpus import Choice, Gpu, GpuWish, choose_gpus, hidden_by_mistake, likely_gpus, within
 from runner.queue import Queue
 
 GPUS = [Gpu(n, f"GPU-{n}abc-{n}", "A800", 79.3, 79.0) for n in range(4)]
@@ -24,7 +24,7 @@ def numbers(gpus: list[Gpu]) -> list[int]:
 
 
 def choose(gpus: str | list[int], among: list[Gpu] = GPUS, **narrowed: Any) -> Choice:
-    return choose_gpus(Wish(gpus, "x.yaml: placement.gpus", **narrowed), among)
+    return choose_gpus(GpuWish(gpus, "x.yaml: placement.gpus", **narrowed), among)
 
 
 def test_auto_takes_every_gpu() -> None:
@@ -100,12 +100,12 @@ def test_gpus_that_are_hidden_by_mistake_are_told(visible: str | None, says: str
 def test_a_sweep_is_planned_while_others_use_every_gpu() -> None:
     """They are named; whether they are free is for the launch to ask."""
     busy = [replace(gpu, free_gib=30.0) for gpu in GPUS]
-    choice = likely_gpus(Wish("auto", "x"), busy)
+    choice = likely_gpus(GpuWish("auto", "x"), busy)
     assert choice.numbers == (0, 1, 2, 3)
     assert len(choice.left_out) == 4
-    own = likely_gpus(Wish("auto", "x", own=frozenset({0, 1, 2, 3})), busy)
+    own = likely_gpus(GpuWish("auto", "x", own=frozenset({0, 1, 2, 3})), busy)
     assert own == Choice((0, 1, 2, 3))
-    assert likely_gpus(Wish([4, 9], "x"), busy) == Choice((4, 9))
+    assert likely_gpus(GpuWish([4, 9], "x"), busy) == Choice((4, 9))
 
 
 def test_a_lost_gpu_is_never_taken() -> None:

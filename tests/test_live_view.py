@@ -20,7 +20,7 @@ from runner.attempts import Attempt, record_attempt
 from runner.job import Outcome
 from runner.live_view import TAIL_BYTES, Failure, last_failures, live_view
 from runner.machine_use import GpuUse, MachineUse, gpu_use, machine_use
-from runner.progress import Counts, Snapshot, Worker
+from runner.progress import Counts, Snapshot, WorkerStatus
 
 NOW = 1_800_000_000.0
 
@@ -28,7 +28,7 @@ NOW = 1_800_000_000.0
 def a_snapshot(category: str = "camera_motion", video: str = "a/b/seed_1.mp4") -> Snapshot:
     counts = Counts(total=680, done=412, running=2, pending=260, failed=4, stale=2)
     workers = [
-        Worker(
+        WorkerStatus(
             name=f"gpu{gpu}_process0",
             place="",
             gpu=gpu,

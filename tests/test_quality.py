@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -11,12 +12,15 @@ from conftest import Project
 pytest.importorskip("cv2")
 
 from runner.quality.__main__ import main
-from runner.quality.looks import Frames, Outlines, fit_outlines, judge, validate
+from runner.quality.looks import Outlines, fit_outlines, judge, validate
 from runner.quality.movement import agreement, flow_of
 from runner.scenes.chance import random_scene
 from runner.scenes.render import render
 from runner.scenes.scene import Scene
 from runner.scenes.words import COLOURS, SHAPES, Mention
+
+if TYPE_CHECKING:
+    from runner.video import Frames
 
 SIZE = {"width": 128, "height": 80, "num_frames": 9, "fps": 4.0}
 

@@ -24,7 +24,7 @@ from shown_sweep import Served, copy_of
 from runner.report.connections import MOST, Connections
 from runner.report.server import Server
 from runner.report.site import Site
-from runner.report.writing import Wish
+from runner.report.writing import ReportWish
 
 SECONDS = 60
 """A test that waits so long has failed."""
@@ -201,7 +201,7 @@ def test_hundreds_of_silent_clients_keep_nobody_out(page: Page, many_files: None
 
 def test_a_request_that_is_never_whole_is_cut_off(shown: Project) -> None:
     """A byte now and then (slow loris) does not keep a connection."""
-    site = Site([shown.run_folder], Wish())
+    site = Site([shown.run_folder], ReportWish())
     connections = Connections(request_seconds=0.5)
     with Server(site, port=0, connections=connections) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

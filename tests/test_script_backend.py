@@ -27,7 +27,7 @@ from runner.backends.registry import planner_class
 from runner.backends.script.engine import ScriptEngine
 from runner.backends.script.planner import ScriptPlanner
 from runner.backends.script.settings import ScriptGeneration, ScriptSettings
-from runner.backends.script.source import SERVICE, Source
+from runner.backends.script.source import SERVICE, ScriptSource
 from runner.backends.video_parameters import VideoGeneration
 from runner.errors import UserError
 from runner.failures import ChildDied, FailureKind, ForeignError, kind_of, told
@@ -365,7 +365,7 @@ def test_steps_are_told_and_a_step_can_end_a_job(make: Make, tmp_path: Path) -> 
 
 def child_of(plan: Plan, text: str, **given: Any) -> Child:
     planner = plan(text)
-    source = Source.read(planner.root / planner.settings.file)
+    source = ScriptSource.read(planner.root / planner.settings.file)
     interpreter, arguments = Path(str(planner.settings.interpreter)), [str(source.path)]
     given = {"sha256": source.sha256, **given}
     arguments.append(given.pop("sha256"))

@@ -177,6 +177,33 @@ def test_no_module_grows_past_reading() -> None:
         assert len(path.read_text(encoding="utf-8").splitlines()) <= 500, path
 
 
+ANSWERS_TO_SCRIPTS = Path("backends/script/service.py")
+"""Runs alone, in a script's own interpreter; `BadInput` is one contract there and here."""
+
+
+def names_of_types(path: Path) -> set[str]:
+    """The classes of a module, nested ones too, and its aliases of types."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ClassDef):
+            found.add(node.name)
+        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            name = node.targets[0].id.lstrip("_")
+            if re.fullmatch(r"[A-Z]\w*[a-z]\w*", name) and "TypeVar(" not in ast.unparse(node):
+                found.add(node.targets[0].id)
+    return found
+
+
+def test_no_type_has_a_name_twice() -> None:
+    """A class, or an alias of a type, that stands in two modules would have two meanings."""
+    homes: dict[str, list[Path]] = {}
+    for path in MODULES:
+        own = path.relative_to(RUNNER)
+        for name in names_of_types(path) - ({"BadInput"} if own == ANSWERS_TO_SCRIPTS else set()):
+            homes.setdefault(name, []).append(own)
+    assert {name: where for name, where in homes.items() if len(where) > 1} == {}
+
+
 def test_no_test_module_imports_another() -> None:
     """What several of them need is made in a module of its own beside them."""
     for path in Path(__file__).parent.glob("*.py"):

@@ -19,7 +19,7 @@ from runner.backends.model_file import BLOCK, BLOCKS, content_of
 from runner.backends.wan import tiny
 from runner.backends.wan.checkpoint import Checkpoint
 from runner.backends.wan.made_up import write_checkpoint
-from runner.backends.wan.memory import Weights, weights_of
+from runner.backends.wan.memory import WeightCounts, weights_of
 from runner.backends.wan.planner import WanPlanner
 from runner.backends.wan.settings import WanSettings
 from runner.backends.wan.sizes import TINY
@@ -77,7 +77,7 @@ def test_memory_estimates_count_the_published_weights() -> None:
 
     full = tensors_of(FULL)
     counts = [sum(map(math.prod, s.values())) for s in (full.dit, full.text_encoder, full.vae)]
-    assert [Weights().dit, Weights().text_encoder, Weights().vae] == counts
+    assert [WeightCounts().dit, WeightCounts().text_encoder, WeightCounts().vae] == counts
 
 
 def test_memory_estimates_count_the_weights_in_the_files(original: Path) -> None:

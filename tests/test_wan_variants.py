@@ -32,11 +32,11 @@ from wan_headers import (
 )
 
 from runner.backends.wan.checkpoint import Checkpoint
-from runner.backends.wan.headers import Tensor, names_and_shapes_md5
+from runner.backends.wan.headers import TensorHeader, names_and_shapes_md5
 from runner.backends.wan.judgement import judge
 from runner.backends.wan.recognition import Recognised, recognise, recognise_file
 from runner.backends.wan.tiny import tiny_checkpoint
-from runner.backends.wan.variants import VARIANTS, Part
+from runner.backends.wan.variants import VARIANTS, ModelPart
 
 POSITIONS = {"img_emb.emb_pos": (1, 514, 1280)}
 T2V, I2V = dit(*LARGE, 16), dit(*LARGE, 36, image=True)
@@ -123,8 +123,8 @@ LOADED = {
 }
 
 
-def tensors(shapes: Shapes, dtype: str = "BF16") -> dict[str, Tensor]:
-    return {name: Tensor(dtype, shape) for name, shape in shapes.items()}
+def tensors(shapes: Shapes, dtype: str = "BF16") -> dict[str, TensorHeader]:
+    return {name: TensorHeader(dtype, shape) for name, shape in shapes.items()}
 
 
 def told(found: Recognised) -> str:
@@ -185,7 +185,7 @@ def test_the_other_published_parts_are_known_too(from_diffsynth: dict[str, Shape
     for number in range(24):
         wav2vec |= linear(f"wav2vec2.encoder.layers.{number}.attention.k_proj", 1024, 1024)
     sound = recognise(tensors(wav2vec))
-    assert sound.part is Part.AUDIO_ENCODER
+    assert sound.part is ModelPart.AUDIO_ENCODER
     assert sound.variant is not None
     known = {*PUBLISHED, *from_diffsynth, sound.variant.name}
     assert known == {variant.name for variant in VARIANTS}
@@ -200,9 +200,9 @@ def test_a_worker_loads_what_the_table_says(from_diffsynth: dict[str, Shapes]) -
     from diffsynth.configs import MODEL_CONFIGS
 
     kinds = {
-        Part.DIT: "wan_video_dit",
-        Part.TEXT_ENCODER: "wan_video_text_encoder",
-        Part.VAE: "wan_video_vae",
+        ModelPart.DIT: "wan_video_dit",
+        ModelPart.TEXT_ENCODER: "wan_video_text_encoder",
+        ModelPart.VAE: "wan_video_vae",
     }
     known = {(entry["model_hash"], entry["model_name"]) for entry in MODEL_CONFIGS}
     for variant in VARIANTS:
@@ -215,7 +215,9 @@ def test_a_worker_loads_what_the_table_says(from_diffsynth: dict[str, Shapes]) -
         and entry["extra_kwargs"]["in_dim"] == 16
         and not entry["extra_kwargs"]["has_image_input"]
     }
-    assert plain == {md5 for variant in VARIANTS if variant.part is Part.DIT for md5 in variant.md5}
+    assert plain == {
+        md5 for variant in VARIANTS if variant.part is ModelPart.DIT for md5 in variant.md5
+    }
 
 
 def test_editions_of_one_shape_are_told_by_folder_and_file() -> None:

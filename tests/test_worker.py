@@ -31,7 +31,7 @@ from runner.queue.worker_table import WorkerState
 from runner.runs import take_back
 from runner.slot import DEATHS_LIMIT, NO_ROOM, RESTART, Supervisor
 from runner.slot_lock import SlotLock
-from runner.slot_log import Log
+from runner.slot_log import SlotLog
 from runner.slot_names import Slot
 from runner.sweeps.planned import plan_sweep
 from runner.worker import Worker
@@ -303,7 +303,7 @@ def test_a_worker_whose_heart_stands_still_is_killed(project: Project) -> None:
     plan_sweep(project.file, [], skip_invalid=False, take_changes=True)
     run = project.run_folder
     stopped = "import os, signal; os.kill(os.getpid(), signal.SIGSTOP)"
-    log = Log(run.log(SLOT), echo=False)
+    log = SlotLog(run.log(SLOT), echo=False)
     supervisor = Supervisor(run, SLOT, [sys.executable, "-c", stopped], {}, log, silent_seconds=1.0)
     with closing(SlotLock(run.lock(SLOT))) as lock:
         assert supervisor.run_worker(lock) == -9

@@ -81,7 +81,7 @@ class Section(BaseModel):
         return value
 
 
-GenerationT = TypeVar("GenerationT", bound="Generation")
+OwnGenerationT = TypeVar("OwnGenerationT", bound="Generation")
 
 
 class Generation(Section):
@@ -113,7 +113,7 @@ class Generation(Section):
         }
 
     @classmethod
-    def from_parameters(cls: type[GenerationT], parameters: Mapping[str, Any]) -> GenerationT:
+    def from_parameters(cls: type[OwnGenerationT], parameters: Mapping[str, Any]) -> OwnGenerationT:
         """The section of which these are the parameters, as `Job.parameters` or `complete` have
         them; what is not there is its default.
 

@@ -52,7 +52,7 @@ def settle_here(run: str, words: Sequence[str]) -> None:
 
 
 @dataclass(frozen=True)
-class Start:
+class StartOptions:
     """What `launch` and `resume` have in common: how workers are started, and what is done then."""
 
     how: How
@@ -121,7 +121,7 @@ def start_options(verb: Callable[..., None]) -> Callable[..., None]:
             on_failure=argument_list("--on-failure", on_failure),
             dry_run=dry_run,
         )
-        verb(start=Start(how, waits, as_json), **own)
+        verb(start=StartOptions(how, waits, as_json), **own)
 
     for option in reversed(_START_OPTIONS):
         with_start = option(with_start)

@@ -13,7 +13,7 @@ from ..plain_text import plural
 from ..terminal import exit_at_end, print_json, print_lines, say, show_until_end
 from .completing import complete_run
 from .options import (
-    Start,
+    StartOptions,
     gpu_numbers,
     here_option,
     json_option,
@@ -44,7 +44,7 @@ def launch(
     sample: int | None,
     skip_invalid: bool,
     here: tuple[str, ...],
-    start: Start,
+    start: StartOptions,
 ) -> None:
     """Start workers; an experiment file is planned first, a half-finished sweep goes on.
 
@@ -82,7 +82,7 @@ def resume(
     words: tuple[str, ...],
     stale: bool,
     here: tuple[str, ...],
-    start: Start,
+    start: StartOptions,
 ) -> None:
     """Go on with a sweep as it was planned: what is done stays, what failed is tried again.
 
@@ -133,7 +133,7 @@ def stop(run: str, now: bool, gpus: str | None, waits: bool, as_json: bool) -> N
         print_lines(f"{name}: {workers} will end after the job in hand; --now gives it back")
 
 
-def finish(launched: Launched, start: Start) -> None:
+def finish(launched: Launched, start: StartOptions) -> None:
     """Say what was started, and stay until the sweep ends where that is wanted."""
     from ..progress import one_line
 

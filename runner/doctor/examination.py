@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..backends import Examined, PeakMemory, Planner
-from ..dataset import Dataset, Lead
+from ..dataset import DatasetContent, Lead
 from ..device import check_backend
 from ..errors import UserError
 from ..expansion import facts_of, points_of, uncut_points
@@ -20,7 +20,7 @@ from ..run_folder import RunFolder
 from ..runs import open_queue
 from ..shape import Shape
 from .file_system import check_file_system
-from .finding import Finding, Verdict, right, wrong
+from .finding import Finding, Severity, right, wrong
 from .graphics import Need, check_gpus
 from .inputs import check_data, check_model, check_prompts
 from .machine import check_clock, check_disk, check_limits, check_memory, check_processor
@@ -55,7 +55,7 @@ def examine(experiment: Experiment) -> Iterator[Finding]:
     gpus = find_gpus()
     is_well = True
     for finding in _examine(experiment, gpus):
-        is_well = is_well and finding.verdict is not Verdict.WRONG
+        is_well = is_well and finding.verdict is not Severity.WRONG
         yield finding
     if is_well:
         # It tells but the first mistake, of which the others here are told one by one.
@@ -150,7 +150,7 @@ def check_host_memory(
     yield from check_processor(workers)
 
 
-def wanted_shapes(experiment: Experiment, data: Dataset) -> set[Shape]:
+def wanted_shapes(experiment: Experiment, data: DatasetContent) -> set[Shape]:
     """What the videos of an experiment must be."""
     return {
         experiment.method_of(one.setting.parameters).shape(
@@ -161,7 +161,7 @@ def wanted_shapes(experiment: Experiment, data: Dataset) -> set[Shape]:
     }
 
 
-def jobs_left(experiment: Experiment, run: RunFolder, data: Dataset | None) -> int | None:
+def jobs_left(experiment: Experiment, run: RunFolder, data: DatasetContent | None) -> int | None:
     """How many videos are still to be made: as the run knows it, else as the grid is now."""
     if run.experiment.exists() and run.manifest.exists():
         queue = open_queue(run)

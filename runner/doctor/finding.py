@@ -11,7 +11,7 @@ MOST_ALIKE = 12
 """So many findings of one kind are listed; a person mends these first."""
 
 
-class Verdict(Enum):
+class Severity(Enum):
     """RIGHT; WARNING, which may cost time or quality; WRONG, with which a sweep fails."""
 
     RIGHT = "right"
@@ -24,7 +24,7 @@ class Finding:
     """One line of the answer. `remedy` is empty where there is nothing to do."""
 
     name: str
-    verdict: Verdict
+    verdict: Severity
     what: str
     remedy: str = ""
 
@@ -38,15 +38,15 @@ class Finding:
 
 
 def right(name: str, what: str) -> Finding:
-    return Finding(name, Verdict.RIGHT, what)
+    return Finding(name, Severity.RIGHT, what)
 
 
 def warning(name: str, what: str, remedy: str) -> Finding:
-    return Finding(name, Verdict.WARNING, what, remedy)
+    return Finding(name, Severity.WARNING, what, remedy)
 
 
 def wrong(name: str, what: str, remedy: str) -> Finding:
-    return Finding(name, Verdict.WRONG, what, remedy)
+    return Finding(name, Severity.WRONG, what, remedy)
 
 
 def shortened(findings: Iterable[Finding]) -> Iterator[Finding]:
@@ -54,5 +54,7 @@ def shortened(findings: Iterable[Finding]) -> Iterator[Finding]:
     everything = list(findings)
     yield from everything[:MOST_ALIKE]
     if rest := everything[MOST_ALIKE:]:
-        worst = Verdict.WRONG if any(f.verdict is Verdict.WRONG for f in rest) else Verdict.WARNING
+        worst = (
+            Severity.WRONG if any(f.verdict is Severity.WRONG for f in rest) else Severity.WARNING
+        )
         yield Finding(rest[0].name, worst, f"and {len(rest)} more", "the same again")

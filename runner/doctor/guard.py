@@ -8,7 +8,7 @@ from ..experiment import Experiment
 from ..plan import largest_video
 from ..shape import Shape
 from .file_system import check_file_system
-from .finding import Finding, Verdict
+from .finding import Finding, Severity
 from .machine import check_disk, check_limits
 
 
@@ -25,4 +25,4 @@ def guard(experiment: Experiment, left: int, shapes: Iterable[Shape]) -> list[Fi
         *check_file_system(run.path),
         *check_limits(),
     ]
-    return [finding for finding in findings if finding.verdict is not Verdict.RIGHT]
+    return [finding for finding in findings if finding.verdict is not Severity.RIGHT]

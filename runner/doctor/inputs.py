@@ -13,7 +13,7 @@ from ..axes import InputKind
 from ..backends import Examined
 from ..dataset import (
     NOT_READ,
-    Dataset,
+    DatasetContent,
     Lead,
     is_long_enough,
     lacks,
@@ -30,7 +30,7 @@ from ..remarks import RemarkKind, by_kind, line_of
 from ..text_file import shown
 from ..upstream import Upstream
 from ..video import BrokenVideo, decoded_timing
-from .finding import Finding, Verdict, right, shortened, warning, wrong
+from .finding import Finding, Severity, right, shortened, warning, wrong
 
 HARMFUL = {
     RemarkKind.LOSES_PICTURE: "dataset.fit: pad, for these in dataset.clips",
@@ -56,7 +56,7 @@ def check_model(model: Examined, method: Method) -> Iterator[Finding]:
             yield right(whose, f"{state.file}: {size(state.size)}, {state.note}")
 
 
-def check_data(experiment: Experiment) -> tuple[Dataset | None, list[Finding]]:
+def check_data(experiment: Experiment) -> tuple[DatasetContent | None, list[Finding]]:
     """The clips that can be used, and what is right and wrong with clips and prompts."""
     try:
         dataset = read_dataset(experiment, skip_invalid=True)
@@ -76,7 +76,7 @@ def check_data(experiment: Experiment) -> tuple[Dataset | None, list[Finding]]:
         return dataset, findings
     with ThreadPoolExecutor() as pool:
         found_by_decoding = list(pool.map(lambda clip: decode(experiment, clip), clips))
-    broken = [own for own in found_by_decoding if own and own.verdict is Verdict.WRONG]
+    broken = [own for own in found_by_decoding if own and own.verdict is Severity.WRONG]
     findings += shortened(own for own in found_by_decoding if own)
     if experiment.input_axes.leading.gives_frames:
         findings += shortened(compare(experiment, clips))
@@ -142,7 +142,7 @@ def compare(experiment: Experiment, clips: Sequence[Lead]) -> Iterator[Finding]:
             yield warning("clips", found, f"frames are repeated; fps: {info.fps:g} repeats none")
 
 
-def check_prompts(method: Method, model: Examined, data: Dataset) -> Iterator[Finding]:
+def check_prompts(method: Method, model: Examined, data: DatasetContent) -> Iterator[Finding]:
     """Prompts of which a method's text encoder would read only the beginning."""
     limit = method.planner().prompt_tokens
     texts = {text: clip for clip in data.leads for text in clip.prompts}

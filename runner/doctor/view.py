@@ -11,9 +11,9 @@ from rich.text import Text
 
 from ..console import plain
 from ..plain_text import printable
-from .finding import Finding, Verdict
+from .finding import Finding, Severity
 
-STYLES = {Verdict.RIGHT: "green", Verdict.WARNING: "yellow", Verdict.WRONG: "bold red"}
+STYLES = {Severity.RIGHT: "green", Severity.WARNING: "yellow", Severity.WRONG: "bold red"}
 
 
 def print_findings(findings: Iterable[Finding], console: Console) -> None:

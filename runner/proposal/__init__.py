@@ -13,7 +13,7 @@ from ..backends.wan.checkpoint import Checkpoint
 from ..backends.wan.finding import find_checkpoint
 from ..dataset_files import find_files, has_any, is_flat, is_one, subfolders
 from ..errors import UserError
-from ..machine_file import Machine
+from ..machine_file import MachineFile
 from ..matching import Match, match
 from ..prompts import SUFFIXES, Prompts, is_utf8, read_prompts
 from ..remarks import remark_lines, remarks_on
@@ -29,11 +29,11 @@ OTHER_VIDEOS = frozenset({".wmv", ".flv", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts
 
 
 @dataclass(frozen=True)
-class Wish:
+class InitWish:
     """What a person names: paths as given, each None where it is not."""
 
     root: Path
-    machine: Machine
+    machine: MachineFile
     videos: Path | None = None
     prompts: Path | None = None
     checkpoint: str | None = None
@@ -80,7 +80,7 @@ class _Draft:
     remarks: list[str]
 
 
-def propose(wish: Wish) -> Proposal:
+def propose(wish: InitWish) -> Proposal:
     """Look at clips, prompts and configuration, and say what an experiment of them would be.
 
     Raises:
@@ -129,7 +129,7 @@ def count_prompts(found: Match) -> int:
     return sum(len(texts) for texts in found.prompts.values())
 
 
-def videos_folder(wish: Wish) -> Path:
+def videos_folder(wish: InitWish) -> Path:
     """The folder of clips that a person names, else the one that the configuration does."""
     if wish.videos is not None:
         folder = wish.videos.absolute()
@@ -205,7 +205,7 @@ def flat_name(folder: Path, prompts: Prompts) -> str:
 
 
 def find_prompts(
-    wish: Wish, folder: Path, clips: Mapping[str, Sequence[Path]]
+    wish: InitWish, folder: Path, clips: Mapping[str, Sequence[Path]]
 ) -> tuple[Path, Prompts]:
     """The prompts that are named, else those that lie beside the clips and fit most of them.
 
@@ -291,7 +291,7 @@ def probe_all(clips: Mapping[str, Sequence[Path]], draft: _Draft) -> dict[str, V
     return infos
 
 
-def add_model(wish: Wish, draft: _Draft) -> None:
+def add_model(wish: InitWish, draft: _Draft) -> None:
     """The checkpoint that is named, one that lies in models/, or the place for one."""
     config = wish.config
     named = wish.checkpoint or (config.values.get("model.checkpoint") if config else None)

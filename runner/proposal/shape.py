@@ -15,7 +15,7 @@ LIKE = 0.06
 
 
 @dataclass(frozen=True)
-class Limits:
+class ModelLimits:
     """What a model was made for: the sizes (width, height) in pixels that suit it, the first of
     which bounds the area of others, and the most frames and frames per second."""
 
@@ -24,22 +24,22 @@ class Limits:
     fps: float
 
 
-WAN = Limits(((832, 480), (480, 832)), 81, 16)
+WAN = ModelLimits(((832, 480), (480, 832)), 81, 16)
 """https://github.com/Wan-Video/Wan2.1: 480p, 81 frames, 16 frames per second."""
 
-TINY = Limits(((128, 80), (80, 128)), 17, 8)
+TINY = ModelLimits(((128, 80), (80, 128)), 17, 8)
 """What the tiny checkpoint was trained on."""
 
 
 @dataclass(frozen=True)
-class Proposed:
+class ProposedShape:
     """A shape that all clips serve; `notes` say by its keys how it came about."""
 
     shape: Shape
     notes: Mapping[str, str]
 
 
-def propose_shape(clips: Mapping[str, VideoInfo], limits: Limits) -> Proposed:
+def propose_shape(clips: Mapping[str, VideoInfo], limits: ModelLimits) -> ProposedShape:
     """The largest shape within the limits that takes nothing from a clip that it does not have:
     no clip is scaled up, shown faster than it is, or drawn out.
 
@@ -54,10 +54,10 @@ def propose_shape(clips: Mapping[str, VideoInfo], limits: Limits) -> Proposed:
     rates = Counter(round(info.fps, 3) for info in clips.values())
     rate_note = f"frames per second; the clips have {listing(rates)}"
     notes = {"width": size_note, "height": "pixels", "num_frames": frame_note, "fps": rate_note}
-    return Proposed(Shape(width, height, frames, fps), notes)
+    return ProposedShape(Shape(width, height, frames, fps), notes)
 
 
-def propose_size(clips: Mapping[str, VideoInfo], limits: Limits) -> tuple[int, int, str]:
+def propose_size(clips: Mapping[str, VideoInfo], limits: ModelLimits) -> tuple[int, int, str]:
     sizes = Counter((info.width, info.height) for info in clips.values())
     common, alike = sizes.most_common(1)[0]
     narrowest = min(info.width for info in clips.values())
@@ -76,7 +76,7 @@ def propose_size(clips: Mapping[str, VideoInfo], limits: Limits) -> tuple[int, i
     return of_16(common[0] * scale), of_16(common[1] * scale), note
 
 
-def propose_frames(clips: Mapping[str, VideoInfo], limits: Limits) -> tuple[float, int, str]:
+def propose_frames(clips: Mapping[str, VideoInfo], limits: ModelLimits) -> tuple[float, int, str]:
     slowest = min(info.fps for info in clips.values())
     most = max(1, math.ceil(slowest / limits.fps - 1e-3))
     for divisor in range(most, 0, -1):

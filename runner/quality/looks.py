@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -15,8 +15,10 @@ from ..scenes.render import render
 from ..scenes.scene import Scene
 from ..scenes.words import COLOURS, PERSON, SATURATED, SHAPES, Mention
 
-Frames = npt.NDArray[np.uint8]
-Floats = npt.NDArray[np.float64]
+if TYPE_CHECKING:
+    from ..video import Frames
+
+Doubles = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 LEAST_SHARE = 0.0025
@@ -55,7 +57,7 @@ def piece_of(masks: dict[str, Mask], colour: str) -> Mask | None:
     return np.asarray(labels == max(fitting, key=lambda number: areas[number]))
 
 
-def outline(piece: Mask | None) -> Floats | None:
+def outline(piece: Mask | None) -> Doubles | None:
     """Numbers that tell outlines apart whatever their size and turn; None for no piece, and for
     one that is too small or cut by the frame's edge."""
     if piece is None:
@@ -96,11 +98,11 @@ class Outlines:
     all alike and dented stars are not.
     """
 
-    means: Floats
-    precisions: Floats
-    volumes: Floats
+    means: Doubles
+    precisions: Doubles
+    volumes: Doubles
 
-    def shape_of(self, outlines: Sequence[Floats]) -> str | None:
+    def shape_of(self, outlines: Sequence[Doubles]) -> str | None:
         """The likeliest shape of the same thing in several frames; None without a frame."""
         if not outlines:
             return None
@@ -117,7 +119,7 @@ def fit_outlines(clips: int = 160, seed: int = 11) -> Outlines:
     smoothly and blurred, so that a dent tells less than what makes a shape.
     """
     random = np.random.default_rng(seed)
-    found: dict[str, list[Floats]] = {name: [] for name in SHAPES}
+    found: dict[str, list[Doubles]] = {name: [] for name in SHAPES}
     for category in ("single_object", "multiple_objects"):
         for scene, frames in drawn_clips(category, clips // 2, random):
             for number, frame in enumerate(frames):
@@ -159,7 +161,7 @@ def drawn_clips(
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedMention:
     """Whether one thing that a prompt speaks of is there in its colour, and in its shape.
 
     `shape` is None where the shape cannot be judged: a person, or no frame shows it whole.
@@ -170,7 +172,7 @@ class Judged:
     shape: bool | None
 
 
-def judge(frames: Frames, mentions: Sequence[Mention], outlines: Outlines) -> list[Judged]:
+def judge(frames: Frames, mentions: Sequence[Mention], outlines: Outlines) -> list[JudgedMention]:
     """Judge each thing of a prompt by the frames of its video.
 
     Its colour is right where it is among the strongest colours of the video, as many as the
@@ -195,7 +197,7 @@ def judge(frames: Frames, mentions: Sequence[Mention], outlines: Outlines) -> li
             ]
             found = outlines.shape_of(seen)
             shape = None if found is None else found == mention.shape
-        judged.append(Judged(mention, colour, shape))
+        judged.append(JudgedMention(mention, colour, shape))
     return judged
 
 

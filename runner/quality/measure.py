@@ -9,10 +9,9 @@ from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ..axes import PROMPT, VIDEO
 from ..backends import Engine, Machine
@@ -22,10 +21,11 @@ from ..reading import deciding_frames, read_reference
 from ..run_folder import RunFolder
 from ..scenes.words import mentions
 from ..video import read_video
-from .looks import Judged, Outlines, judge, share
+from .looks import JudgedMention, Outlines, judge, share
 from .movement import agreement, flow_of
 
-Frames = npt.NDArray[np.uint8]
+if TYPE_CHECKING:
+    from ..video import Frames
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def measure(
     references = {_reference(job): flow_of(_read(root, job)) for job in jobs}
     measured = []
     for strength, some in sorted(by_strength.items()):
-        judged: list[Judged] = []
+        judged: list[JudgedMention] = []
         own: list[float] = []
         other: list[float] = []
         alike: dict[Any, list[Frames]] = defaultdict(list)

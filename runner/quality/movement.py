@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
-Frames = npt.NDArray[np.uint8]
-Floats = npt.NDArray[np.float32]
+from ..scenes.motion import Floats
+
+if TYPE_CHECKING:
+    from ..video import Frames
 
 CELL = 4
 """Flow is averaged over cells of this many pixels: agreement is of motion, not of edges."""

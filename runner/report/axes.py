@@ -12,7 +12,7 @@ from ..job import CATEGORY, METHOD, SEED
 from ..reading import PARAMETERS
 from .cells import Run
 
-Value = Any
+AxisValue = Any
 
 _ABSENT = ""
 """In the place of a value's JSON, which is never empty."""
@@ -40,7 +40,7 @@ class Axis:
 
     name: str
     kind: AxisKind
-    values: tuple[Value, ...]
+    values: tuple[AxisValue, ...]
     absent: int | None = None
 
 
@@ -66,7 +66,7 @@ def lay_out(runs: Sequence[Run]) -> Grid:
         kinds["run"] = AxisKind.RUN
     names = list(kinds)
     values: list[dict[str, int]] = [{} for _ in names]
-    originals: list[list[Value]] = [[] for _ in names]
+    originals: list[list[AxisValue]] = [[] for _ in names]
     places = []
     for run in runs:
         own = []
@@ -102,9 +102,9 @@ def _of_grids(runs: Sequence[Run]) -> dict[str, AxisKind]:
     return {**{axis: kind for axis, kind in kinds.items() if axis in used}, SEED: AxisKind.SEED}
 
 
-def parameter_differences(runs: Sequence[Run]) -> list[dict[str, Value]]:
+def parameter_differences(runs: Sequence[Run]) -> list[dict[str, AxisValue]]:
     """For each run the parameters that are one value within every run, but not the same in all."""
-    result: list[dict[str, Value]] = [{} for _ in runs]
+    result: list[dict[str, AxisValue]] = [{} for _ in runs]
     for name in _parameters(runs):
         if any(_differs(run, name) for run in runs):
             continue

@@ -40,7 +40,7 @@ def seen_of(clip: FileInput, parameters: Mapping[str, Any], shape: Shape) -> See
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WantedMedium:
     """One picture or clip to make: its place, how, and what it is of, for a message."""
 
     path: Path
@@ -54,18 +54,18 @@ class Pictures:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def poster(self, video: Path, sha256: str, shape: Shape) -> Wanted:
+    def poster(self, video: Path, sha256: str, shape: Shape) -> WantedMedium:
         """The frame in the middle of a video, 320 pixels wide."""
         seconds = shape.most_frames / shape.fps / 2
         path = self.folder / "posters" / f"{_short(sha256)}.jpg"
-        return Wanted(path, lambda target: extract_frame(video, target, seconds), video.name)
+        return WantedMedium(path, lambda target: extract_frame(video, target, seconds), video.name)
 
-    def preview(self, video: Path, sha256: str, width: int) -> Wanted:
+    def preview(self, video: Path, sha256: str, width: int) -> WantedMedium:
         """A small version of a video, at most `width` pixels wide."""
         path = self.folder / "previews" / f"{_short(sha256)}_{width}.mp4"
-        return Wanted(path, lambda target: shrink(video, target, width), video.name)
+        return WantedMedium(path, lambda target: shrink(video, target, width), video.name)
 
-    def reference(self, source: Path, name: str, seen: Seen, width: int = 0) -> Wanted:
+    def reference(self, source: Path, name: str, seen: Seen, width: int = 0) -> WantedMedium:
         """The frames of a clip that a job was made from.
 
         Args:
@@ -78,11 +78,11 @@ class Pictures:
         key = [COPIED, sha256, reading.start, reading.fit, shape.to_json()]
         path = self.folder / "references" / f"{sha256_of(key)[:32]}.mp4"
         small = (sha256, reading, shape)
-        return Wanted(path, lambda target: copy_clip(source, small, target), name)
+        return WantedMedium(path, lambda target: copy_clip(source, small, target), name)
 
 
 def make_all(
-    wanted: Iterable[Wanted], on_made: Callable[[], object] = lambda: None
+    wanted: Iterable[WantedMedium], on_made: Callable[[], object] = lambda: None
 ) -> dict[Path, str]:
     """Make what is missing, several at once.
 
@@ -107,7 +107,7 @@ def is_made(path: Path) -> bool:
     return path.is_file() and not path.is_symlink()
 
 
-def make(one: Wanted) -> str | None:
+def make(one: WantedMedium) -> str | None:
     """Make one picture as a whole or not at all; returns why it could not be made, or None."""
     one.path.parent.mkdir(parents=True, exist_ok=True)
     temporary = one.path.with_name(f".{one.path.stem}.{uuid.uuid4().hex[:8]}{one.path.suffix}")

@@ -19,8 +19,8 @@ from ..run_folder import RunFolder
 from .cells import Run, Sidecars, read_run
 from .document import document
 from .page import render
-from .pictures import Wanted, make
-from .writing import Beside, Wish, each_cell, read_runs, title_of
+from .pictures import WantedMedium, make
+from .writing import PageMedia, ReportWish, each_cell, read_runs, title_of
 
 WATCH_SECONDS = 2.0
 
@@ -32,7 +32,7 @@ class Site:
     than leaves most of the time to other things.
     """
 
-    def __init__(self, folders: Sequence[RunFolder], wish: Wish) -> None:
+    def __init__(self, folders: Sequence[RunFolder], wish: ReportWish) -> None:
         self._wish = wish
         self._sidecars = Sidecars()
         self._names = [(run.folder, run.name) for run in read_runs(folders)]
@@ -40,7 +40,7 @@ class Site:
         self._making = threading.Lock()
         self._next = 0.0
         self._files: dict[str, Path] = {}
-        self._wanted: dict[str, Wanted] = {}
+        self._wanted: dict[str, WantedMedium] = {}
         self._data = self._tag = b""
         self._refresh()
 
@@ -82,7 +82,7 @@ class Site:
         self._next = time.monotonic() + max(WATCH_SECONDS, 4 * took)
 
     def _take_in(self, runs: Sequence[Run]) -> None:
-        beside = Beside(self._wish.folder(runs[0].folder), runs, self._wish)
+        beside = PageMedia(self._wish.folder(runs[0].folder), runs, self._wish)
         roots = {cell.clip: run.root for run, cell in each_cell(runs) if cell.clip is not None}
         problems = {
             wanted.path: f"{reference.path}: is not on this machine"

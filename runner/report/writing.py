@@ -17,17 +17,17 @@ from .anonymous import write_bare
 from .cells import Cell, Run, read_run
 from .document import Look, document, quoted
 from .page import render
-from .pictures import Pictures, Seen, Wanted, make_all, seen_of
+from .pictures import Pictures, Seen, WantedMedium, make_all, seen_of
 
 MOST_PICTURE, MOST_VIDEO = 1024 * MIB, 16384 * MIB
 """Bytes of one that is packed."""
 
-Track = Callable[[Sequence[Wanted]], Callable[[], object]]
+TrackMedia = Callable[[Sequence[WantedMedium]], Callable[[], object]]
 """Told what will be made; what it returns is called after each."""
 
 
 @dataclass(frozen=True)
-class Wish:
+class ReportWish:
     """What a person wants of a report.
 
     Args:
@@ -58,15 +58,15 @@ class Report:
     problems: tuple[str, ...]
 
 
-class Beside:
+class PageMedia:
     """The pictures and clips that stand beside the page of some runs, in a report folder."""
 
-    def __init__(self, folder: Path, runs: Sequence[Run], wish: Wish) -> None:
+    def __init__(self, folder: Path, runs: Sequence[Run], wish: ReportWish) -> None:
         pictures = Pictures(folder)
         self.folder = folder
-        self.posters: dict[str, Wanted] = {}
-        self.previews: dict[str, Wanted] = {}
-        self.references: dict[Seen, Wanted] = {}
+        self.posters: dict[str, WantedMedium] = {}
+        self.previews: dict[str, WantedMedium] = {}
+        self.references: dict[Seen, WantedMedium] = {}
         for run, cell in each_cell(runs):
             shape = cell.shape
             if (clip := cell.clip) is not None:
@@ -81,11 +81,11 @@ class Beside:
             if sha256 is not None and wish.preview:
                 self.previews[sha256] = pictures.preview(video, sha256, wish.preview)
 
-    def wanted(self) -> list[Wanted]:
+    def wanted(self) -> list[WantedMedium]:
         """All of it, what is seen first first."""
         return [*self.references.values(), *self.posters.values(), *self.previews.values()]
 
-    def name(self, one: Wanted) -> str:
+    def name(self, one: WantedMedium) -> str:
         """How a page in the report folder calls it."""
         return one.path.relative_to(self.folder).as_posix()
 
@@ -101,7 +101,9 @@ class Beside:
             **rest,
         )
 
-    def _names(self, wanted: Mapping[str, Wanted], problems: Mapping[Path, str]) -> dict[str, str]:
+    def _names(
+        self, wanted: Mapping[str, WantedMedium], problems: Mapping[Path, str]
+    ) -> dict[str, str]:
         return {key: self.name(one) for key, one in wanted.items() if one.path not in problems}
 
 
@@ -129,11 +131,11 @@ def read_runs(folders: Sequence[RunFolder]) -> list[Run]:
     ]
 
 
-def title_of(runs: Sequence[Run], wish: Wish) -> str:
+def title_of(runs: Sequence[Run], wish: ReportWish) -> str:
     return wish.title or " · ".join(run.name for run in runs)
 
 
-def write_page(folders: Sequence[RunFolder], wish: Wish, track: Track) -> Report:
+def write_page(folders: Sequence[RunFolder], wish: ReportWish, track: TrackMedia) -> Report:
     """Write the page of one run, or of several beside one another.
 
     Raises:
@@ -148,7 +150,7 @@ def write_page(folders: Sequence[RunFolder], wish: Wish, track: Track) -> Report
             "--anonymous: these runs do not lie side by side, so the page would name the folders "
             "between them; add --zip, which packs their videos with it"
         )
-    beside = Beside(folder, runs, wish)
+    beside = PageMedia(folder, runs, wish)
     problems = _make(beside, track)
     name = "index.html" if len(runs) == 1 else f"{'_'.join(run.name for run in runs)[:100]}.html"
     look = beside.look(
@@ -162,7 +164,7 @@ def write_page(folders: Sequence[RunFolder], wish: Wish, track: Track) -> Report
     return _report(folder / name, runs, problems)
 
 
-def write_zip(folders: Sequence[RunFolder], wish: Wish, track: Track) -> Report:
+def write_zip(folders: Sequence[RunFolder], wish: ReportWish, track: TrackMedia) -> Report:
     """Write page, pictures and videos (small ones alone where `wish.preview` asks for them) as
     one zip.
 
@@ -172,7 +174,7 @@ def write_zip(folders: Sequence[RunFolder], wish: Wish, track: Track) -> Report:
     """
     runs = read_runs(folders)
     folder = wish.folder(folders[0])
-    beside = Beside(folder, runs, wish)
+    beside = PageMedia(folder, runs, wish)
     problems = _make(beside, track)
     name = "_".join(run.name for run in runs)[:100]
     # In an archive of its own: a name in it is all that tells two runs' videos apart.
@@ -218,7 +220,7 @@ def base_of(run: Path, folder: Path) -> str:
     return quoted(os.path.relpath(run.resolve(), folder.resolve())) + "/"
 
 
-def _content(video: Path, folder: Path, wish: Wish) -> bytes:
+def _content(video: Path, folder: Path, wish: ReportWish) -> bytes:
     """What of a video is packed: all of it, or where the page is anonymous no texts in it."""
     if not wish.is_anonymous:
         return read_input(video, MOST_VIDEO)
@@ -244,7 +246,7 @@ def _add(archive: zipfile.ZipFile, name: str, content: bytes, *, is_text: bool =
     archive.writestr(entry, content)
 
 
-def _make(beside: Beside, track: Track) -> dict[Path, str]:
+def _make(beside: PageMedia, track: TrackMedia) -> dict[Path, str]:
     missing = [one for one in beside.wanted() if not one.path.exists()]
     return make_all(missing, track(missing))
 

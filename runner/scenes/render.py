@@ -13,14 +13,10 @@ from math import cos, pi, sin
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from .motion import LIMBS, SHIRT, limbs, track, view
+from .motion import LIMBS, SHIRT, Floats, limbs, track, view
 from .scene import WIDTH, Scene
 from .words import COLOURS, SHAPES
-
-Frames = npt.NDArray[np.uint8]
-Floats = npt.NDArray[np.float32]
 
 CLOUDS, PLANTS, THINGS = 3, 4, 2
 _GROUNDS = {

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..adopt import Adoption, Fate, Finding
+from ..adopt import AdoptedFile, Adoption, Fate
 from ..adopt import adopt as take_in
 from ..loading import load_experiment
 from ..pattern import Pattern
@@ -40,7 +40,7 @@ def adopt(
     pattern: str,
     *,
     dry_run: bool = False,
-    on_finding: Callable[[Finding], object] = lambda _: None,
+    on_finding: Callable[[AdoptedFile], object] = lambda _: None,
 ) -> Adopted:
     """Take in videos that another script made, each decoded, copied and marked as adopted.
 

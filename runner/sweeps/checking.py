@@ -12,10 +12,10 @@ from ..drift import Change, Now, drift
 from ..job import Job, JobState
 from ..loading import load_experiment
 from ..runs import live_slots, open_queue, take_back
-from ..verify import Verdict, forgotten
+from ..verify import CheckedVideo, forgotten
 from ..verify import verify as check_videos
 from .opening import Named, OpenRun, folder_of
-from .telling import Track, untracked
+from .telling import TrackNumber, untracked
 
 if TYPE_CHECKING:
     from ..explain import Story
@@ -36,7 +36,7 @@ class Verification:
 
     run: OpenRun
     good: int
-    broken: tuple[Verdict, ...]
+    broken: tuple[CheckedVideo, ...]
     unmade: int
     stale: tuple[tuple[Job, tuple[Change, ...]], ...]
     moves: bool
@@ -51,7 +51,7 @@ class Verification:
         return {**answer, "stale": old}
 
 
-def verify(run: Named, *, track: Track = untracked) -> Verification:
+def verify(run: Named, *, track: TrackNumber = untracked) -> Verification:
     """Check every finished video: size, sha256, and a strict decoding of every frame.
 
     What is broken moves to `superseded/`, so that `resume` makes it again.

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..doctor.bundle import write_bundle
 from ..doctor.examination import examine_file, examine_machine
-from ..doctor.finding import Finding, Verdict
+from ..doctor.finding import Finding, Severity
 from ..errors import UserError
 from ..loading import load_experiment
 from .opening import Named, experiment_file, folder_of
@@ -27,13 +27,13 @@ class Diagnosis:
     @property
     def wrong(self) -> int:
         """How many findings a sweep would fail with."""
-        return self._count(Verdict.WRONG)
+        return self._count(Severity.WRONG)
 
     @property
     def warnings(self) -> int:
-        return self._count(Verdict.WARNING)
+        return self._count(Severity.WARNING)
 
-    def _count(self, verdict: Verdict) -> int:
+    def _count(self, verdict: Severity) -> int:
         return sum(finding.verdict is verdict for finding in self.findings)
 
     def to_json(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from ..launch import (
     Launch,
     Narrowing,
     NotUp,
-    Part,
+    SweepPart,
     Unattended,
     attend,
     link_first,
@@ -175,7 +175,7 @@ def launch(
         )
     else:
         folder = folder_of(run)
-    return _start_workers(folder, Part(texts_by_axis(only), sample), how or How(), [], say)
+    return _start_workers(folder, SweepPart(texts_by_axis(only), sample), how or How(), [], say)
 
 
 def resume(
@@ -197,7 +197,7 @@ def resume(
         UserError: as `launch`, but for the experiment's file.
     """
     retry = [JobState.FAILED, JobState.STALE] if stale else [JobState.FAILED]
-    part = Part(texts_by_axis(only), None)
+    part = SweepPart(texts_by_axis(only), None)
     return _start_workers(folder_of(run), part, how or How(), retry, say)
 
 
@@ -223,7 +223,7 @@ class _Begun:
 
 
 def _start_workers(
-    folder: RunFolder, part: Part, how: How, retry: Sequence[JobState], say: Say
+    folder: RunFolder, part: SweepPart, how: How, retry: Sequence[JobState], say: Say
 ) -> Launched:
     """Start workers for a part of a planned run; jobs of the states `retry` get another chance."""
     chosen = launcher(how.on)
@@ -256,7 +256,7 @@ def _start_workers(
 
 def _begin(
     folder: RunFolder,
-    part: Part,
+    part: SweepPart,
     how: How,
     chosen: Launcher,
     retry: Sequence[JobState],

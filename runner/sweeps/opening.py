@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..run_folder import RunFolder
-from .telling import Say, Track, silent, untracked
+from .telling import Say, TrackNumber, silent, untracked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..adopt import Finding
+    from ..adopt import AdoptedFile
     from ..explain import Story
     from ..progress import Snapshot
     from ..report.sheet import Style
@@ -105,7 +105,7 @@ class OpenRun:
 
         return logs(self, worker, lines=lines)
 
-    def verify(self, *, track: Track = untracked) -> Verification:
+    def verify(self, *, track: TrackNumber = untracked) -> Verification:
         from .checking import verify
 
         return verify(self, track=track)
@@ -133,7 +133,7 @@ class OpenRun:
         anonymous: bool = False,
         out: Path | str | None = None,
         as_zip: bool = False,
-        track: Track = untracked,
+        track: TrackNumber = untracked,
     ) -> Report:
         from .showing import report, wish_of
 
@@ -147,7 +147,7 @@ class OpenRun:
         as_mp4: bool = False,
         style: Style | None = None,
         out: Path | str | None = None,
-        track: Track = untracked,
+        track: TrackNumber = untracked,
     ) -> Sheets:
         from .showing import sheets
 
@@ -159,7 +159,7 @@ class OpenRun:
         pattern: str,
         *,
         dry_run: bool = False,
-        on_finding: Callable[[Finding], object] = lambda _: None,
+        on_finding: Callable[[AdoptedFile], object] = lambda _: None,
     ) -> Adopted:
         from .adopting import adopt
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ..backends import Examined
 from ..damage import mend_queue, read_former, set_aside
-from ..dataset import Dataset, read_dataset
+from ..dataset import DatasetContent, read_dataset
 from ..errors import UserError
 from ..expansion import expand
 from ..experiment import Experiment
@@ -173,7 +173,7 @@ def has_content(folder: Path) -> bool:
     return folder.exists() and any(path.name != "work" for path in folder.iterdir())
 
 
-def check_placement(experiment: Experiment, dataset: Dataset) -> None:
+def check_placement(experiment: Experiment, dataset: DatasetContent) -> None:
     """Raise UserError where `placement.assign` names a category that there is not."""
     categories = dict.fromkeys(lead.category for lead in dataset.leads)
     for category in experiment.placement.assign:

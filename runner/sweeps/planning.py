@@ -12,7 +12,7 @@ from ..backends.settings import settings_record, settings_set
 from ..drift import Now, Survey, survey
 from ..experiment import Experiment
 from ..forecast import Experience, Forecast, forecast
-from ..gpus import Choice, Gpu, Wish, find_gpus, likely_gpus, processor_name
+from ..gpus import Choice, Gpu, GpuWish, find_gpus, likely_gpus, processor_name
 from ..job import Job
 from ..kinds import Kind, kinds_of
 from ..plan import Estimate, alike, estimate, flops_a_video, model_problems, peak_memory
@@ -107,7 +107,7 @@ def plan(
     )
     placement = planned.experiment.placement
     own = frozenset(slot.devices.gpu for slot in live_slots(planned.run))
-    choice = likely_gpus(Wish(placement.gpus, f"{experiment}: placement.gpus", own=own), gpus)
+    choice = likely_gpus(GpuWish(placement.gpus, f"{experiment}: placement.gpus", own=own), gpus)
     kinds = kinds_of(
         planned.experiment, planned.recipes, planned.left_alike or alike(planned.manifest.jobs)
     )

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from ..borrowed import is_ours_to_write
 from ..errors import UserError
 from ..report.cells import read_run
-from ..report.writing import Report, Wish, write_page, write_zip
+from ..report.writing import Report, ReportWish, write_page, write_zip
 from ..run_folder import RunFolder
 from .opening import Named, folder_of, texts_by_axis
-from .telling import Track, untracked
+from .telling import TrackNumber, untracked
 
 if TYPE_CHECKING:
     from ..report.server import Server
@@ -29,17 +29,19 @@ def wish_of(
     posters: bool = True,
     anonymous: bool = False,
     out: Path | str | None = None,
-) -> Wish:
+) -> ReportWish:
     """What is wanted of a report; a relative `out` starts where this process stands."""
-    return Wish(title, preview, anonymous, posters, None if out is None else Path(out).absolute())
+    return ReportWish(
+        title, preview, anonymous, posters, None if out is None else Path(out).absolute()
+    )
 
 
 def report(
     runs: Sequence[Named],
-    wish: Wish | None = None,
+    wish: ReportWish | None = None,
     *,
     as_zip: bool = False,
-    track: Track = untracked,
+    track: TrackNumber = untracked,
 ) -> Report:
     """Write the page that compares the videos of a sweep, or of several: one file that opens from
     disk, in the first one's `report/`.
@@ -51,7 +53,7 @@ def report(
     Raises:
         UserError: there is no such run; or the first is not ours to write, and no `out` is given.
     """
-    folders, wish = [folder_of(run) for run in runs], wish or Wish()
+    folders, wish = [folder_of(run) for run in runs], wish or ReportWish()
     if wish.out is None:
         refuse_foreign(folders[0])
     write = write_zip if as_zip else write_page
@@ -61,7 +63,7 @@ def report(
 @contextmanager
 def serving(
     runs: Sequence[Named],
-    wish: Wish | None = None,
+    wish: ReportWish | None = None,
     host: str = "127.0.0.1",
     port: int | None = None,
 ) -> Iterator[Server]:
@@ -77,7 +79,7 @@ def serving(
     from ..report.server import Server
     from ..report.site import Site
 
-    folders, wish = [folder_of(run) for run in runs], wish or Wish()
+    folders, wish = [folder_of(run) for run in runs], wish or ReportWish()
     with tempfile.TemporaryDirectory(prefix="sweep-report-") as folder:
         if wish.out is None and not is_ours_to_write(folders[0]):
             # Pictures are wanted while it is served alone.
@@ -108,7 +110,7 @@ def sheets(
     as_mp4: bool = False,
     style: Style | None = None,
     out: Path | str | None = None,
-    track: Track = untracked,
+    track: TrackNumber = untracked,
 ) -> Sheets:
     """Write a contact sheet per reference video: frames across time, a row per prompt.
 

@@ -11,7 +11,7 @@ from ..errors import UserError
 from ..job import RUN_NAME
 from ..loading import load_experiment
 from ..machine_file import read_machine
-from ..proposal import Proposal, Wish, propose
+from ..proposal import InitWish, Proposal, propose
 from ..proposal.former_config import read_config
 from ..proposal.text import experiment_text
 from ..run_folder import write_atomically
@@ -68,7 +68,7 @@ def init(
         raise UserError(f"{file}: is there already; choose another name, or --force replaces it")
     former = None if config is None else read_config(Path(config))
     clips, texts = (None if path is None else Path(path) for path in (videos, prompts))
-    proposal = propose(Wish(root, read_machine(root), clips, texts, checkpoint, former))
+    proposal = propose(InitWish(root, read_machine(root), clips, texts, checkpoint, former))
     write_atomically(file, experiment_text(name, proposal, file).encode())
     load_experiment(file)
     return Proposed(file, proposal)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 Say = Callable[[str], object]
 """Told one line for a person."""
 
-Track = Callable[[int], Callable[[], object]]
+TrackNumber = Callable[[int], Callable[[], object]]
 """Told how many things will be done; what it returns is called after each."""
 
 

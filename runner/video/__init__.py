@@ -11,7 +11,7 @@ from .errors import BrokenVideo, UnfitVideo
 from .own import read_video
 from .picture import Fit, View
 from .sound import AUDIO_SUFFIXES, AudioInfo, probe_audio
-from .timing import Start, Timing
+from .timing import ClipStart, Timing
 from .whole import CLIP_SUFFIXES
 from .writing import write_video
 
@@ -23,9 +23,9 @@ __all__ = [
     "CLIP_SUFFIXES",
     "AudioInfo",
     "BrokenVideo",
+    "ClipStart",
     "Decoded",
     "Fit",
-    "Start",
     "Timing",
     "UnfitVideo",
     "VideoInfo",

@@ -14,8 +14,8 @@ from ..shape import Shape
 from .errors import BrokenVideo, UnfitVideo
 from .picture import UPRIGHT, Fit, Turn, View, fitted, view_of
 from .program import ffmpeg
-from .pyav import HLG, PQ, Packet, Source, opened, pixels_of, time_of, turn_of
-from .timing import Start, TimesDoNotRise, Timing, nearest
+from .pyav import HLG, PQ, OpenedClip, Packet, opened, pixels_of, time_of, turn_of
+from .timing import ClipStart, TimesDoNotRise, Timing, nearest
 
 if TYPE_CHECKING:
     import av
@@ -151,12 +151,12 @@ def decoded_timing(path: Path) -> Timing:
         return _timing(source, times, first)
 
 
-def frames_available(info: VideoInfo, fps: float, start: Start = 0.0) -> int:
+def frames_available(info: VideoInfo, fps: float, start: ClipStart = 0.0) -> int:
     """How many frames a clip yields at `fps` frames a second, as `timing` defines them."""
     return info.timing.available(fps, start)
 
 
-def read_clip(path: Path, shape: Shape, *, start: Start = 0.0, fit: Fit = "crop") -> Frames:
+def read_clip(path: Path, shape: Shape, *, start: ClipStart = 0.0, fit: Fit = "crop") -> Frames:
     """The frames of a clip that a job of this shape reads, as `timing` defines them: as many as its
     video has at most, at its rate.
 
@@ -209,7 +209,7 @@ def _since_first(
         yield time - begins, frame
 
 
-def _lie(source: Source, first: av.VideoFrame) -> tuple[tuple[int, int], Fraction, Turn]:
+def _lie(source: OpenedClip, first: av.VideoFrame) -> tuple[tuple[int, int], Fraction, Turn]:
     """Width and height as they are shown, in the clip's own pixels, the aspect of one of these
     pixels, and how frames are turned to be shown so.
 
@@ -228,7 +228,7 @@ def _lie(source: Source, first: av.VideoFrame) -> tuple[tuple[int, int], Fractio
     return (first.width, first.height), source.aspect, turn
 
 
-def _timing(source: Source, times: Sequence[Fraction], first: av.VideoFrame) -> Timing:
+def _timing(source: OpenedClip, times: Sequence[Fraction], first: av.VideoFrame) -> Timing:
     """Raises UnfitVideo where times do not rise."""
     duration = Fraction(0)
     if first.duration and first.time_base:
@@ -239,7 +239,7 @@ def _timing(source: Source, times: Sequence[Fraction], first: av.VideoFrame) -> 
         raise _times_do_not_rise(source) from None
 
 
-def _times_do_not_rise(source: Source) -> UnfitVideo:
+def _times_do_not_rise(source: OpenedClip) -> UnfitVideo:
     rate = _usual_rate(source.rates)
     mend = ["-vf", f"setpts=N/({rate})/TB", "-r", str(rate)]
     before = ["-ignore_editlist", "1"] if source.kind == "mov" else []
@@ -256,7 +256,7 @@ def _usual_rate(rates: Iterable[Fraction]) -> Fraction:
     return next(likely, Fraction(30))
 
 
-def _ffmpeg(source: Source, options: Sequence[str], before: Sequence[str] = ()) -> str:
+def _ffmpeg(source: OpenedClip, options: Sequence[str], before: Sequence[str] = ()) -> str:
     """The command line that writes a clip as it should be, beside it, and what to do then."""
     path = source.path.absolute()
     words = [ffmpeg_word(), *before, "-i", str(path), *options, *ENCODING]

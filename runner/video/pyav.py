@@ -42,7 +42,7 @@ class Packet:
 
 
 @dataclass
-class Source:
+class OpenedClip:
     """An opened clip: its first video stream that is no cover picture."""
 
     path: Path
@@ -131,7 +131,7 @@ class Source:
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[Source]:
+def opened(path: Path) -> Iterator[OpenedClip]:
     """Open a clip.
 
     Raises:
@@ -153,7 +153,7 @@ def opened(path: Path) -> Iterator[Source]:
         context.thread_count = 1
         # Cropping to the pixel: without it FFmpeg keeps what makes rows begin at round addresses.
         context.flags |= av.codec.context.Flags.unaligned
-        yield Source(path, kind, container, stream)
+        yield OpenedClip(path, kind, container, stream)
 
 
 def time_of(frame: av.VideoFrame) -> Fraction | None:

@@ -17,7 +17,7 @@ from itertools import pairwise
 from statistics import median_low
 from typing import Literal, TypeVar
 
-Start = float | Literal["middle"]
+ClipStart = float | Literal["middle"]
 """Seconds after a clip's first shown frame, or as far as leaves as much before as behind."""
 
 STEADY = Fraction(1, 10)
@@ -92,20 +92,20 @@ class Timing:
         """Frames a second."""
         return float(self.rate)
 
-    def available(self, fps: float, start: Start = 0.0) -> int:
+    def available(self, fps: float, start: ClipStart = 0.0) -> int:
         """How many frames a job of that rate and start could take."""
         if start == "middle":
             return self.available(fps)
         left = self.span + self.gap / 2 - exact(start)
         return max(0, math.floor(left * exact(fps)) + 1)
 
-    def moments(self, num_frames: int, fps: float, start: Start = 0.0) -> list[Fraction]:
+    def moments(self, num_frames: int, fps: float, start: ClipStart = 0.0) -> list[Fraction]:
         """The seconds, from the first shown frame on, whose nearest frames a job takes."""
         step = 1 / exact(fps)
         first = self.start_seconds(num_frames, fps, start)
         return [first + j * step for j in range(num_frames)]
 
-    def start_seconds(self, num_frames: int, fps: float, start: Start) -> Fraction:
+    def start_seconds(self, num_frames: int, fps: float, start: ClipStart) -> Fraction:
         """Where in the clip a job begins, in seconds from the first shown frame on."""
         if start != "middle":
             return exact(start)

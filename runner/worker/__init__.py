@@ -47,7 +47,7 @@ from .endings import Endings
 from .finishing import Finisher
 from .heart import Heart
 from .leaving import Broken, LoadFailed, Outdated, Restart
-from .loaded import Loaded, Methods, Models
+from .loaded import Loaded, MeansByMethod, Models
 from .making import LostClaim, Making, Patience
 from .surroundings import REPORT_SECONDS, Surroundings, report
 
@@ -79,7 +79,7 @@ class Worker:
         *,
         run: RunFolder,
         queue: Queue,
-        methods: Methods,
+        methods: MeansByMethod,
         machine: Machine,
         data: Path,
         slot: Slot,

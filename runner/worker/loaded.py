@@ -55,11 +55,11 @@ class Means:
             return cls(planner.engine(), planner.axes, recipe, record)
 
 
-Methods = Mapping[str, Callable[[], Means]]
+MeansByMethod = Mapping[str, Callable[[], Means]]
 """The methods of a sweep by their names in the queue, where one without a name is ""."""
 
 
-def methods_of(experiment: Experiment, device: str) -> Methods:
+def methods_of(experiment: Experiment, device: str) -> MeansByMethod:
     """Those of an experiment, for a worker on `device` ("cuda" or "cpu")."""
 
     def means(method: Method) -> Callable[[], Means]:
@@ -93,7 +93,9 @@ class Models:
         unloadable: the methods whose model could not be loaded, and why.
     """
 
-    def __init__(self, methods: Methods, machine: Machine, data: Path, upstream: Upstream) -> None:
+    def __init__(
+        self, methods: MeansByMethod, machine: Machine, data: Path, upstream: Upstream
+    ) -> None:
         self._methods = methods
         self._machine = machine
         self._data = data

@@ -34,7 +34,7 @@ KEPT = "steps"
 
 
 @dataclass(frozen=True)
-class Pending:
+class PendingDrawing:
     """A video yet to be drawn: what it depends on."""
 
     hue: float
@@ -57,7 +57,7 @@ class FakeEngine(Engine):
             if isinstance(one, FileInput) and not Path(one.path).is_file():
                 raise UserError(f"{one.path}: no such file")
 
-    def generate(self, job: Job, scratch: Path, on_step: OnStep) -> Pending:
+    def generate(self, job: Job, scratch: Path, on_step: OnStep) -> PendingDrawing:
         kinds = {fault.kind for fault in self.settings.faults if self._strikes(fault, job)}
         start = time.monotonic()
         seconds = duration(self.settings, job)
@@ -75,7 +75,7 @@ class FakeEngine(Engine):
                 for kind in kinds:
                     go_wrong(kind, job, scratch)
         hue = int(job.fingerprint[:4], 16) / 0xFFFF
-        return Pending(hue, job.shape, "truncate" in kinds)
+        return PendingDrawing(hue, job.shape, "truncate" in kinds)
 
     def steps_kept(self, job: Job, scratch: Path) -> int:
         try:
@@ -84,7 +84,7 @@ class FakeEngine(Engine):
             return 0
         return int(step) if fingerprint == job.fingerprint else 0
 
-    def finish(self, pending: Pending, path: Path, quality: float) -> None:
+    def finish(self, pending: PendingDrawing, path: Path, quality: float) -> None:
         write_video(
             path,
             draw(pending.hue, pending.shape),

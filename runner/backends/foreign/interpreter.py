@@ -30,7 +30,7 @@ VERSION = "import sys; sys.stdout.write('version %d.%d.%d' % tuple(sys.version_i
 
 
 @dataclass(frozen=True)
-class Answer:
+class InterpreterAnswer:
     """What an interpreter says: versions of `python` and of packages, and, in a line, why it
     cannot read the file that it was asked about."""
 
@@ -66,7 +66,7 @@ def find_interpreter(written: str | None, root: Path, key: str) -> Path:
     return Path(found).absolute()
 
 
-def ask(interpreter: Path, file: Path, key: str) -> Answer:
+def ask(interpreter: Path, file: Path, key: str) -> InterpreterAnswer:
     """Have an interpreter describe itself, and try to read a file of Python (not to run it).
 
     Raises:
@@ -85,7 +85,7 @@ def ask(interpreter: Path, file: Path, key: str) -> Answer:
     try:
         # An environment may print something of its own when it starts.
         answer = json.loads(said.splitlines()[-1])
-        return Answer(answer["versions"], answer["problem"])
+        return InterpreterAnswer(answer["versions"], answer["problem"])
     except (ValueError, LookupError, TypeError):
         raise UserError(f"{key}: {interpreter} does not answer as a Python does") from None
 

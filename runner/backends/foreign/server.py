@@ -42,7 +42,7 @@ LONGEST = 2000
 GIB = 1024**3
 
 
-class Stopped(BaseException):
+class CallStopped(BaseException):
     """The job in hand shall end. Not an Exception, so that a service that catches its own
     errors does not catch it."""
 
@@ -80,10 +80,10 @@ class Pipe:
             while b"\n" in self._rest or select.select([self._commands], [], [], 0)[0]:
                 message = self._read()
                 if message is None:
-                    raise Stopped
+                    raise CallStopped
                 self._stopped = message.get("stop", self._stopped)
         if self._stopped == self.number:
-            raise Stopped
+            raise CallStopped
 
     def _read(self) -> dict[str, Any] | None:
         while b"\n" not in self._rest:
@@ -107,7 +107,7 @@ def serve(service: Path, arguments: list[str], pipe: Pipe) -> None:
         try:
             value = calls.get(call, ignore)(**message.get("values", {}))
             json.dumps(value)
-        except Stopped:
+        except CallStopped:
             pipe.reply(stopped=True)
         except BaseException as error:
             inner = error.__traceback__

@@ -24,7 +24,7 @@ WRITTEN = "video.mp4"
 
 
 @dataclass(frozen=True)
-class Pending:
+class PendingFile:
     """A video that the script has written, in the job's scratch."""
 
     file: Path
@@ -59,7 +59,7 @@ class ScriptEngine(Engine):
         self._call("prepare", group={**told, "parameters": own_parameters(series.parameters)})
         self._is_prepared = True
 
-    def generate(self, job: Job, scratch: Path, on_step: OnStep) -> Pending:
+    def generate(self, job: Job, scratch: Path, on_step: OnStep) -> PendingFile:
         assert self._is_prepared, "`prepare` comes first"
         path = (scratch / WRITTEN).absolute()
         # What an earlier attempt left there is not this one's.
@@ -80,9 +80,9 @@ class ScriptEngine(Engine):
         )
         if not path.is_file():
             raise FileNotFoundError("generate(job, path) has returned and written nothing to path")
-        return Pending(path)
+        return PendingFile(path)
 
-    def finish(self, pending: Pending, path: Path, quality: float) -> None:
+    def finish(self, pending: PendingFile, path: Path, quality: float) -> None:
         """Take the script's file as it is. The one in the scratch stays, for another try."""
         try:
             os.link(pending.file, path)

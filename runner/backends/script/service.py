@@ -25,7 +25,7 @@ class BadInput(Exception):
     """The job's own prompt, clip or parameters cannot be used: another attempt would fail too."""
 
 
-class Group:
+class ScriptGroup:
     """What `prepare` is given: a reference clip that the following jobs share."""
 
     BadInput = BadInput
@@ -48,7 +48,7 @@ class Group:
         self.parameters = parameters
 
 
-class Job:
+class ScriptJob:
     """What `generate` is given: one video to make."""
 
     BadInput = BadInput
@@ -110,11 +110,11 @@ def calls(pipe: Pipe, path: str, sha256: str) -> dict[str, Callable[..., None]]:
 
     def prepare(group: dict[str, Any]) -> None:
         __tracebackhide__ = True
-        getattr(script, "prepare", ignore)(Group(**group))
+        getattr(script, "prepare", ignore)(ScriptGroup(**group))
 
     def generate(job: dict[str, Any], path: str) -> None:
         __tracebackhide__ = True
-        script.generate(Job(pipe, **job), path)
+        script.generate(ScriptJob(pipe, **job), path)
 
     def close() -> None:
         __tracebackhide__ = True

@@ -12,7 +12,7 @@ from typing import Any
 from ...errors import UserError
 from .. import FileState
 from ..foreign.child import Child
-from ..foreign.interpreter import Answer, ask, find_interpreter
+from ..foreign.interpreter import InterpreterAnswer, ask, find_interpreter
 from ..model_file import contents, digest
 from .settings import ScriptSettings
 
@@ -26,7 +26,7 @@ FUNCTIONS: dict[str, tuple[str, ...]] = {**NEEDED, **OPTIONAL}
 
 
 @dataclass(frozen=True)
-class Source:
+class ScriptSource:
     """A script as it stands on disk."""
 
     path: Path
@@ -34,7 +34,7 @@ class Source:
     key: str
 
     @classmethod
-    def read(cls, path: Path, key: str = "model.file") -> Source:
+    def read(cls, path: Path, key: str = "model.file") -> ScriptSource:
         """Read a script.
 
         Args:
@@ -116,8 +116,8 @@ class Script:
     def path(self) -> Path:
         return self._path(self.settings.file)
 
-    def source(self) -> Source:
-        return Source.read(self.path)
+    def source(self) -> ScriptSource:
+        return ScriptSource.read(self.path)
 
     def files(self) -> dict[str, Path]:
         """The files by their names.
@@ -196,7 +196,7 @@ class Script:
             else:
                 yield FileState(written, sum(sizes), note="readable")
 
-    def ask(self) -> Answer:
+    def ask(self) -> InterpreterAnswer:
         """What its interpreter says of itself and of it."""
         return ask(self._interpreter(), self.path, "model.interpreter")
 

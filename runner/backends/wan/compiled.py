@@ -18,7 +18,7 @@ from .warm_up import warm_up
 
 logger = logging.getLogger("sweep.wan")
 
-Shape = tuple[int, int, int]
+LatentShape = tuple[int, int, int]
 
 
 class CompiledBlocks:
@@ -56,7 +56,7 @@ class CompiledBlocks:
             },
         }
         self._choices = KernelChoices(folder)
-        self._made: dict[Shape, tuple[Path, Choices]] = {}
+        self._made: dict[LatentShape, tuple[Path, Choices]] = {}
 
     def make_ready(self, request: Request, latents: Any) -> None:
         """Compile the blocks for a shape, unless that is done.
@@ -96,7 +96,7 @@ class CompiledBlocks:
             self._made[shape] = (folder, now)
 
 
-def _shape_of(request: Request) -> Shape:
+def _shape_of(request: Request) -> LatentShape:
     return request.width, request.height, request.num_frames
 
 

@@ -17,10 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from .frames import STRIDE, TILE, decode_frames, pixels_of
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    Frames = npt.NDArray[np.uint8]
+    from ...video import Frames
 
 logger = logging.getLogger("sweep.wan")
 
@@ -76,7 +73,7 @@ def encode_reference(pipe: Any, frames: Frames, *, tiled: bool) -> Any:
 
 
 @dataclass(frozen=True)
-class Prompts:
+class EncodedPrompts:
     """Embeddings of a prompt and of its negative prompt, each (1, length, width) anywhere."""
 
     positive: Any
@@ -96,7 +93,7 @@ def encode_prompt(pipe: Any, text: str) -> Any:
 def denoise(
     pipe: Any,
     request: Request,
-    prompts: Prompts,
+    prompts: EncodedPrompts,
     reference: Any,
     on_step: Callable[[int, int], None],
     *,
@@ -190,7 +187,7 @@ def decode(pipe: Any, latents: Any, *, tiled: bool) -> Frames:
 
 
 def inputs(
-    pipe: Any, request: Request, prompts: Prompts
+    pipe: Any, request: Request, prompts: EncodedPrompts
 ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """Noise and prompt embeddings, as the arguments of the pipe's model function: those that
     both sides of the guidance share, those with the prompt, those with the negative prompt."""

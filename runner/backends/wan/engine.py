@@ -29,7 +29,7 @@ logger = logging.getLogger("sweep.wan")
 
 
 @dataclass(frozen=True)
-class Pending:
+class PendingFrames:
     """A video to be encoded: uint8 frames (num_frames, height, width, 3) in host memory."""
 
     frames: Any
@@ -111,11 +111,11 @@ class WanEngine(Engine):
         held = self._kept(job, scratch).read()
         return 0 if held is None else held[0]
 
-    def generate(self, job: Job, scratch: Path, on_step: OnStep) -> Pending:
+    def generate(self, job: Job, scratch: Path, on_step: OnStep) -> PendingFrames:
         latents = self.latents(job, scratch, on_step)
         # Here and not in `finish`: beside the next job's denoising, the decoding's many small
         # transfers each wait for a whole step, and it lasts as long as that job.
-        return Pending(self.decoded(latents), job.shape.fps)
+        return PendingFrames(self.decoded(latents), job.shape.fps)
 
     def decoded(self, latents: Any) -> Any:
         """The frames of finished latents, uint8 (num_frames, height, width, 3)."""
@@ -126,7 +126,7 @@ class WanEngine(Engine):
     def latents(self, job: Job, scratch: Path, on_step: OnStep) -> Any:
         """The job's finished latents, (1, 16, frames, height, width) in latent pixels; of the
         prepared group. The rest is as in `generate`."""
-        from .denoise import Prompts, denoise
+        from .denoise import EncodedPrompts, denoise
 
         assert self._prompts is not None
         request = request_of(job.parameters, job.seed)
@@ -140,7 +140,7 @@ class WanEngine(Engine):
                 latents = denoise(
                     self._pipe,
                     request,
-                    Prompts(positive, *(negative or [positive])),
+                    EncodedPrompts(positive, *(negative or [positive])),
                     self._reference,
                     on_step,
                     tea_cache=self.settings.tea_cache,
@@ -154,7 +154,7 @@ class WanEngine(Engine):
             self._compiled.look_again(request)
         return latents
 
-    def finish(self, pending: Pending, path: Path, quality: float) -> None:
+    def finish(self, pending: PendingFrames, path: Path, quality: float) -> None:
         from ...video import write_video
         from .denoise import stage
 

@@ -43,7 +43,7 @@ class Attention(NamedTuple):
     norm_k: Tensor
 
 
-class Weights(NamedTuple):
+class BlockWeights(NamedTuple):
     """All tensors of one block."""
 
     modulation: Tensor
@@ -55,7 +55,7 @@ class Weights(NamedTuple):
     ffn_out: Linear
 
 
-class Sizes(NamedTuple):
+class BlockSizes(NamedTuple):
     heads: int
     eps: float
 
@@ -78,7 +78,9 @@ class Rotation:
 class FastBlock(torch.nn.Module):
     """Stands in for a `DiTBlock`."""
 
-    def __init__(self, weights: Weights, sizes: Sizes, run: Any, rotation: Rotation) -> None:
+    def __init__(
+        self, weights: BlockWeights, sizes: BlockSizes, run: Any, rotation: Rotation
+    ) -> None:
         super().__init__()
         self._weights = weights
         self._sizes = sizes
@@ -99,7 +101,12 @@ def use_fast_blocks(dit: Any, attend: Attend, *, compiled: bool, fp8: bool) -> N
     """Replace the blocks of a DiT. With `fp8` its former weights are freed one by one."""
 
     def run(
-        weights: Weights, sizes: Sizes, x: Tensor, context: Tensor, t_mod: Tensor, *turn: Tensor
+        weights: BlockWeights,
+        sizes: BlockSizes,
+        x: Tensor,
+        context: Tensor,
+        t_mod: Tensor,
+        *turn: Tensor,
     ) -> Tensor:
         return block_forward(weights, sizes, attend, x, context, t_mod, *turn)
 
@@ -109,13 +116,13 @@ def use_fast_blocks(dit: Any, attend: Attend, *, compiled: bool, fp8: bool) -> N
     function = torch.compile(run, fullgraph=True, dynamic=False) if compiled else run
     rotation = Rotation()
     for number, block in enumerate(dit.blocks):
-        sizes = Sizes(block.num_heads, block.norm1.eps)
+        sizes = BlockSizes(block.num_heads, block.norm1.eps)
         dit.blocks[number] = FastBlock(_weights_of(block, fp8=fp8), sizes, function, rotation)
 
 
 def block_forward(
-    weights: Weights,
-    sizes: Sizes,
+    weights: BlockWeights,
+    sizes: BlockSizes,
     attend: Attend,
     x: Tensor,
     context: Tensor,
@@ -207,11 +214,11 @@ def to_float8(rows: Tensor) -> tuple[Tensor, Tensor]:
     return (rows.float() / scale).clamp(-FLOAT8_MAX, FLOAT8_MAX).to(FLOAT8), scale
 
 
-def _heads(x: Tensor, sizes: Sizes) -> Tensor:
+def _heads(x: Tensor, sizes: BlockSizes) -> Tensor:
     return x.reshape(*x.shape[:2], sizes.heads, -1)
 
 
-def _rms_norm(x: Tensor, weight: Tensor, sizes: Sizes) -> Tensor:
+def _rms_norm(x: Tensor, weight: Tensor, sizes: BlockSizes) -> Tensor:
     wide = x.float()
     normed = wide * torch.rsqrt(wide.pow(2).mean(dim=-1, keepdim=True) + sizes.eps)
     return normed.to(x.dtype) * weight
@@ -223,7 +230,7 @@ def _turned(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return turned.flatten(-2).to(x.dtype)
 
 
-def _weights_of(block: Any, *, fp8: bool) -> Weights:
+def _weights_of(block: Any, *, fp8: bool) -> BlockWeights:
     def layer(module: Any) -> Linear:
         weight, bias = module.weight.detach(), module.bias
         bias = None if bias is None else bias.detach()
@@ -243,7 +250,7 @@ def _weights_of(block: Any, *, fp8: bool) -> Weights:
             norm_k=module.norm_k.weight.detach(),
         )
 
-    return Weights(
+    return BlockWeights(
         modulation=block.modulation.detach(),
         self_attention=attention(block.self_attn),
         cross_attention=attention(block.cross_attn),

@@ -11,10 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    Frames = npt.NDArray[np.uint8]
+    from ...video import Frames
 
 TILE = (30, 52)
 STRIDE = (15, 26)

@@ -26,14 +26,14 @@ class BadFile(UserError):
 
 
 @dataclass(frozen=True)
-class Tensor:
+class TensorHeader:
     """A tensor as a header describes it; `dtype` in the words of safetensors: BF16, F8_E4M3."""
 
     dtype: str
     shape: tuple[int, ...]
 
 
-Tensors = Mapping[str, Tensor]
+TensorHeaders = Mapping[str, TensorHeader]
 MOST_AXES = 8
 """Of a tensor: a video's have five, with a number for the batch."""
 NO_SAFETENSORS = "is no safetensors file"
@@ -78,7 +78,7 @@ def format_of(path: Path) -> Format:
     return next((found for mark, found in BEGINNINGS if start.startswith(mark)), Format.UNKNOWN)
 
 
-def tensors_in(path: Path) -> dict[str, Tensor]:
+def tensors_in(path: Path) -> dict[str, TensorHeader]:
     """Every tensor in a `.safetensors` file.
 
     Raises:
@@ -106,13 +106,13 @@ def tensors_in(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _tensor(entry: Mapping[str, object]) -> Tensor:
+def _tensor(entry: Mapping[str, object]) -> TensorHeader:
     shape = entry["shape"]
     if not isinstance(shape, list) or len(shape) > MOST_AXES:
         raise TypeError(shape)
     if not all(type(n) is int and 0 <= n < 1 << 48 for n in shape):
         raise ValueError(shape)
-    return Tensor(str(entry["dtype"]), tuple(shape))
+    return TensorHeader(str(entry["dtype"]), tuple(shape))
 
 
 def header_problem(path: Path) -> str | None:
@@ -153,11 +153,11 @@ def parameters_in(path: Path) -> int:
     return path.stat().st_size // 2
 
 
-def number_of_weights(tensors: Tensors) -> int:
+def number_of_weights(tensors: TensorHeaders) -> int:
     return sum(math.prod(tensor.shape) for tensor in tensors.values())
 
 
-def main_type(tensors: Tensors) -> str:
+def main_type(tensors: TensorHeaders) -> str:
     """The type that most of the weights have."""
     weights: Counter[str] = Counter()
     for tensor in tensors.values():
@@ -165,7 +165,7 @@ def main_type(tensors: Tensors) -> str:
     return weights.most_common(1)[0][0] if weights else ""
 
 
-def names_and_shapes_md5(tensors: Tensors) -> str:
+def names_and_shapes_md5(tensors: TensorHeaders) -> str:
     """The MD5 by which diffsynth knows a model, of the names and shapes of all its tensors: what
     its `hash_model_file` gives."""
     keys = list(tensors)

@@ -23,14 +23,14 @@ from .shards import (
     why_absent,
 )
 from .strays import instead_of_folder, problem_of, recognised, strays
-from .variants import Part
+from .variants import ModelPart
 
 COPY = "copy it here, or set model.checkpoint"
 AGAIN = "copy it again"
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedCheckpoint:
     """A checkpoint folder as it was found.
 
     Args:
@@ -53,18 +53,18 @@ class Judged:
         return [*self.wrong, *self.absent, *rest]
 
 
-def judge(checkpoint: Checkpoint) -> Judged:
+def judge(checkpoint: Checkpoint) -> JudgedCheckpoint:
     """All that names and headers tell of a folder; bad ones raise nothing."""
     folder = checkpoint.folder
     if folder.is_file():
-        return Judged(None, (instead_of_folder(folder),), (), ())
+        return JudgedCheckpoint(None, (instead_of_folder(folder),), (), ())
     present = tuple(_present(checkpoint))
     try:
         missing = list(checkpoint.absent())
         wrong = [*_mixed(checkpoint), *_by_index(checkpoint)]
     except BadFile as error:
         bad = FileState(error.path.name, problem=error.reason, remedy=AGAIN)
-        return Judged(None, (bad,), (), present)
+        return JudgedCheckpoint(None, (bad,), (), present)
     absent = [_absent(folder, name, names) for name, names in missing]
     is_whole = not any(name.startswith(DIT) for name, _ in missing)
     dit = None
@@ -79,7 +79,9 @@ def judge(checkpoint: Checkpoint) -> Judged:
             absent = []
     if is_whole and not wrong:
         present += tuple(_size_by_index(checkpoint))
-    return Judged(None if dit is None else _described(dit), tuple(wrong), tuple(absent), present)
+    return JudgedCheckpoint(
+        None if dit is None else _described(dit), tuple(wrong), tuple(absent), present
+    )
 
 
 def _described(dit: Recognised) -> str:
@@ -88,7 +90,7 @@ def _described(dit: Recognised) -> str:
     return f"{dit.what}{weights}{note}"
 
 
-def require(found: Judged, folder: Path, remedy: str) -> None:
+def require(found: JudgedCheckpoint, folder: Path, remedy: str) -> None:
     """Raise `UserError` where a worker could not load a folder: it is another model, files are
     missing, which are all named with `remedy`, or one was not copied whole."""
     if not folder.exists():
@@ -102,7 +104,7 @@ def require(found: Judged, folder: Path, remedy: str) -> None:
         raise UserError(_line(folder, bad[0], len(bad) - 1))
 
 
-def refuse(found: Judged, folder: Path) -> None:
+def refuse(found: JudgedCheckpoint, folder: Path) -> None:
     """Raise `UserError` where what is in a folder is another model than a worker can load."""
     if found.wrong:
         raise UserError(_line(folder, found.wrong[0], len(found.wrong) - 1))
@@ -145,12 +147,12 @@ def _other(checkpoint: Checkpoint, dit: Recognised) -> Iterator[FileState]:
     if dit.problem is not None:
         yield FileState(file, problem=problem_of(dit), remedy=dit.remedy)
         return
-    if dit.part not in (None, Part.DIT):
+    if dit.part not in (None, ModelPart.DIT):
         yield FileState(file, problem=f"is {dit.what}, and no DiT", remedy=AGAIN)
         return
     for part, path in (
-        (Part.TEXT_ENCODER, checkpoint.text_encoder),
-        (Part.VAE, checkpoint.vae),
+        (ModelPart.TEXT_ENCODER, checkpoint.text_encoder),
+        (ModelPart.VAE, checkpoint.vae),
     ):
         found = recognised([path]) if path.is_file() else None
         if found is None:
@@ -171,7 +173,7 @@ def _fit(dit: Recognised, other: Recognised) -> bool:
     """Whether a text encoder or VAE speaks with a DiT in numbers of its kind."""
     if dit.facts is None or other.facts is None:
         return True
-    if other.part is Part.TEXT_ENCODER:
+    if other.part is ModelPart.TEXT_ENCODER:
         return other.facts.width == dit.facts.text
     return other.facts.channels[0] == dit.facts.channels[1]
 

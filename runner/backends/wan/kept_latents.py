@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from .tensor_file import SHA256, Facts, read_facts, read_tensors, try_to_write
+from .tensor_file import SHA256, FileFacts, read_facts, read_tensors, try_to_write
 
 FILE = "latents.safetensors"
 
@@ -22,7 +22,7 @@ class KeptLatents:
         every: steps after which they are written anew; 0 keeps and takes none.
     """
 
-    def __init__(self, scratch: Path, belongs: Facts, every: int) -> None:
+    def __init__(self, scratch: Path, belongs: FileFacts, every: int) -> None:
         self._path = scratch / FILE
         self._belongs = belongs
         self._every = every

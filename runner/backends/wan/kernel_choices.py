@@ -29,7 +29,7 @@ from ...waiting import Busy, Waiting
 
 logger = logging.getLogger("sweep.wan")
 
-Facts = Mapping[str, Any]
+KernelFacts = Mapping[str, Any]
 """What the choices hold for: device, versions, settings, the model's sizes, the video's shape."""
 Config = Mapping[str, int | str]
 """A kernel's block sizes, numbers of warps and stages, and which configurations it is one of."""
@@ -87,7 +87,9 @@ class KernelChoices:
         self._folder = folder
         self._most_seconds = most_seconds
 
-    def settle(self, facts: Facts, make: Callable[[Mapping[str, Config]], Choices]) -> Choices:
+    def settle(
+        self, facts: KernelFacts, make: Callable[[Mapping[str, Config]], Choices]
+    ) -> Choices:
         """Compile by the choices that are sealed for these facts, or make and seal them.
 
         One worker makes them while the others wait; if it dies, the kernel frees its lock, and the
@@ -118,14 +120,14 @@ class KernelChoices:
             logger.info("kernels compiled by the sealed choices %s", sealed.hash[:12])
         return made
 
-    def path(self, facts: Facts) -> Path:
+    def path(self, facts: KernelFacts) -> Path:
         """Where the choices for these facts are kept."""
         return self._folder / f"{sha256_of(facts)}.json"
 
     def _make(
         self,
         path: Path,
-        facts: Facts,
+        facts: KernelFacts,
         make: Callable[[Mapping[str, Config]], Choices],
         *,
         seals: bool,
@@ -148,7 +150,7 @@ class KernelChoices:
         )
         return made
 
-    def _read(self, path: Path, facts: Facts) -> Choices | None:
+    def _read(self, path: Path, facts: KernelFacts) -> Choices | None:
         try:
             return choices_in(read_input(path, MOST_BYTES), facts)
         except FileNotFoundError:
@@ -173,7 +175,7 @@ class KernelChoices:
             yield is_ours
 
 
-def choices_in(content: bytes, facts: Facts) -> Choices:
+def choices_in(content: bytes, facts: KernelFacts) -> Choices:
     """The choices that a file holds for these facts.
 
     Raises:
@@ -236,7 +238,7 @@ def _is_number(value: object, least: int, most: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
-def _written(facts: Facts, made: Choices) -> bytes:
+def _written(facts: KernelFacts, made: Choices) -> bytes:
     held = {
         "schema": SCHEMA,
         "facts": facts,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .checkpoint import DIT, TEXT_ENCODER, TOKENIZER, VAE
-from .sizes import Shapes, Sizes, tensors_of
+from .sizes import ModelSizes, Shapes, tensors_of
 from .tokenizer import write_tokenizer
 
 logger = logging.getLogger("sweep.wan")
@@ -21,7 +21,7 @@ Numbers = Callable[[str, tuple[int, ...]], Any]
 
 
 def write_checkpoint(
-    folder: Path, sizes: Sizes, numbers: Numbers, *, shards: int, suffix: str = ".safetensors"
+    folder: Path, sizes: ModelSizes, numbers: Numbers, *, shards: int, suffix: str = ".safetensors"
 ) -> None:
     """Write the DiT in several files, with their index, the text encoder, VAE and tokenizer.
 

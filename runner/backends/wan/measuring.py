@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .headers import Tensors
-from .variants import PREFIXES, Facts, Part
+from .headers import TensorHeaders
+from .variants import PREFIXES, ModelFacts, ModelPart
 
 
-def without_prefix(tensors: Tensors) -> tuple[Tensors, str]:
+def without_prefix(tensors: TensorHeaders) -> tuple[TensorHeaders, str]:
     """The tensors by their bare names, and what stood before most of them."""
     for prefix in PREFIXES:
         bare = {
@@ -21,7 +21,7 @@ def without_prefix(tensors: Tensors) -> tuple[Tensors, str]:
     return tensors, ""
 
 
-def measured(tensors: Tensors) -> tuple[Part | None, Facts | None, str]:
+def measured(tensors: TensorHeaders) -> tuple[ModelPart | None, ModelFacts | None, str]:
     """Part, facts and, where it is not Wan's own, the layout of the first that fits."""
     for mark, part, layout, measure in LAYOUTS:
         if mark in tensors:
@@ -29,12 +29,12 @@ def measured(tensors: Tensors) -> tuple[Part | None, Facts | None, str]:
     return None, None, ""
 
 
-def _size(tensors: Tensors, name: str, axis: int = 0) -> int:
+def _size(tensors: TensorHeaders, name: str, axis: int = 0) -> int:
     tensor = tensors.get(name)
     return tensor.shape[axis] if tensor is not None and len(tensor.shape) > axis else 0
 
 
-def _count(tensors: Tensors, prefix: str) -> int:
+def _count(tensors: TensorHeaders, prefix: str) -> int:
     """How many numbered layers begin with that name."""
     start = len(prefix)
     numbers = {name[start:].split(".")[0] for name in tensors if name.startswith(prefix)}
@@ -51,7 +51,7 @@ _OWN = frozenset(
 """First names of a text-to-video model's tensors, in either layout."""
 
 
-def _branches(tensors: Tensors) -> frozenset[str]:
+def _branches(tensors: TensorHeaders) -> frozenset[str]:
     found = {name.split(".")[0] for name in tensors} - _OWN
     if any("image_embedder" in name for name in tensors):
         found.add("img_emb")
@@ -62,11 +62,11 @@ def _branches(tensors: Tensors) -> frozenset[str]:
     return frozenset(found)
 
 
-def _dit(tensors: Tensors) -> Facts:
+def _dit(tensors: TensorHeaders) -> ModelFacts:
     inside = "blocks.0.block" if "blocks.0.block.modulation" in tensors else "blocks.0"
     # A patch is of 1 x 2 x 2 latent pixels.
     out = _size(tensors, "head.head.weight") // 4
-    return Facts(
+    return ModelFacts(
         width=_size(tensors, "patch_embedding.weight"),
         layers=_count(tensors, "blocks."),
         ffn=_size(tensors, f"{inside}.ffn.0.weight"),
@@ -76,8 +76,8 @@ def _dit(tensors: Tensors) -> Facts:
     )
 
 
-def _dit_of_diffusers(tensors: Tensors) -> Facts:
-    return Facts(
+def _dit_of_diffusers(tensors: TensorHeaders) -> ModelFacts:
+    return ModelFacts(
         width=_size(tensors, "patch_embedding.weight"),
         layers=_count(tensors, "blocks."),
         ffn=_size(tensors, "blocks.0.ffn.net.0.proj.weight"),
@@ -90,8 +90,8 @@ def _dit_of_diffusers(tensors: Tensors) -> Facts:
     )
 
 
-def _t5(tensors: Tensors) -> Facts:
-    return Facts(
+def _t5(tensors: TensorHeaders) -> ModelFacts:
+    return ModelFacts(
         width=_size(tensors, "token_embedding.weight", 1),
         layers=_count(tensors, "blocks."),
         ffn=_size(tensors, "blocks.0.ffn.fc1.weight"),
@@ -99,8 +99,8 @@ def _t5(tensors: Tensors) -> Facts:
     )
 
 
-def _t5_of_transformers(tensors: Tensors) -> Facts:
-    return Facts(
+def _t5_of_transformers(tensors: TensorHeaders) -> ModelFacts:
+    return ModelFacts(
         width=_size(tensors, "shared.weight", 1),
         layers=_count(tensors, "encoder.block."),
         ffn=_size(tensors, "encoder.block.0.layer.1.DenseReluDense.wi_0.weight"),
@@ -108,17 +108,17 @@ def _t5_of_transformers(tensors: Tensors) -> Facts:
     )
 
 
-def _vae(first: str, last: str) -> Callable[[Tensors], Facts]:
-    def measure(tensors: Tensors) -> Facts:
+def _vae(first: str, last: str) -> Callable[[TensorHeaders], ModelFacts]:
+    def measure(tensors: TensorHeaders) -> ModelFacts:
         channels = _size(tensors, last)
-        return Facts(width=_size(tensors, first), channels=(channels, channels))
+        return ModelFacts(width=_size(tensors, first), channels=(channels, channels))
 
     return measure
 
 
-def _encoder(width: str, axis: int, layers: str) -> Callable[[Tensors], Facts]:
-    def measure(tensors: Tensors) -> Facts:
-        return Facts(width=_size(tensors, width, axis), layers=_count(tensors, layers))
+def _encoder(width: str, axis: int, layers: str) -> Callable[[TensorHeaders], ModelFacts]:
+    def measure(tensors: TensorHeaders) -> ModelFacts:
+        return ModelFacts(width=_size(tensors, width, axis), layers=_count(tensors, layers))
 
     return measure
 
@@ -129,32 +129,32 @@ _CLIP, _CLIP_OF_TRANSFORMERS = (
 )
 _WAV2VEC = "wav2vec2.feature_projection.projection.weight"
 
-LAYOUTS: tuple[tuple[str, Part, str, Callable[[Tensors], Facts]], ...] = (
-    ("blocks.0.self_attn.q.weight", Part.DIT, "", _dit),
-    ("blocks.0.block.self_attn.q.weight", Part.DIT, "", _dit),
-    ("blocks.0.attn1.to_q.weight", Part.DIT, "diffusers", _dit_of_diffusers),
-    ("blocks.0.attn.q.weight", Part.TEXT_ENCODER, "", _t5),
+LAYOUTS: tuple[tuple[str, ModelPart, str, Callable[[TensorHeaders], ModelFacts]], ...] = (
+    ("blocks.0.self_attn.q.weight", ModelPart.DIT, "", _dit),
+    ("blocks.0.block.self_attn.q.weight", ModelPart.DIT, "", _dit),
+    ("blocks.0.attn1.to_q.weight", ModelPart.DIT, "diffusers", _dit_of_diffusers),
+    ("blocks.0.attn.q.weight", ModelPart.TEXT_ENCODER, "", _t5),
     (
         "encoder.block.0.layer.0.SelfAttention.q.weight",
-        Part.TEXT_ENCODER,
+        ModelPart.TEXT_ENCODER,
         "transformers",
         _t5_of_transformers,
     ),
-    ("conv2.weight", Part.VAE, "", _vae("encoder.conv1.weight", "conv2.weight")),
+    ("conv2.weight", ModelPart.VAE, "", _vae("encoder.conv1.weight", "conv2.weight")),
     (
         "post_quant_conv.weight",
-        Part.VAE,
+        ModelPart.VAE,
         "diffusers",
         _vae("encoder.conv_in.weight", "post_quant_conv.weight"),
     ),
-    (_CLIP, Part.IMAGE_ENCODER, "", _encoder(_CLIP, 0, "visual.transformer.")),
+    (_CLIP, ModelPart.IMAGE_ENCODER, "", _encoder(_CLIP, 0, "visual.transformer.")),
     (
         _CLIP_OF_TRANSFORMERS,
-        Part.IMAGE_ENCODER,
+        ModelPart.IMAGE_ENCODER,
         "transformers",
         _encoder(_CLIP_OF_TRANSFORMERS, 0, "vision_model.encoder.layers."),
     ),
-    (_WAV2VEC, Part.AUDIO_ENCODER, "", _encoder(_WAV2VEC, 0, "wav2vec2.encoder.layers.")),
+    (_WAV2VEC, ModelPart.AUDIO_ENCODER, "", _encoder(_WAV2VEC, 0, "wav2vec2.encoder.layers.")),
 )
 """By which tensor a part is known, in which layout it then is ("" for Wan's own), and what
 measures it."""

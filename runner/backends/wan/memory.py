@@ -24,7 +24,7 @@ PER_TOKEN = 0.836
 
 
 @dataclass(frozen=True)
-class Weights:
+class WeightCounts:
     """Numbers of weights, and the DiT's width; by default those of Wan2.1-T2V-14B."""
 
     dit: int = 14_288_491_584
@@ -35,10 +35,10 @@ class Weights:
     source: str = "the published Wan2.1-T2V-14B sizes, for the files are not here"
 
 
-def weights_of(checkpoint: Checkpoint) -> Weights:
+def weights_of(checkpoint: Checkpoint) -> WeightCounts:
     """What the files hold, from their headers; the published sizes where they are absent."""
     if checkpoint.missing():
-        return Weights()
+        return WeightCounts()
     width, blocks = MEASURED_WIDTH, set()
     for shard in checkpoint.dit:
         if shard.suffix == ".safetensors":
@@ -46,12 +46,12 @@ def weights_of(checkpoint: Checkpoint) -> Weights:
             if (patches := tensors.get("patch_embedding.weight")) is not None:
                 width = patches.shape[0]
             blocks |= {name.split(".")[1] for name in tensors if name.startswith("blocks.")}
-    return Weights(
+    return WeightCounts(
         dit=sum(parameters_in(shard) for shard in checkpoint.dit),
         text_encoder=parameters_in(checkpoint.text_encoder),
         vae=parameters_in(checkpoint.vae),
         width=width,
-        layers=len(blocks) or Weights.layers,
+        layers=len(blocks) or WeightCounts.layers,
         source="the checkpoint's files",
     )
 
@@ -62,7 +62,7 @@ def tokens(generation: VideoGeneration) -> int:
     return frames * (generation.height // 16) * (generation.width // 16)
 
 
-def denoising_flops(weights: Weights, generation: VideoGeneration) -> float:
+def denoising_flops(weights: WeightCounts, generation: VideoGeneration) -> float:
     """Floating-point operations of all steps of a video.
 
     A pass multiplies each token by the linear layers' weights, of which the text's keys and
@@ -78,7 +78,7 @@ def denoising_flops(weights: Weights, generation: VideoGeneration) -> float:
 
 
 def peak_memory(
-    weights: Weights,
+    weights: WeightCounts,
     generation: VideoGeneration,
     *,
     number_bytes: int,

@@ -21,8 +21,8 @@ from . import tiny
 from .attention import require_kernel
 from .checkpoint import Checkpoint
 from .finding import find_checkpoint
-from .judgement import Judged, judge, refuse, require
-from .memory import Weights, denoising_flops, peak_memory, weights_of
+from .judgement import JudgedCheckpoint, judge, refuse, require
+from .memory import WeightCounts, denoising_flops, peak_memory, weights_of
 from .settings import WanGeneration, WanSettings
 
 if TYPE_CHECKING:
@@ -141,12 +141,12 @@ class WanPlanner(Planner[WanSettings, WanGeneration]):
         require(self._judged, self.folder.folder, remedy)
 
     @cached_property
-    def _judged(self) -> Judged:
+    def _judged(self) -> JudgedCheckpoint:
         """The headers of a large checkpoint may lie on a slow disk: they are read once."""
         return judge(self.folder)
 
     @cached_property
-    def _weights(self) -> Weights:
+    def _weights(self) -> WeightCounts:
         return weights_of(self.folder)
 
     @property

@@ -11,7 +11,7 @@ from pathlib import Path
 from ...plain_text import printable
 from .headers import (
     Format,
-    Tensors,
+    TensorHeaders,
     format_of,
     main_type,
     names_and_shapes_md5,
@@ -28,9 +28,9 @@ from .variants import (
     SIZE_OF_WIDTH,
     T2V_LARGE,
     VARIANTS,
-    Facts,
-    Part,
-    Variant,
+    KnownModel,
+    ModelFacts,
+    ModelPart,
 )
 
 LONGEST_NAME = 48
@@ -53,9 +53,9 @@ class Recognised:
     """
 
     what: str
-    part: Part | None = None
-    facts: Facts | None = None
-    variant: Variant | None = None
+    part: ModelPart | None = None
+    facts: ModelFacts | None = None
+    variant: KnownModel | None = None
     weights: int = 0
     problem: str | None = None
     remedy: str = ""
@@ -108,7 +108,7 @@ def _folders(folder: Path) -> list[str]:
     return [folder.name, *(part for part in folder.parts if part.startswith("models--"))]
 
 
-def recognise(tensors: Tensors, names: Sequence[str] = ()) -> Recognised:
+def recognise(tensors: TensorHeaders, names: Sequence[str] = ()) -> Recognised:
     """What tensors are.
 
     Args:
@@ -133,7 +133,7 @@ def recognise(tensors: Tensors, names: Sequence[str] = ()) -> Recognised:
 
 
 def _obstacle(
-    variant: Variant | None, kind: str, prefix: str, layout: str, *, is_scaled: bool
+    variant: KnownModel | None, kind: str, prefix: str, layout: str, *, is_scaled: bool
 ) -> tuple[str, str]:
     """Why a worker cannot load what is not exactly in a row of the table, and what to do."""
     if variant is None:
@@ -143,18 +143,25 @@ def _obstacle(
         return f"which {variant.obstacle}", remedy
     if is_scaled or kind not in LOADED_TYPES:
         why = "whose weights mean nothing without scales, which diffsynth does not apply"
-        wish = " and set model.fp8: true" if kind in FP8_TYPES and variant.part is Part.DIT else ""
+        wish = (
+            " and set model.fp8: true"
+            if kind in FP8_TYPES and variant.part is ModelPart.DIT
+            else ""
+        )
         return why, remedy + wish
     if prefix:
         program = "as ComfyUI writes them, " if "diffusion_model" in prefix else ""
         return f"with `{prefix}` before each name, {program}which diffsynth does not know", remedy
     if layout:
         why = f"in the layout of {layout}, which diffsynth does not know"
-        return why, f"{remedy}, not its -Diffusers edition" if variant.part is Part.DIT else remedy
+        return (
+            why,
+            f"{remedy}, not its -Diffusers edition" if variant.part is ModelPart.DIT else remedy,
+        )
     return "but some tensors are missing or are more than its own, so diffsynth refuses it", remedy
 
 
-def _description(tensors: Tensors, part: Part | None, facts: Facts | None) -> str:
+def _description(tensors: TensorHeaders, part: ModelPart | None, facts: ModelFacts | None) -> str:
     """What a model that is in no row looks like."""
     if part is not None and facts is not None:
         channels = f", {facts.channels[0]} channels in" if facts.channels[0] else ""
@@ -176,7 +183,7 @@ def _description(tensors: Tensors, part: Part | None, facts: Facts | None) -> st
     return f"something unknown ({width}{layers}{len(tensors)} tensors {first}, {weights})"
 
 
-def _lora(tensors: Tensors) -> Recognised:
+def _lora(tensors: TensorHeaders) -> Recognised:
     """A file of differences to another model's weights."""
     down = [t.shape for name, t in tensors.items() if LORA_DOWN.search(name) and len(t.shape) > 1]
     ranks = Counter(shape[0] for shape in down)

@@ -16,10 +16,7 @@ from ...reading import deciding_frames, read_reference
 from .tensor_file import read_tensors, try_to_write
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-    Frames = npt.NDArray[np.uint8]
+    from ...video import Frames
 
 logger = logging.getLogger("sweep.wan")
 

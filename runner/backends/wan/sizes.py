@@ -24,7 +24,7 @@ _DIT = {
 
 
 @dataclass(frozen=True)
-class Sizes:
+class ModelSizes:
     """Constructor arguments of diffsynth's `WanModel`, `WanTextEncoder` and `VideoVAE_`."""
 
     dit: dict[str, Any]
@@ -32,7 +32,7 @@ class Sizes:
     vae: dict[str, Any] = field(default_factory=dict)
 
 
-FULL = Sizes(
+FULL = ModelSizes(
     dit=_DIT
     | {
         "dim": 5120,
@@ -45,7 +45,7 @@ FULL = Sizes(
     vae={"z_dim": 16},
 )
 
-TINY = Sizes(
+TINY = ModelSizes(
     dit=_DIT
     | {
         "dim": 256,
@@ -68,7 +68,7 @@ TINY = Sizes(
 
 
 @dataclass(frozen=True)
-class Tensors:
+class CheckpointShapes:
     """Names and shapes of every tensor in the three weight files of a checkpoint."""
 
     dit: Shapes
@@ -76,7 +76,7 @@ class Tensors:
     vae: Shapes
 
 
-def tensors_of(sizes: Sizes) -> Tensors:
+def tensors_of(sizes: ModelSizes) -> CheckpointShapes:
     """Names and shapes as the files hold them; nothing is allocated. Imports torch."""
     torch = import_torch()
     from diffsynth.models.wan_video_dit import WanModel
@@ -89,7 +89,7 @@ def tensors_of(sizes: Sizes) -> Tensors:
             WanTextEncoder(**sizes.text_encoder),
             VideoVAE_(**sizes.vae),
         )
-    return Tensors(
+    return CheckpointShapes(
         *({name: tuple(t.shape) for name, t in model.state_dict().items()} for model in models)
     )
 

@@ -9,7 +9,7 @@ from ...errors import UserError
 from .. import FileState
 from .checkpoint import DIT, Checkpoint
 from .recognition import FETCH, Recognised, recognise_shards
-from .variants import T2V_LARGE, Part
+from .variants import T2V_LARGE, ModelPart
 
 WEIGHTS = (".safetensors", ".gguf", ".pth", ".pt", ".bin", ".ckpt")
 MOST_STRAYS = 40
@@ -33,7 +33,7 @@ def strays(folder: Path) -> Iterator[FileState]:
     for below in _folders(folder):
         shards = Checkpoint(below).dit
         found = recognised(shards) if shards else None
-        if found is None or found.part not in (None, Part.DIT):
+        if found is None or found.part not in (None, ModelPart.DIT):
             continue
         name = below.name
         if found.problem is not None:
@@ -50,11 +50,11 @@ def strays(folder: Path) -> Iterator[FileState]:
         return
     for path in _loose(folder):
         found = recognised([path])
-        if found is None or found.part not in (None, Part.DIT):
+        if found is None or found.part not in (None, ModelPart.DIT):
             continue
         if found.problem is None:
             what, name = found.what, f"{DIT}{path.suffix}"
-            if path.suffix in (".safetensors", ".pth") and found.part is Part.DIT:
+            if path.suffix in (".safetensors", ".pth") and found.part is ModelPart.DIT:
                 yield FileState(path.name, problem=f"is {what}", remedy=f"rename it to {name}")
         else:
             yield FileState(path.name, problem=problem_of(found), remedy=found.remedy)

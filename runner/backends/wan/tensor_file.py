@@ -15,10 +15,10 @@ logger = logging.getLogger("sweep.wan")
 SHA256 = "sha256"
 
 Tensors = dict[str, Any]
-Facts = dict[str, str]
+FileFacts = dict[str, str]
 
 
-def write_tensors(path: Path, tensors: Tensors, facts: Facts) -> None:
+def write_tensors(path: Path, tensors: Tensors, facts: FileFacts) -> None:
     """Write tensors, from whatever device, and facts about them in one rename.
 
     Raises:
@@ -30,7 +30,7 @@ def write_tensors(path: Path, tensors: Tensors, facts: Facts) -> None:
     write_atomically(path, save(held, {**facts, SHA256: _digest(held, facts)}))
 
 
-def try_to_write(path: Path, tensors: Tensors, facts: Facts) -> bool:
+def try_to_write(path: Path, tensors: Tensors, facts: FileFacts) -> bool:
     """`write_tensors` of what can be done without: where it fails the log says so, no more."""
     try:
         write_tensors(path, tensors, facts)
@@ -40,7 +40,7 @@ def try_to_write(path: Path, tensors: Tensors, facts: Facts) -> bool:
     return True
 
 
-def read_facts(path: Path) -> Facts:
+def read_facts(path: Path) -> FileFacts:
     """The facts of a file, from its header alone; {} where there is none, or a damaged one."""
     from safetensors import SafetensorError, safe_open
 
@@ -51,7 +51,7 @@ def read_facts(path: Path) -> Facts:
         return {}
 
 
-def read_tensors(path: Path) -> tuple[Tensors, Facts] | None:
+def read_tensors(path: Path) -> tuple[Tensors, FileFacts] | None:
     """The tensors, on the CPU, and their facts; None where the file is absent or damaged."""
     from safetensors import SafetensorError, safe_open
 
@@ -68,7 +68,7 @@ def read_tensors(path: Path) -> tuple[Tensors, Facts] | None:
     return tensors, facts
 
 
-def _digest(tensors: Tensors, facts: Facts) -> str:
+def _digest(tensors: Tensors, facts: FileFacts) -> str:
     import torch
 
     digest = hashlib.sha256(canonical_json(facts).encode("utf-8", "surrogatepass"))

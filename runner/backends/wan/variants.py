@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Any
 
 
-class Part(Enum):
+class ModelPart(Enum):
     """The models that a checkpoint folder is made of."""
 
     DIT = "DiT"
@@ -24,7 +24,7 @@ class Part(Enum):
 
 
 @dataclass(frozen=True)
-class Facts:
+class ModelFacts:
     """What names and shapes tell of a model; 0 where it has no such number.
 
     Args:
@@ -47,7 +47,7 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Variant:
+class KnownModel:
     """A row of the table.
 
     Args:
@@ -64,8 +64,8 @@ class Variant:
     """
 
     name: str
-    part: Part
-    facts: Facts
+    part: ModelPart
+    facts: ModelFacts
     md5: tuple[str, ...] = ()
     obstacle: str = ""
     repository: str = "Wan-AI/Wan2.1-T2V-14B"
@@ -110,10 +110,10 @@ def _dit(
     out: int = 16,
     repository: str = "",
     **rest: Any,
-) -> Variant:
-    facts = Facts(channels=(channels, out), branches=frozenset(branches), **size)
+) -> KnownModel:
+    facts = ModelFacts(channels=(channels, out), branches=frozenset(branches), **size)
     repository = repository or (T2V_SMALL if size is SMALL else T2V_LARGE)
-    return Variant(name, Part.DIT, facts, repository=repository, **rest)
+    return KnownModel(name, ModelPart.DIT, facts, repository=repository, **rest)
 
 
 VARIANTS = (
@@ -194,46 +194,46 @@ VARIANTS = (
         16,
         md5=("48c889d0fc7fcc4414713e57a2d0d8e2",),
     ),
-    Variant(
+    KnownModel(
         "UMT5-XXL",
-        Part.TEXT_ENCODER,
-        Facts(width=4096, layers=24, ffn=10240, words=256384),
+        ModelPart.TEXT_ENCODER,
+        ModelFacts(width=4096, layers=24, ffn=10240, words=256384),
         md5=("9c8818c2cbea55eca56c7b447df170da",),
     ),
-    Variant(
+    KnownModel(
         "sweep's tiny text encoder",
-        Part.TEXT_ENCODER,
-        Facts(width=128, layers=2, ffn=256, words=1024),
+        ModelPart.TEXT_ENCODER,
+        ModelFacts(width=128, layers=2, ffn=256, words=1024),
         md5=("98c0cbd4d9dc2d77332a2a36a1a32436",),
     ),
-    Variant(
+    KnownModel(
         "the VAE of Wan2.1",
-        Part.VAE,
-        Facts(width=96, channels=(16, 16)),
+        ModelPart.VAE,
+        ModelFacts(width=96, channels=(16, 16)),
         md5=("ccc42284ea13e1ad04693284c7a09be6",),
     ),
-    Variant(
+    KnownModel(
         "the VAE of Wan2.2 TI2V 5B",
-        Part.VAE,
-        Facts(width=160, channels=(48, 48)),
+        ModelPart.VAE,
+        ModelFacts(width=160, channels=(48, 48)),
         obstacle="belongs to Wan2.2 TI2V 5B alone, of all models of the family",
     ),
-    Variant(
+    KnownModel(
         "sweep's tiny VAE",
-        Part.VAE,
-        Facts(width=16, channels=(16, 16)),
+        ModelPart.VAE,
+        ModelFacts(width=16, channels=(16, 16)),
         md5=("512df99f50ea3cec3e9cc133e5569899",),
     ),
-    Variant(
+    KnownModel(
         "the CLIP image encoder of Wan's image-to-video models",
-        Part.IMAGE_ENCODER,
-        Facts(width=1280, layers=32),
+        ModelPart.IMAGE_ENCODER,
+        ModelFacts(width=1280, layers=32),
         obstacle="is no part of a text-to-video model",
     ),
-    Variant(
+    KnownModel(
         "the wav2vec2 audio encoder of Wan2.2 S2V",
-        Part.AUDIO_ENCODER,
-        Facts(width=1024, layers=24),
+        ModelPart.AUDIO_ENCODER,
+        ModelFacts(width=1024, layers=24),
         obstacle="is no part of a text-to-video model",
     ),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .denoise import Prompts, Request, inputs, models_of, scheduled, timestep_of
+from .denoise import EncodedPrompts, Request, inputs, models_of, scheduled, timestep_of
 
 BLOCKS = 3
 """The first takes its input from elsewhere; from the second on all are alike."""
@@ -35,7 +35,7 @@ def warm_up(pipe: Any, request: Request, latents: Any, text_tokens: int) -> None
     try:
         with torch.no_grad():
             moment = scheduled(pipe, request).timesteps[0]
-            shared, positive, _ = inputs(pipe, request, Prompts(empty, empty))
+            shared, positive, _ = inputs(pipe, request, EncodedPrompts(empty, empty))
             shared["latents"] = latents.to(pipe.device)
             timestep = timestep_of(pipe, moment)
             pipe.model_fn(**models_of(pipe), **shared, **positive, timestep=timestep)
