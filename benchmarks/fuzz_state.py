@@ -44,7 +44,7 @@ from state_mutations import Way
 
 from runner.calibration import Calibration, CalibrationRow, Subject, folder_of, save
 from runner.cli import main as run_cli
-from runner.fingerprint import recipes_of
+from runner.fingerprint import identities_of
 from runner.loading import load_experiment
 from runner.run_folder import RunFolder
 from runner.runs import live_slots
@@ -548,9 +548,9 @@ def make_template(root: Path) -> None:
 def calibrate(root: Path) -> None:
     """A calibration that plans of the experiment find."""
     experiment = load_experiment(root / "experiments" / "x.yaml")
-    parameters = experiment.settings[0].parameters
+    parameters = experiment.parameter_sets[0].parameters
     shape = experiment.method_of(parameters).planner().shape(parameters, {})
-    subject = Subject.of(experiment, recipes_of(experiment)[None], parameters, shape)
+    subject = Subject.of(experiment, identities_of(experiment)[None], parameters, shape)
     row = CalibrationRow(1, load=1.0, prepare=0.1, step=0.01, rest=0.1, finish=0.1, peak_gib=None)
     save(folder_of(experiment), Calibration(subject, "x86_64", time.time(), 2, (row,)))
 

@@ -26,8 +26,8 @@ from measuring import table, write_section
 from rivals import measure_rivals
 from shapes import CATEGORIES, SHAPES, parser_of_sizes, sizes_of
 
-from runner.attempts import Attempt, record_attempt
-from runner.fingerprint import Recipe
+from runner.attempts import AttemptRecord, record_attempt
+from runner.fingerprint import MethodIdentity
 from runner.job import FileInput, Job, JobState, Outcome, Series, TextInput
 from runner.naming import job_ids, path_around_seed
 from runner.processes import ProcessId
@@ -57,7 +57,7 @@ def make_jobs(count: int) -> list[Job]:
     shape = SHAPES[count]
     parameters = {"width": 832, "height": 480, "num_frames": 81, "fps": 15.0}
     made = Shape(832, 480, 81, 15.0)
-    recipe, seeds = Recipe("fake", 1, {}, 5.0), range(shape.seeds)
+    identity, seeds = MethodIdentity("fake", 1, {}, 5.0), range(shape.seeds)
     jobs = []
     for category, video in shape.clips():
         reference = FileInput(f"videos/{category}/{video}.mp4", "0" * 64)
@@ -71,7 +71,7 @@ def make_jobs(count: int) -> list[Job]:
                 shape=made,
             )
             ids = job_ids(point, seeds)
-            prints = recipe.fingerprints(series.inputs, seeds, parameters)
+            prints = identity.fingerprints(series.inputs, seeds, parameters)
             start, end = path_around_seed(point, "video")
             jobs += [
                 Job(job_id, series, seed, fingerprint, f"{start}{seed}{end}.mp4")
@@ -119,7 +119,7 @@ def work(
         queue.finish(claim, files=files_of(str(run.video(job))))
         now = time.time()
         record_attempt(
-            run.attempts, Attempt(job.id, slot.name, Outcome.DONE, claim.claimed_at, now)
+            run.attempts, AttemptRecord(job.id, slot.name, Outcome.DONE, claim.claimed_at, now)
         )
     out.put(Share(start, time.time(), time.process_time() - processor, claims))
 

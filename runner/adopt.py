@@ -14,7 +14,7 @@ from typing import Any
 
 from .errors import UserError
 from .experiment import Experiment
-from .fingerprint import Recipe
+from .fingerprint import MethodIdentity
 from .job import Job, JobState
 from .method import Method
 from .pattern import Pattern
@@ -253,14 +253,14 @@ def _common_record(
 ) -> dict[str, Any]:
     """Those of one method; what the model is only where it is on this machine."""
     try:
-        recipe = Recipe.of(method, quality)
+        identity = MethodIdentity.of(method, quality)
     except UserError:
-        recipe = None
-    for job in jobs if recipe is not None else ():
-        assert recipe is not None
-        if recipe.fingerprint_of(job) != job.fingerprint:
+        identity = None
+    for job in jobs if identity is not None else ():
+        assert identity is not None
+        if identity.fingerprint_of(job) != job.fingerprint:
             raise UserError(
                 f"{run.experiment}: settings or checkpoint are not those that were planned; run "
                 f"`sweep plan {run.experiment}`, then adopt"
             )
-    return {"quality": quality, **inputs_in_common(method, recipe)}
+    return {"quality": quality, **inputs_in_common(method, identity)}

@@ -31,7 +31,7 @@ NEEDED = frozenset({"job", "worker", "outcome", "started_at", "ended_at"})
 
 
 @dataclass(frozen=True)
-class Attempt:
+class AttemptRecord:
     """One try of a job by a worker, the job's `attempt`-th since it last began anew.
 
     Times are Unix seconds; `seconds` are per stage. `kind` is that of a failure, else None.
@@ -50,7 +50,7 @@ class Attempt:
     from_step: int = 0
 
 
-def record_attempt(path: Path, attempt: Attempt) -> None:
+def record_attempt(path: Path, attempt: AttemptRecord) -> None:
     append_line(path, canonical_json(vars(attempt)).encode("utf-8", "backslashreplace"))
 
 

@@ -32,7 +32,7 @@ from .device import check_backend
 from .errors import UserError
 from .experiment import Experiment
 from .failures import FailureKind
-from .fingerprint import recipes_of
+from .fingerprint import identities_of
 from .gpus import GpuWish, choose_gpus, find_gpus
 from .job import METHOD, Alike, JobState
 from .kinds import Kind, kinds_of
@@ -88,7 +88,7 @@ def _measure_kinds(
     experiment = load_experiment(path, overrides)
     if experiment.jobs is not None:
         raise UserError(f"{path}: jobs: what is calibrated must be a grid, with prompts")
-    kinds = kinds_of(experiment, recipes_of(experiment), _one_of_each(experiment))
+    kinds = kinds_of(experiment, identities_of(experiment), _one_of_each(experiment))
     return [_measure_kind(experiment, kind, trial, telling) for kind in kinds]
 
 
@@ -102,7 +102,7 @@ def _one_of_each(experiment: Experiment) -> list[Alike]:
     try:
         return [
             Alike(one.parameters, planners[one.parameters.get(METHOD)].shape(one.parameters, {}), 1)
-            for one in experiment.settings
+            for one in experiment.parameter_sets
         ]
     except KeyError as error:
         raise UserError(
@@ -476,6 +476,6 @@ def _measure_variant(
     words = (*overrides, *((setting,) if setting else ()))
     experiment, plain = load_experiment(path, words), load_experiment(path, overrides)
     parts = _measure_kinds(path, words, trial, telling)
-    is_same = recipes_of(experiment) == recipes_of(plain)
-    same = is_same and experiment.settings == plain.settings
+    is_same = identities_of(experiment) == identities_of(plain)
+    same = is_same and experiment.parameter_sets == plain.parameter_sets
     return MeasuredSetting(setting, tuple(parts), same)

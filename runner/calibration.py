@@ -15,7 +15,7 @@ from typing import Any
 from .backends.video_parameters import is_guided
 from .canonical import sha256_of
 from .experiment import Experiment
-from .fingerprint import Recipe
+from .fingerprint import MethodIdentity
 from .forms import (
     Form,
     anything,
@@ -86,14 +86,18 @@ class Subject:
 
     @classmethod
     def of(
-        cls, experiment: Experiment, recipe: Recipe, parameters: Mapping[str, Any], shape: Shape
+        cls,
+        experiment: Experiment,
+        identity: MethodIdentity,
+        parameters: Mapping[str, Any],
+        shape: Shape,
     ) -> Subject:
         """What videos of this shape, made with these parameters (as in `Job.parameters`), are;
-        `recipe` is their method's."""
+        `identity` is their method's."""
         settings = experiment.method_of(parameters).model.model_dump(mode="json")
         return cls(
-            backend=recipe.backend,
-            identity=dict(recipe.model),
+            backend=identity.backend,
+            identity=dict(identity.model),
             settings={key: value for key, value in settings.items() if key not in PATHS},
             shape=shape.without_rate,
             guided=is_guided(parameters),

@@ -165,9 +165,9 @@ def remarks_of(experiment: Experiment, lead: Lead) -> Iterator[Remark]:
     is_read = lead.info is not NOT_READ and lead.file is not None
     if is_read and experiment.input_axes.leading.gives_frames:
         wanted = [
-            (shape.width, shape.height, Reading.of(setting.parameters).fit)
-            for setting in settings_wanted(experiment, lead)
-            for shape in [shape_for(experiment, lead.info, setting)]
+            (shape.width, shape.height, Reading.of(parameter_set.parameters).fit)
+            for parameter_set in parameter_sets_wanted(experiment, lead)
+            for shape in [shape_for(experiment, lead.info, parameter_set)]
         ]
         yield from remarks_on(lead.place, lead.info, wanted)
 
@@ -242,8 +242,8 @@ def listed_leads(experiment: Experiment) -> list[WantedLead]:
     categories = list(files)
     of_category = {nfc(category): category for category in categories}
     found: dict[FileValue, tuple[str, list[ListedJob]]] = {}
-    # Jobs of the same parameters share their setting.
-    settings: dict[tuple[int, Reading, Reading], ParameterSet] = {}
+    # Jobs of the same parameters share their set.
+    parameter_sets: dict[tuple[int, Reading, Reading], ParameterSet] = {}
     problems = unknown_clips(experiment, {c: list(own.values()) for c, own in files.items()})
     for job in read_job_list(experiment):
         given = categories[0] if job.category is None and len(categories) == 1 else job.category
@@ -260,10 +260,10 @@ def listed_leads(experiment: Experiment) -> list[WantedLead]:
             continue
         usual = experiment.reading_of(category, file.stem)
         reading = replace(usual, **job.reading)
-        key = (id(job.setting), reading, usual)
-        if key not in settings:
-            settings[key] = job.setting.read_as(reading, usual)
-        job = replace(job, setting=settings[key])
+        key = (id(job.parameter_set), reading, usual)
+        if key not in parameter_sets:
+            parameter_sets[key] = job.parameter_set.read_as(reading, usual)
+        job = replace(job, parameter_set=parameter_sets[key])
         found.setdefault(file, (category, []))[1].append(job)
     if problems:
         raise UserError(*problems)
@@ -354,7 +354,7 @@ def read_lead(
     """What that file leads, None where nothing can be made of it; and what is wrong with it."""
     axis = experiment.input_axes.leading
     category, file = wanted.category, wanted.file
-    settings = settings_wanted(experiment, wanted)
+    parameter_sets = parameter_sets_wanted(experiment, wanted)
     called = f"{category}/{file.name}"
     own = companions.get(category, {})
     combinations = product(*(items.values() for items in own.values()))
@@ -363,7 +363,7 @@ def read_lead(
     unknown = list(unknown_names(experiment, wanted, own))
     if unknown or not beside:
         return None, unknown
-    if not settings:
+    if not parameter_sets:
         return Lead(category, Item(file.stem, FileInput("", ""), NOT_READ), *rest), []
     try:
         item = item_of(experiment, axis, file)
@@ -373,8 +373,10 @@ def read_lead(
         return None, [f"{called}: cannot be read: {error.strerror}"]
     problems = []
     if axis.gives_frames:
-        problems = [f"{called}: {line}" for line in lacks(experiment, item.info, settings)]
-        if not any(is_long_enough(experiment, item.info, setting) for setting in settings):
+        problems = [f"{called}: {line}" for line in lacks(experiment, item.info, parameter_sets)]
+        if not any(
+            is_long_enough(experiment, item.info, parameter_set) for parameter_set in parameter_sets
+        ):
             return None, problems
     return Lead(category, item, *rest), problems
 
@@ -392,38 +394,46 @@ def unknown_names(
                 yield no_file(job.place, axis, text, own[axis.name], wanted.category)
 
 
-def settings_wanted(experiment: Experiment, wanted: WantedLead | Lead) -> list[ParameterSet]:
-    """The settings with which something is to be made of a file."""
+def parameter_sets_wanted(experiment: Experiment, wanted: WantedLead | Lead) -> list[ParameterSet]:
+    """The sets of parameters with which videos are to be made of a file."""
     cut = experiment.cut.given(experiment.input_axes.outer_point(wanted.category, wanted.name))
-    settings: Iterable[ParameterSet] = experiment.settings_of(wanted.category, wanted.name)
+    parameter_sets: Iterable[ParameterSet] = experiment.parameter_sets_of(
+        wanted.category, wanted.name
+    )
     if wanted.listed is not None:
-        settings = {id(job.setting): job.setting for job in wanted.listed}.values()
-    return [setting for setting in settings if cut.given(setting.complete).may_keep]
+        parameter_sets = {
+            id(job.parameter_set): job.parameter_set for job in wanted.listed
+        }.values()
+    return [
+        parameter_set
+        for parameter_set in parameter_sets
+        if cut.given(parameter_set.complete).may_keep
+    ]
 
 
-def shape_for(experiment: Experiment, info: VideoInfo, setting: ParameterSet) -> Shape:
+def shape_for(experiment: Experiment, info: VideoInfo, parameter_set: ParameterSet) -> Shape:
     """What a video is that has its frames from a clip."""
     leading = experiment.input_axes.leading
-    method = experiment.method_of(setting.parameters)
-    return method.shape(setting.parameters, {leading.role: info})
+    method = experiment.method_of(parameter_set.parameters)
+    return method.shape(parameter_set.parameters, {leading.role: info})
 
 
-def is_long_enough(experiment: Experiment, info: VideoInfo, setting: ParameterSet) -> bool:
-    """Whether a clip has the frames that jobs of this setting read of it."""
-    shape = shape_for(experiment, info, setting)
-    start = Reading.of(setting.parameters).start
+def is_long_enough(experiment: Experiment, info: VideoInfo, parameter_set: ParameterSet) -> bool:
+    """Whether a clip has the frames that jobs with these parameters read of it."""
+    shape = shape_for(experiment, info, parameter_set)
+    start = Reading.of(parameter_set.parameters).start
     return frames_available(info, shape.fps, start) >= shape.most_frames
 
 
 def lacks(
-    experiment: Experiment, info: VideoInfo, settings: Sequence[ParameterSet]
+    experiment: Experiment, info: VideoInfo, parameter_sets: Sequence[ParameterSet]
 ) -> Iterator[str]:
-    """In what a clip is too short for these settings, a line for each frame rate and start."""
+    """Why a clip is too short for these sets of parameters, a line for each frame rate and start."""
     short: dict[tuple[float, ClipStart], dict[int, None]] = {}
-    for setting in settings:
-        if not is_long_enough(experiment, info, setting):
-            shape = shape_for(experiment, info, setting)
-            read = shape.fps, Reading.of(setting.parameters).start
+    for parameter_set in parameter_sets:
+        if not is_long_enough(experiment, info, parameter_set):
+            shape = shape_for(experiment, info, parameter_set)
+            read = shape.fps, Reading.of(parameter_set.parameters).start
             short.setdefault(read, {})[shape.most_frames] = None
     asks = "axes.num_frames has" if "num_frames" in experiment.axes else "generation.num_frames is"
     if experiment.jobs is not None:

@@ -10,7 +10,7 @@ from .backends.registry import planner_class
 from .canonical import canonical_json
 from .errors import UserError
 from .experiment import Experiment
-from .fingerprint import Recipe, Recipes
+from .fingerprint import MethodIdentities, MethodIdentity
 from .job import SEED, FileInput, Job, MadeInput, changed_roles, input_of
 from .publish import read_sidecar
 from .reading import PARAMETERS
@@ -64,29 +64,29 @@ class Now:
     """What videos would be made with now.
 
     Args:
-        recipes: of those methods of which it can be told on this machine.
+        identities: of those methods of which it can be told on this machine.
         model_files: of each method, as `Planner.model_files` gives them.
         unknown: why it cannot be told of the others.
     """
 
-    recipes: Recipes
+    identities: MethodIdentities
     model_files: Mapping[str | None, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     unknown: str = ""
 
     @classmethod
     def of(cls, experiment: Experiment) -> Now:
-        recipes: dict[str | None, Recipe] = {}
+        identities: dict[str | None, MethodIdentity] = {}
         files: dict[str | None, Sequence[Mapping[str, Any]]] = {}
         unknown = ""
         for method in experiment.every_method:
             planner = method.planner()
             try:
-                recipe = Recipe.of(method, experiment.output.quality, planner)
+                identity = MethodIdentity.of(method, experiment.output.quality, planner)
             except UserError as error:
                 unknown = unknown or str(error)
             else:
-                recipes[method.name], files[method.name] = recipe, planner.model_files()
-        return cls(recipes, files, unknown)
+                identities[method.name], files[method.name] = identity, planner.model_files()
+        return cls(identities, files, unknown)
 
 
 def changes_of(sidecar: Mapping[str, Any], job: Job, now: Now) -> list[Change]:
@@ -108,25 +108,25 @@ def changes_of(sidecar: Mapping[str, Any], job: Job, now: Now) -> list[Change]:
     if seed != job.seed:
         found.append(Change(SEED, seed, job.seed))
     found += _section("generation", sidecar.get("parameters"), job.parameters)
-    recipe = now.recipes.get(job.method)
-    if recipe is not None:
+    identity = now.identities.get(job.method)
+    if identity is not None:
         own: list[Change] = []
         for key, name, present in (
-            ("quality", "output.quality", recipe.quality),
-            ("backend", "backend", recipe.backend),
-            ("recipe", "recipe", recipe.recipe),
+            ("quality", "output.quality", identity.quality),
+            ("backend", "backend", identity.backend),
+            ("recipe", "recipe", identity.recipe),
         ):
             if key in sidecar and sidecar[key] != present:
                 note = None
                 if key == "recipe":
-                    since = planner_class(recipe.backend).recipe_change
+                    since = planner_class(identity.backend).recipe_change
                     note = f"{sidecar[key]} -> {present}: {since}"
                 own.append(Change(name, sidecar[key], present, note))
-        own += _model(sidecar, recipe, now.model_files.get(job.method, ()))
+        own += _model(sidecar, identity, now.model_files.get(job.method, ()))
         found += [_of_method(change, job.method) for change in own]
     if found or sidecar.get("fingerprint") == job.fingerprint:
         return found
-    if recipe is None:
+    if identity is None:
         return [Change("model, backend or quality", note=f"not compared: {now.unknown}")]
     return [Change("fingerprint", note="is another, though every input on record is the same")]
 
@@ -170,9 +170,9 @@ def _section(name: str, before: Any, after: Mapping[str, Any]) -> list[Change]:
 
 
 def _model(
-    sidecar: Mapping[str, Any], recipe: Recipe, files: Sequence[Mapping[str, Any]]
+    sidecar: Mapping[str, Any], identity: MethodIdentity, files: Sequence[Mapping[str, Any]]
 ) -> list[Change]:
-    changes = _section("model", sidecar.get("model_identity"), recipe.model)
+    changes = _section("model", sidecar.get("model_identity"), identity.model)
     found = [change for change in changes if change.input.removeprefix("model.") not in HIDDEN]
     if len(found) == len(changes):
         return found

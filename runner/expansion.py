@@ -11,7 +11,7 @@ from .axes import PROMPT, Axes, InputAxis
 from .dataset import ItemByAxis, Lead, is_long_enough, stem_of
 from .errors import UserError
 from .experiment import Experiment
-from .fingerprint import Recipes
+from .fingerprint import MethodIdentities
 from .grid import ParameterSet
 from .job import Input, Job, Series, TextInput
 from .manifest import Manifest
@@ -53,7 +53,7 @@ def number_prompts(former: Mapping[int, str], texts: Sequence[str]) -> list[int]
 def expand(
     experiment: Experiment,
     leads: Sequence[Lead],
-    recipes: Recipes,
+    identities: MethodIdentities,
     former: Manifest,
     *,
     is_partial: bool = False,
@@ -88,20 +88,20 @@ def expand(
                 inputs[key] = inputs_of(lead, one, axes)
             if one.text is not None:
                 point[PROMPT.name] = number_of[one.text]
-            method = experiment.method_of(one.setting.parameters)
+            method = experiment.method_of(one.parameter_set.parameters)
             series = Series(
                 point=point,
                 group=axes.group(point),
                 inputs=inputs[key],
-                parameters=one.setting.parameters,
-                shape=method.shape(one.setting.parameters, facts_of(lead, one, axes)),
+                parameters=one.parameter_set.parameters,
+                shape=method.shape(one.parameter_set.parameters, facts_of(lead, one, axes)),
             )
-            ids = job_ids(point, one.seeds, one.setting.differing)
-            fingerprints = recipes[method.name].fingerprints(
+            ids = job_ids(point, one.seeds, one.parameter_set.differing)
+            fingerprints = identities[method.name].fingerprints(
                 series.inputs, one.seeds, series.parameters
             )
             start, end = axes.path_around_seed(point)
-            end += f"{one.setting.suffix}.mp4"
+            end += f"{one.parameter_set.suffix}.mp4"
             jobs.extend(
                 Job(own_id, series, seed, fingerprint, f"{start}{seed}{end}")
                 for seed, own_id, fingerprint in zip(one.seeds, ids, fingerprints, strict=True)
@@ -126,7 +126,7 @@ class Some:
     `beside` are the items of the further file axes, `text` is None where there is none.
     """
 
-    setting: ParameterSet
+    parameter_set: ParameterSet
     beside: ItemByAxis
     text: str | None
     seeds: Sequence[int]
@@ -146,7 +146,7 @@ def points_of(
     # Settings are shared objects, and each is asked of a clip once.
     long_enough: dict[int, bool] = {}
     for one in uncut_points(experiment, lead, number_of) if own.may_keep else ():
-        of_setting = fitted.note(own.given(one.setting.complete))
+        of_setting = fitted.note(own.given(one.parameter_set.complete))
         inner: dict[str, Any] = {name: item.name for name, item in one.beside.items()}
         if one.text is not None:
             inner[PROMPT.name] = number_of[one.text]
@@ -154,9 +154,9 @@ def points_of(
         if not last.may_keep:
             continue
         if is_read:
-            key = id(one.setting)
+            key = id(one.parameter_set)
             if key not in long_enough:
-                long_enough[key] = is_long_enough(experiment, lead.info, one.setting)
+                long_enough[key] = is_long_enough(experiment, lead.info, one.parameter_set)
             if not long_enough[key]:
                 continue
         if kept := last.keep(one.seeds, fitted):
@@ -167,18 +167,20 @@ def uncut_points(
     experiment: Experiment, lead: Lead, number_of: Mapping[str, int]
 ) -> Iterator[Some]:
     if lead.listed is None:
-        settings = experiment.settings_of(lead.category, lead.name)
+        parameter_sets = experiment.parameter_sets_of(lead.category, lead.name)
         prompts = sorted(lead.prompts, key=lambda text: number_of[text])
-        for setting, beside, text in product(settings, lead.beside, prompts or (None,)):
-            yield Some(setting, beside, text, experiment.seeds)
+        for parameter_set, beside, text in product(parameter_sets, lead.beside, prompts or (None,)):
+            yield Some(parameter_set, beside, text, experiment.seeds)
         return
     combinations = {tuple(nfc(item.name) for item in one.values()): one for one in lead.beside}
     axes = {axis.name: axis for axis in experiment.input_axes.files}
-    for _, alike in groupby(lead.listed, key=lambda job: (id(job.setting), job.prompt, job.names)):
+    for _, alike in groupby(
+        lead.listed, key=lambda job: (id(job.parameter_set), job.prompt, job.names)
+    ):
         first, *more = alike
         names = tuple(stem_of(axes[name], first.names[name]) for name in lead.beside[0])
         seeds = [job.seed for job in (first, *more)]
-        yield Some(first.setting, combinations[names], first.prompt, seeds)
+        yield Some(first.parameter_set, combinations[names], first.prompt, seeds)
 
 
 def inputs_of(lead: Lead, one: Some, axes: Axes) -> dict[str, Input]:

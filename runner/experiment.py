@@ -19,7 +19,7 @@ from pydantic import (
 from .axes import Axes
 from .backends import Generation, Section
 from .failures import Policy, failures_allowed
-from .grid import ParameterSet, refuse_other_method, setting_of
+from .grid import ParameterSet, parameter_set_of, refuse_other_method
 from .job import METHOD, RUN_NAME
 from .machine_file import MachineFile
 from .method import (
@@ -100,8 +100,10 @@ class Experiment(Section):
     _machine: MachineFile = PrivateAttr(default_factory=MachineFile)
     _own: dict[str, Any] = PrivateAttr(default_factory=dict)
     _methods: dict[str | None, Method] = PrivateAttr()
-    _settings: tuple[ParameterSet, ...] = PrivateAttr()
-    _read_settings: dict[Reading, tuple[ParameterSet, ...]] = PrivateAttr(default_factory=dict)
+    _parameter_sets: tuple[ParameterSet, ...] = PrivateAttr()
+    _read_parameter_sets: dict[Reading, tuple[ParameterSet, ...]] = PrivateAttr(
+        default_factory=dict
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -183,9 +185,9 @@ class Experiment(Section):
         return RunFolder(self._root / self.results / self.name)
 
     @property
-    def settings(self) -> tuple[ParameterSet, ...]:
+    def parameter_sets(self) -> tuple[ParameterSet, ...]:
         """The parameters of its jobs: one for each combination of the axes' values."""
-        return self._settings
+        return self._parameter_sets
 
     def reading_of(self, category: str, video: str) -> Reading:
         """How a clip is read."""
@@ -196,14 +198,16 @@ class Experiment(Section):
             usual.fit if own.fit is None else own.fit,
         )
 
-    def settings_of(self, category: str, video: str) -> tuple[ParameterSet, ...]:
+    def parameter_sets_of(self, category: str, video: str) -> tuple[ParameterSet, ...]:
         """The parameters of a clip's jobs; clips that are read alike share them."""
         reading = self.reading_of(category, video)
         if reading == Reading():
-            return self.settings
-        if reading not in self._read_settings:
-            self._read_settings[reading] = tuple(s.read_as(reading) for s in self.settings)
-        return self._read_settings[reading]
+            return self.parameter_sets
+        if reading not in self._read_parameter_sets:
+            self._read_parameter_sets[reading] = tuple(
+                s.read_as(reading) for s in self.parameter_sets
+            )
+        return self._read_parameter_sets[reading]
 
     @property
     def cut(self) -> Cut:
@@ -238,8 +242,8 @@ class Experiment(Section):
         name: str | None = self.every_method[0].generation.method
         return name
 
-    def setting_of(self, values: Mapping[str, Any], place: str) -> ParameterSet:
-        """The setting of a job that is listed with these parameters.
+    def parameter_set_of(self, values: Mapping[str, Any], place: str) -> ParameterSet:
+        """The parameters of a job that is listed with these values.
 
         Args:
             place: where they stand, for an error.
@@ -251,7 +255,7 @@ class Experiment(Section):
             name = values.get(METHOD, self.usual_method)
             refuse_other_method(f"{place}: {METHOD}", name, self._generations)
             values = {**values, METHOD: name}
-        return setting_of(self._generations, values, place)
+        return parameter_set_of(self._generations, values, place)
 
     @property
     def _generations(self) -> dict[str | None, Generation]:

@@ -31,7 +31,7 @@ WITH_LOG = frozenset({Outcome.FAILED.value, Outcome.DIED.value, Outcome.LOST_CLA
 
 
 @dataclass(frozen=True)
-class Try:
+class ToldAttempt:
     """An attempt as `attempts.jsonl` has it, with what the worker's log says of it."""
 
     record: dict[str, Any]
@@ -53,7 +53,7 @@ class Story:
     why: tuple[str, ...]
     next: tuple[str, ...]
     changes: tuple[Change, ...]
-    tries: tuple[Try, ...]
+    attempts: tuple[ToldAttempt, ...]
     former: tuple[str, ...]
     sidecar: dict[str, Any] | None = field(repr=False)
 
@@ -74,7 +74,8 @@ class Story:
             "queue": queue,
             "changes": [change.to_json() for change in self.changes],
             "attempts": [
-                {**one.record, "log": one.log, "log_lines": list(one.lines)} for one in self.tries
+                {**one.record, "log": one.log, "log_lines": list(one.lines)}
+                for one in self.attempts
             ],
             "superseded": list(self.former),
             "adopted": (self.sidecar or {}).get("adopted"),
@@ -96,7 +97,7 @@ def explain(run: RunFolder, queue: Queue, row: JobRow) -> Story:
         why=tuple(why),
         next=tuple(then),
         changes=tuple(changes),
-        tries=tuple(tries_of(run, job.id)),
+        attempts=tuple(attempts_of(run, job.id)),
         former=tuple(former_videos(run, row)),
         sidecar=sidecar,
     )
@@ -127,7 +128,7 @@ def _reasons(
         return _why_running(queue, row), [f"sweep logs {name} {row.worker} --follow"]
     if row.state is JobState.FAILED:
         why = [f"its last error: {_kind(row)}{row.error or 'not recorded'}"]
-        why.append(f"{_tried(row)}; it is not tried again before a `resume`")
+        why.append(f"{_attempts_so_far(row)}; it is not tried again before a `resume`")
         if row.kind is FailureKind.BAD_INPUT:
             return why, ["correct the input, `sweep plan` it, then", f"sweep resume {name}"]
         return why, [f"sweep resume {name}"]
@@ -184,7 +185,7 @@ def _why_pending(run: RunFolder, queue: Queue, row: JobRow) -> tuple[list[str], 
     if row.error:
         why.append(f"its last attempt ended with {_kind(row)}{row.error}")
     if row.failures or row.deaths:
-        why.append(_tried(row))
+        why.append(_attempts_so_far(row))
     if row.retry_at is not None and row.retry_at > queue.clock():
         why.append(f"its next attempt waits until {clock(row.retry_at)}")
     if row.held:
@@ -231,25 +232,25 @@ def _why_awaiting(run: RunFolder, row: JobRow) -> tuple[list[str], list[str]]:
     return why, then or [f"sweep resume {run.name}"]
 
 
-def _tried(row: JobRow) -> str:
-    tries = plural(row.failures, "failed attempt")
+def _attempts_so_far(row: JobRow) -> str:
+    attempts = plural(row.failures, "failed attempt")
     deaths = f" and {plural(row.deaths, 'worker death')}" if row.deaths else ""
-    return f"{tries}{deaths} so far"
+    return f"{attempts}{deaths} so far"
 
 
-def tries_of(run: RunFolder, job_id: str) -> list[Try]:
+def attempts_of(run: RunFolder, job_id: str) -> list[ToldAttempt]:
     """Every attempt of a job on record, oldest first."""
     return [_with_log(run, record) for record in read_attempts(run.attempts, job_id)]
 
 
-def _with_log(run: RunFolder, record: dict[str, Any]) -> Try:
+def _with_log(run: RunFolder, record: dict[str, Any]) -> ToldAttempt:
     worker, started = record.get("worker"), record.get("started_at")
     if record.get("outcome") not in WITH_LOG or not isinstance(started, (int, float)):
-        return Try(record)
+        return ToldAttempt(record)
     if (slot := Slot.parse(str(worker))) is None:
-        return Try(record)
+        return ToldAttempt(record)
     lines = attempt_lines(run.log(slot), str(record["job"]), started, LOG_LINES)
-    return Try(record, f"logs/{slot.log}", tuple(lines)) if lines else Try(record)
+    return ToldAttempt(record, f"logs/{slot.log}", tuple(lines)) if lines else ToldAttempt(record)
 
 
 def former_videos(run: RunFolder, row: JobRow) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from .explain import Story, Try, clock
+from .explain import Story, ToldAttempt, clock
 from .job import MadeInput, TextInput
 from .plain_text import printable
 
@@ -40,9 +40,9 @@ def story_lines(story: Story) -> Iterator[str]:
     yield f"  fingerprint: {job.fingerprint}"
     if story.sidecar is not None:
         yield from _video_lines(story)
-    yield f"attempts: {len(story.tries) or 'none on record'}"
-    quiet = len(story.tries) - WITH_LINES
-    for number, one in enumerate(story.tries):
+    yield f"attempts: {len(story.attempts) or 'none on record'}"
+    quiet = len(story.attempts) - WITH_LINES
+    for number, one in enumerate(story.attempts):
         yield from _try_lines(number + 1, one, with_log=number >= quiet)
     if story.former:
         yield "superseded videos:"
@@ -69,7 +69,7 @@ def _video_lines(story: Story) -> Iterator[str]:
         yield f"  git: {printable(str(commit))}{dirty}"
 
 
-def _try_lines(number: int, one: Try, *, with_log: bool) -> Iterator[str]:
+def _try_lines(number: int, one: ToldAttempt, *, with_log: bool) -> Iterator[str]:
     record = one.record
     kind = f" ({record['kind']})" if record.get("kind") else ""
     took = _took(record)

@@ -107,9 +107,9 @@ class Policy:
     gpu_errors: int = 3
     max_failures: float | None = None
 
-    def backoff(self, tries: int) -> float:
+    def backoff(self, attempts: int) -> float:
         """Seconds to wait after so many attempts."""
-        return min(self.backoff_seconds * 2.0 ** min(tries - 1, 20), BACKOFF_LIMIT)
+        return min(self.backoff_seconds * 2.0 ** min(attempts - 1, 20), BACKOFF_LIMIT)
 
     def failed_jobs_allowed(self, total: Callable[[], int]) -> int | None:
         """How many failed jobs stop the sweep; asks for the number of all only for a share."""

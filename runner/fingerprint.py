@@ -14,8 +14,12 @@ from .method import Method
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """What all jobs of a method have in common: backend, model, encoding."""
+class MethodIdentity:
+    """What decides the videos of a method beside each job's own inputs and parameters.
+
+    `recipe` is the backend's number, `model` what its planner tells of the model, `quality` the
+    encoding's.
+    """
 
     backend: str
     recipe: int
@@ -23,12 +27,17 @@ class Recipe:
     quality: float
 
     @classmethod
-    def of(cls, method: Method, quality: float, planner: Planner[Any, Any] | None = None) -> Recipe:
-        """Reads the checkpoint's identity: a moment's work, and a `UserError` if it is absent.
+    def of(
+        cls, method: Method, quality: float, planner: Planner[Any, Any] | None = None
+    ) -> MethodIdentity:
+        """Read what the model is from its files, which takes a moment.
 
         Args:
             quality: of the encoding, `output.quality`.
             planner: the method's, where there is one already.
+
+        Raises:
+            UserError: the model is not on this machine.
         """
         planner = planner or method.planner()
         with method.named():
@@ -59,15 +68,15 @@ class Recipe:
         return sha256_of_each(common, SEED, seeds)
 
 
-Recipes = Mapping[str | None, Recipe]
-"""The recipes of an experiment's methods, by their names."""
+MethodIdentities = Mapping[str | None, MethodIdentity]
+"""The identity of each of an experiment's methods, by the method's name."""
 
 
-def recipes_of(experiment: Experiment) -> dict[str | None, Recipe]:
-    """Those of all methods.
+def identities_of(experiment: Experiment) -> dict[str | None, MethodIdentity]:
+    """The identities of all methods.
 
     Raises:
         UserError: a method's model is not on this machine.
     """
     quality = experiment.output.quality
-    return {method.name: Recipe.of(method, quality) for method in experiment.every_method}
+    return {method.name: MethodIdentity.of(method, quality) for method in experiment.every_method}

@@ -39,7 +39,7 @@ class ParameterSet:
         return path_suffix(self.differing)
 
     def read_as(self, reading: Reading, usual: Reading | None = None) -> ParameterSet:
-        """This setting for clips that are read so.
+        """These parameters for clips that are read in this way.
 
         Args:
             usual: how the experiment reads the clip, where a job differs from it.
@@ -108,10 +108,10 @@ def refuse_other_method(place: str, name: Any, methods: GenerationByMethod) -> N
     raise UserError(f"{place}: no method is called {shown(name)} (valid: {valid})")
 
 
-def settings_of(
+def parameter_sets_of(
     methods: GenerationByMethod, axes: Mapping[str, Sequence[Any]]
 ) -> tuple[ParameterSet, ...]:
-    """A setting for each combination of the axes' values, the last axis changing fastest.
+    """The parameters of each combination of the axes' values, the last axis changing fastest.
 
     An axis over a parameter that a method does not have multiplies the other methods' videos.
 
@@ -125,7 +125,7 @@ def settings_of(
         own = {parameter: value for parameter, value in given.items() if parameter in names}
         key = canonical_json(own)
         if key not in found:
-            found[key] = setting_of(methods, own, "axes")
+            found[key] = parameter_set_of(methods, own, "axes")
     return tuple(found.values())
 
 
@@ -134,8 +134,10 @@ def of_method(methods: GenerationByMethod, values: Mapping[str, Any]) -> Generat
     return methods[values[METHOD]] if METHOD in values else next(iter(methods.values()))
 
 
-def setting_of(methods: GenerationByMethod, values: Mapping[str, Any], place: str) -> ParameterSet:
-    """The setting in which these parameters take the place of the method's own.
+def parameter_set_of(
+    methods: GenerationByMethod, values: Mapping[str, Any], place: str
+) -> ParameterSet:
+    """A method's parameters, with these in the place of its own.
 
     Args:
         place: where the values stand, for an error.

@@ -38,7 +38,7 @@ class ListedJob:
     names: Mapping[str, str]
     prompt: str | None
     seed: int
-    setting: ParameterSet
+    parameter_set: ParameterSet
     reading: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -51,7 +51,7 @@ def read_job_list(experiment: Experiment) -> list[ListedJob]:
     assert experiment.jobs is not None
     path = experiment.data / experiment.jobs
     parameters = experiment.parameter_names
-    settings: dict[str, ParameterSet] = {}
+    parameter_sets: dict[str, ParameterSet] = {}
     found: list[ListedJob] = []
     problems: list[str] = []
     first: dict[tuple[Any, ...], str] = {}
@@ -59,13 +59,13 @@ def read_job_list(experiment: Experiment) -> list[ListedJob]:
         place = f"{experiment.jobs}:{line}"
         try:
             refuse_unknown(place, record, experiment.input_axes.names, parameters)
-            job = _listed(experiment, place, record, settings)
+            job = _listed(experiment, place, record, parameter_sets)
         except UserError as error:
             problems.append(str(error))
             continue
         read = tuple(job.reading.items())
         names = tuple(job.names.items())
-        key = (job.category, names, job.prompt, job.seed, id(job.setting), read)
+        key = (job.category, names, job.prompt, job.seed, id(job.parameter_set), read)
         if first.setdefault(key, place) != place:
             problems.append(f"{place}: is the same job as {first[key]}; take one of them out")
         found.append(job)
@@ -80,7 +80,10 @@ def read_job_list(experiment: Experiment) -> list[ListedJob]:
 
 
 def _listed(
-    experiment: Experiment, place: str, record: Mapping[str, Any], settings: dict[str, ParameterSet]
+    experiment: Experiment,
+    place: str,
+    record: Mapping[str, Any],
+    parameter_sets: dict[str, ParameterSet],
 ) -> ListedJob:
     axes = experiment.input_axes
     category = record.get(CATEGORY)
@@ -94,18 +97,18 @@ def _listed(
     own = experiment.parameter_names
     reading = {key: values.pop(key) for key in KEYS if key in values and key not in own}
     key = canonical_json(values)
-    if key not in settings:
-        setting = experiment.setting_of(values, place)
-        # However a value is written, jobs of the same parameters share their setting.
-        whole = canonical_json(setting.parameters)
-        settings[key] = settings.setdefault(f"whole {whole}", setting)
+    if key not in parameter_sets:
+        parameter_set = experiment.parameter_set_of(values, place)
+        # However a value is written, jobs of the same parameters share their set.
+        whole = canonical_json(parameter_set.parameters)
+        parameter_sets[key] = parameter_sets.setdefault(f"whole {whole}", parameter_set)
     return ListedJob(
         place,
         category,
         {axis.name: record[axis.name] for axis in axes.files if record.get(axis.name) is not None},
         record.get(PROMPT.name),
         seed_of(place, record[SEED]),
-        settings[key],
+        parameter_sets[key],
         reading_of(place, reading),
     )
 

@@ -14,7 +14,7 @@ from .backends.video_parameters import steps_of
 from .calibration import Subject
 from .canonical import canonical_json
 from .experiment import Experiment
-from .fingerprint import Recipes
+from .fingerprint import MethodIdentities
 from .job import METHOD, Alike
 from .plan import mean_steps
 
@@ -48,13 +48,15 @@ class Kind:
         return mean_steps(self.videos)
 
 
-def kinds_of(experiment: Experiment, recipes: Recipes, videos: Sequence[Alike]) -> list[Kind]:
+def kinds_of(
+    experiment: Experiment, identities: MethodIdentities, videos: Sequence[Alike]
+) -> list[Kind]:
     """The kinds among these videos, in their order."""
     known = {method.name: method.steps_are_alike for method in experiment.every_method}
     found: dict[str, tuple[Subject, list[Alike]]] = {}
     for own in videos:
         method = own.parameters.get(METHOD)
-        subject = Subject.of(experiment, recipes[method], own.parameters, own.shape)
+        subject = Subject.of(experiment, identities[method], own.parameters, own.shape)
         # What a step of a script takes need not be known: then other steps are another kind.
         steps = None if known[method] else steps_of(own.parameters)
         key = canonical_json({**subject.to_json(), "steps": steps})

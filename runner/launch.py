@@ -13,7 +13,7 @@ from .borrowed import BorrowedQueue
 from .device import check_backend
 from .errors import UserError
 from .experiment import Experiment
-from .gpus import choose_gpus, find_gpus
+from .gpus import GpuWish, choose_gpus, find_gpus
 from .job import UNMADE, JobState
 from .launchers import Launcher, SlotCommand, slot_command, view_command
 from .links import Linked, link_before_a_launch, siblings

@@ -13,7 +13,7 @@ from pydantic import Field, ValidationError, create_model
 from .backends.registry import planner_class
 from .errors import UserError
 from .experiment import Experiment, is_planned
-from .grid import checked_axes, settings_of
+from .grid import checked_axes, parameter_sets_of
 from .machine_file import MachineFile, read_machine
 from .method import (
     DEFAULT_BACKEND,
@@ -113,7 +113,7 @@ def _with_grid(experiment: Experiment) -> Experiment:
     axes = with_methods(experiment.axes, own)
     axes = checked_axes(own, axes, experiment.input_axes.names)
     experiment = experiment.model_copy(update={"axes": axes})
-    experiment._settings = settings_of(own, axes)
+    experiment._parameter_sets = parameter_sets_of(own, axes)
     return experiment
 
 

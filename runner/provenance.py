@@ -12,7 +12,7 @@ from typing import Any
 
 from .backends import Planner
 from .backends.settings import settings_record, settings_set
-from .fingerprint import Recipe
+from .fingerprint import MethodIdentity
 from .git_state import git_state
 from .gpus import driver_versions, find_gpus, processor_name
 from .method import Method
@@ -25,7 +25,7 @@ PACKAGES = (
 
 
 def provenance(
-    method: Method, planner: Planner[Any, Any], recipe: Recipe, device: str
+    method: Method, planner: Planner[Any, Any], identity: MethodIdentity, device: str
 ) -> dict[str, Any]:
     """What all videos of a worker of that method on `device` ("cuda" or "cpu") have in common.
 
@@ -34,7 +34,7 @@ def provenance(
     gpu = next(iter(find_gpus()), None) if device == "cuda" else None
     commit, dirty = git_state(method.root)
     return {
-        **inputs_in_common(method, recipe),
+        **inputs_in_common(method, identity),
         "model_is": planner.examine().what,
         "model_files": planner.model_files(),
         "versions": {**versions(), **planner.versions()},
@@ -48,14 +48,14 @@ def provenance(
     }
 
 
-def inputs_in_common(method: Method, recipe: Recipe | None) -> dict[str, Any]:
-    """The part of it that decides the videos; `recipe` is None where the model is not here."""
+def inputs_in_common(method: Method, identity: MethodIdentity | None) -> dict[str, Any]:
+    """The part of it that decides the videos; `identity` is None where the model is not here."""
     return {
         "backend": method.backend,
         "recipe": method.planner().recipe,
         "model": method.model.model_dump(mode="json"),
         "settings": settings_record(settings_set(method.model)),
-        "model_identity": None if recipe is None else dict(recipe.model),
+        "model_identity": None if identity is None else dict(identity.model),
     }
 
 

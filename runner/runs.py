@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from .attempts import Attempt, record_attempt
+from .attempts import AttemptRecord, record_attempt
 from .borrowed import BorrowedQueue, copy_of_queue, is_ours_to_write, new_queue
 from .damage import mend_queue, set_queue_aside
 from .errors import UserError
@@ -295,7 +295,7 @@ def take_back(run: RunFolder, queue: Queue) -> list[Lost]:
         return [] if live_slots(run) else queue.reclaim()
 
     def record(one: Lost) -> None:
-        attempt = Attempt(
+        attempt = AttemptRecord(
             job=one.claim.job.id,
             worker=one.claim.worker,
             outcome=Outcome.DIED,

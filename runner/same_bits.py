@@ -39,7 +39,7 @@ MOST_SECONDS = 3600
 
 
 @dataclass(frozen=True)
-class Place:
+class GpuProcess:
     """A process of its own: on which GPU ("cpu" is none), and its number there."""
 
     gpu: str
@@ -55,7 +55,7 @@ class ProcessOutput:
     """What a process made with some settings ("plain" or "the experiment's")."""
 
     settings: str
-    place: Place
+    place: GpuProcess
     found: dict[str, Any]
 
     def is_as(self, first: ProcessOutput) -> bool:
@@ -93,7 +93,7 @@ def main(words: Sequence[str] | None = None) -> int:
     return 1 if differing else 0
 
 
-def places_of(gpus: str | None, processes: int) -> list[Place]:
+def places_of(gpus: str | None, processes: int) -> list[GpuProcess]:
     """The processes that are compared, at least two.
 
     Raises:
@@ -107,13 +107,13 @@ def places_of(gpus: str | None, processes: int) -> list[Place]:
             raise UserError(f"--gpus: there is no GPU {name} here (there are: {known})")
     if len(names) == 1 and processes == 1 and gpus is None:
         processes = 2
-    places = [Place(name, number) for number in range(processes) for name in names]
+    places = [GpuProcess(name, number) for number in range(processes) for name in names]
     if len(set(places)) < 2 or processes < 1:
         raise UserError("one process has nothing to be compared with; give --processes 2")
     return places
 
 
-def compare(run: RunFolder, places: Sequence[Place], steps: int) -> list[ProcessOutput]:
+def compare(run: RunFolder, places: Sequence[GpuProcess], steps: int) -> list[ProcessOutput]:
     """What each process made, the first place's first, for each kind of settings.
 
     Raises:
@@ -165,13 +165,13 @@ def by_all(
     job: Job,
     kind: str,
     settings: dict[str, Any],
-    places: Sequence[Place],
+    places: Sequence[GpuProcess],
     folder: Path,
 ) -> Iterator[ProcessOutput]:
     """The first place alone, which leaves half a video; then GPU beside GPU."""
     half = folder / f"half of {kind}"
 
-    def by(place: Place, *, is_first: bool) -> ProcessOutput:
+    def by(place: GpuProcess, *, is_first: bool) -> ProcessOutput:
         own = folder / f"{kind}, {place}"
         if not is_first:
             shutil.copytree(half, own / "half")
@@ -195,11 +195,11 @@ def by_all(
             yield from row
 
 
-def gpus_of(places: Sequence[Place]) -> list[str]:
+def gpus_of(places: Sequence[GpuProcess]) -> list[str]:
     return list(dict.fromkeys(place.gpu for place in places))
 
 
-def in_process(wanted: dict[str, Any], place: Place) -> dict[str, Any]:
+def in_process(wanted: dict[str, Any], place: GpuProcess) -> dict[str, Any]:
     """What a process of its own answers.
 
     Raises:

@@ -20,8 +20,8 @@ from runner.dataset import Item, Lead
 from runner.errors import UserError
 from runner.expansion import expand
 from runner.experiment import Experiment
-from runner.fingerprint import Recipe
-from runner.grid import checked_axes, settings_of
+from runner.fingerprint import MethodIdentity
+from runner.grid import checked_axes, parameter_sets_of
 from runner.job import FileInput
 from runner.loading import load_experiment
 from runner.manifest import Manifest, read_manifest
@@ -30,7 +30,7 @@ from runner.video import VideoInfo
 
 LAUNCH = ("--on", "local", "--wait")
 STRENGTHS = {"denoising_strength": [0.7, 0.8]}
-RECIPE = Recipe("fake", 1, {}, 5.0)
+RECIPE = MethodIdentity("fake", 1, {}, 5.0)
 
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "denoising_strength": st.sampled_from([0.5, 0.7, 0.8, 0.9, 1.0]),
@@ -156,7 +156,7 @@ def test_values_are_as_the_schema_has_them() -> None:
     assert checked_axes(
         {None: VideoGeneration()}, {"cfg_scale": [5, 3]}, FakePlanner.axes.names
     ) == {"cfg_scale": [5.0, 3.0]}
-    settings = settings_of(
+    settings = parameter_sets_of(
         {None: VideoGeneration()}, {"cfg_scale": [5.0, 3.0], "num_frames": [81, 49]}
     )
     assert [setting.differing for setting in settings] == [
@@ -297,6 +297,6 @@ def test_experiments_keep_their_axes(project: Project) -> None:
     assert project.call("plan", "experiments/x.yaml", "axes.cfg_scale=[3, 5]").status == 0
     again: Experiment = load_experiment(project.run_folder.experiment)
     assert again.axes == {"cfg_scale": [3.0, 5.0]}
-    assert len(again.settings) == 2
+    assert len(again.parameter_sets) == 2
     assert project.call("plan", "experiments/x.yaml", "axes.cfg_scale=").status == 0
     assert len(read_manifest(project.run_folder.manifest).jobs) == 6

@@ -13,18 +13,18 @@ from hand_made import a_job, but
 
 from runner.backends import READING_CHANGE
 from runner.drift import EXAMINED, Now, changes_of, files_that_differ, shortened, survey
-from runner.fingerprint import Recipe
+from runner.fingerprint import MethodIdentity
 from runner.job import FileInput, Input, Job, JobState, TextInput
 from runner.publish import inputs_of
 from runner.queue import Queue
 from runner.run_folder import RunFolder
 
-RECIPE = Recipe("wan", 1, {"weights": "a" * 64, "dtype": "bfloat16"}, 5)
+IDENTITY = MethodIdentity("wan", 1, {"weights": "a" * 64, "dtype": "bfloat16"}, 5)
 PARAMETERS = {"cfg_scale": 5.0}
 
 
 def job_of(
-    recipe: Recipe = RECIPE,
+    identity: MethodIdentity = IDENTITY,
     prompt: str = "一只红色的球",
     seed: int = 1,
     parameters: dict[str, Any] = PARAMETERS,
@@ -37,21 +37,21 @@ def job_of(
         prompt_text=prompt,
         reference=clip,
         parameters=parameters,
-        fingerprint=next(recipe.fingerprints(inputs, [seed], parameters)),
+        fingerprint=next(identity.fingerprints(inputs, [seed], parameters)),
         id="0123456789abcdef",
     )
 
 
-def sidecar_of(job: Job, recipe: Recipe, **more: Any) -> dict[str, Any]:
+def sidecar_of(job: Job, identity: MethodIdentity, **more: Any) -> dict[str, Any]:
     return {
         "schema": 2,
         "job": job.id,
         "fingerprint": job.fingerprint,
         **inputs_of(job),
-        "quality": recipe.quality,
-        "backend": recipe.backend,
-        "recipe": recipe.recipe,
-        "model_identity": dict(recipe.model),
+        "quality": identity.quality,
+        "backend": identity.backend,
+        "recipe": identity.recipe,
+        "model_identity": dict(identity.model),
         "video": {},
         **more,
     }
@@ -60,23 +60,23 @@ def sidecar_of(job: Job, recipe: Recipe, **more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("now", "line"),
     [
-        (replace(RECIPE, quality=8), "output.quality: 5 -> 8"),
-        (replace(RECIPE, backend="fake"), "backend: 'wan' -> 'fake'"),
-        (replace(RECIPE, recipe=2), f"recipe: 1 -> 2: {READING_CHANGE}"),
+        (replace(IDENTITY, quality=8), "output.quality: 5 -> 8"),
+        (replace(IDENTITY, backend="fake"), "backend: 'wan' -> 'fake'"),
+        (replace(IDENTITY, recipe=2), f"recipe: 1 -> 2: {READING_CHANGE}"),
         (
-            replace(RECIPE, model={"weights": "a" * 64, "dtype": "float32"}),
+            replace(IDENTITY, model={"weights": "a" * 64, "dtype": "float32"}),
             "model.dtype: 'bfloat16' -> 'float32'",
         ),
         (
-            replace(RECIPE, model={"weights": "b" * 64, "dtype": "bfloat16"}),
+            replace(IDENTITY, model={"weights": "b" * 64, "dtype": "bfloat16"}),
             "model.checkpoint: other weights (aaaaaaaaaaaa -> bbbbbbbbbbbb)",
         ),
     ],
 )
-def test_every_part_of_a_recipe_is_told_by_its_key(now: Recipe, line: str) -> None:
+def test_every_part_of_a_recipe_is_told_by_its_key(now: MethodIdentity, line: str) -> None:
     """Whatever of a recipe changes, exactly that is named, by the experiment's key."""
-    made = sidecar_of(job_of(), RECIPE)
-    assert changes_of(made, job_of(), Now({None: RECIPE})) == []
+    made = sidecar_of(job_of(), IDENTITY)
+    assert changes_of(made, job_of(), Now({None: IDENTITY})) == []
     assert [str(change) for change in changes_of(made, job_of(now), Now({None: now}))] == [line]
 
 
@@ -88,20 +88,20 @@ def test_every_part_of_a_recipe_is_told_by_its_key(now: Recipe, line: str) -> No
     ],
 )
 def test_a_parameter_is_told_by_its_key(now: dict[str, Any], line: str) -> None:
-    made = sidecar_of(job_of(), RECIPE)
+    made = sidecar_of(job_of(), IDENTITY)
     assert [
-        str(change) for change in changes_of(made, job_of(parameters=now), Now({None: RECIPE}))
+        str(change) for change in changes_of(made, job_of(parameters=now), Now({None: IDENTITY}))
     ] == [line]
 
 
 def test_prompt_and_reference_are_told() -> None:
-    made = sidecar_of(job_of(), RECIPE)
+    made = sidecar_of(job_of(), IDENTITY)
     other = job_of(prompt="一只蓝色的球")
-    assert [str(c) for c in changes_of(made, other, Now({None: RECIPE}))] == [
+    assert [str(c) for c in changes_of(made, other, Now({None: IDENTITY}))] == [
         "prompt: '一只红色的球' -> '一只蓝色的球'"
     ]
     clip = but(job_of(), reference=FileInput("videos/c/v.mp4", "d" * 64), fingerprint="f")
-    (change,) = changes_of(made, clip, Now({None: RECIPE}))
+    (change,) = changes_of(made, clip, Now({None: IDENTITY}))
     assert str(change) == (
         "reference: videos/c/v.mp4 has other content (sha256 cccccccccccc -> dddddddddddd)"
     )
@@ -126,25 +126,25 @@ def test_of_other_weights_the_files_are_named() -> None:
         "model.checkpoint: c.safetensors has other content (10 -> 12 bytes)",
         "model.checkpoint: d is new",
     ]
-    now = replace(RECIPE, model={"weights": "b" * 64, "dtype": "bfloat16"})
-    made = sidecar_of(job_of(), RECIPE, model_files=before)
+    now = replace(IDENTITY, model={"weights": "b" * 64, "dtype": "bfloat16"})
+    made = sidecar_of(job_of(), IDENTITY, model_files=before)
     assert [str(c) for c in changes_of(made, job_of(now), Now({None: now}, {None: after}))] == lines
 
 
 def test_where_the_model_is_absent_the_rest_is_still_told() -> None:
     absent = Now({}, unknown="no such folder")
-    made = sidecar_of(job_of(), RECIPE)
+    made = sidecar_of(job_of(), IDENTITY)
     now = job_of(parameters={"cfg_scale": 6.0})
     assert [c.input for c in changes_of(made, now, absent)] == ["generation.cfg_scale"]
-    other = replace(RECIPE, model={"weights": "b" * 64})
+    other = replace(IDENTITY, model={"weights": "b" * 64})
     (change,) = changes_of(made, job_of(other), absent)
     assert "no such folder" in str(change)
 
 
 def test_a_stale_video_is_never_without_a_reason() -> None:
     """Also where an old sidecar says too little to compare."""
-    now = replace(RECIPE, recipe=2)
-    made = sidecar_of(job_of(), RECIPE)
+    now = replace(IDENTITY, recipe=2)
+    made = sidecar_of(job_of(), IDENTITY)
     del made["recipe"]
     assert [c.input for c in changes_of(made, job_of(now), Now({None: now}))] == ["fingerprint"]
 
@@ -160,7 +160,7 @@ def test_long_texts_are_shown_where_they_begin_to_differ() -> None:
 def test_of_very_many_stale_videos_some_are_examined(tmp_path: Path) -> None:
     """`plan` stays quick, and says of how many it speaks."""
     jobs = [replace(job_of(), output=f"c/v/seed_{n}_prompt_0.mp4") for n in range(3 * EXAMINED)]
-    found = survey(RunFolder(tmp_path), jobs, Now({None: RECIPE}))
+    found = survey(RunFolder(tmp_path), jobs, Now({None: IDENTITY}))
     assert (found.stale, found.examined) == (3 * EXAMINED, EXAMINED)
     assert found.groups[0].videos == EXAMINED
     assert f"{EXAMINED} of {EXAMINED} examined: sidecar: is missing" in found.lines()[0]

@@ -22,7 +22,7 @@ from runner.backends.video_parameters import VideoGeneration
 from runner.backends.wan.settings import WanSettings
 from runner.canonical import canonical_json
 from runner.errors import UserError
-from runner.grid import checked_axes, setting_of, settings_of
+from runner.grid import checked_axes, parameter_set_of, parameter_sets_of
 from runner.naming import job_ids, path_suffix
 from runner.overrides import apply_override
 
@@ -108,20 +108,23 @@ def test_an_axis_may_be_any_parameter(values: dict[str, Any], axis: str, data: A
     found: dict[str, Any] = {}
     for value in data.draw(values_of):
         found.setdefault(
-            canonical_json(setting_of({None: generation}, {axis: value}, "").complete), value
+            canonical_json(parameter_set_of({None: generation}, {axis: value}, "").complete), value
         )
     axes = checked_axes({None: generation}, {axis: list(found.values())}, ())
-    settings = settings_of({None: generation}, axes)
-    whole = {canonical_json(setting.parameters) for setting in settings}
-    ids = {next(job_ids({"video": "v"}, [1], setting.differing)) for setting in settings}
-    paths = {path_suffix(setting.differing) for setting in settings}
-    assert len(whole) == len(ids) == len(paths) == len(settings)
-    plain = setting_of({None: generation}, {}, "")
-    for setting in settings:
-        own = generation.from_parameters(setting.parameters)
-        assert own.complete() == setting.complete
-        if not setting.differing:
-            assert setting.parameters == plain.parameters
+    parameter_sets = parameter_sets_of({None: generation}, axes)
+    whole = {canonical_json(parameter_set.parameters) for parameter_set in parameter_sets}
+    ids = {
+        next(job_ids({"video": "v"}, [1], parameter_set.differing))
+        for parameter_set in parameter_sets
+    }
+    paths = {path_suffix(parameter_set.differing) for parameter_set in parameter_sets}
+    assert len(whole) == len(ids) == len(paths) == len(parameter_sets)
+    plain = parameter_set_of({None: generation}, {}, "")
+    for parameter_set in parameter_sets:
+        own = generation.from_parameters(parameter_set.parameters)
+        assert own.complete() == parameter_set.complete
+        if not parameter_set.differing:
+            assert parameter_set.parameters == plain.parameters
 
 
 def test_what_is_no_parameter_is_refused_by_its_dotted_name() -> None:

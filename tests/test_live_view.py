@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from runner.attempts import Attempt, record_attempt
+from runner.attempts import AttemptRecord, record_attempt
 from runner.job import Outcome
 from runner.live_view import TAIL_BYTES, Failure, last_failures, live_view
 from runner.machine_use import GpuUse, MachineUse, gpu_use, machine_use
@@ -151,7 +151,9 @@ def test_the_last_failures_are_found_at_the_end_of_a_long_file(tmp_path: Path) -
     for number in range(2000):
         outcome = Outcome.FAILED if number % 250 == 249 else Outcome.DONE
         error = f"OSError: {number}" if outcome is Outcome.FAILED else None
-        record_attempt(path, Attempt(f"{number:016x}", "gpu0_process0", outcome, 1, 2, error=error))
+        record_attempt(
+            path, AttemptRecord(f"{number:016x}", "gpu0_process0", outcome, 1, 2, error=error)
+        )
     assert path.stat().st_size > 2 * TAIL_BYTES
     assert [one.error for one in last_failures(path)] == ["OSError: 1999", "OSError: 1749"]
     with path.open("ab") as file:
@@ -163,7 +165,9 @@ def test_the_last_failures_are_found_at_the_end_of_a_long_file(tmp_path: Path) -
 def test_an_error_text_cannot_steer_the_terminal(tmp_path: Path) -> None:
     path = tmp_path / "attempts.jsonl"
     error = "ValueError: \x1b[2J\x1b]0;pwned\x07 [red]x[/red] \u202egnp.exe"
-    record_attempt(path, Attempt("0" * 16, "gpu0_process0", Outcome.FAILED, 1, 2, error=error))
+    record_attempt(
+        path, AttemptRecord("0" * 16, "gpu0_process0", Outcome.FAILED, 1, 2, error=error)
+    )
     (failure,) = last_failures(path)
     text = "\n".join(shown(a_snapshot(), 160, MachineUse(), failure))
     assert "[red]x[/red]" in text

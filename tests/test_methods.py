@@ -16,7 +16,7 @@ from runner.dataset import Item, Lead
 from runner.errors import UserError
 from runner.expansion import expand
 from runner.experiment import Experiment
-from runner.fingerprint import recipes_of
+from runner.fingerprint import identities_of
 from runner.job import FileInput, Job
 from runner.loading import load_experiment
 from runner.manifest import Manifest, read_manifest
@@ -48,7 +48,7 @@ def jobs_of(experiment: Experiment) -> tuple[Job, ...]:
     leads = [
         Lead("c", Item(v, FileInput(f"v/c/{v}.mp4", v * 64), info), ("red", "blue")) for v in "ab"
     ]
-    return expand(experiment, leads, recipes_of(experiment), Manifest(())).jobs
+    return expand(experiment, leads, identities_of(experiment), Manifest(())).jobs
 
 
 @pytest.mark.parametrize("name", ["grid", "usual", "chosen", "single"])
@@ -125,7 +125,7 @@ def test_a_parameter_is_for_the_methods_that_have_it(tmp_path: Path) -> None:
     )
     found = [
         (one.complete["method"], one.complete["sigma_shift"], one.complete["cfg_scale"])
-        for one in experiment.settings
+        for one in experiment.parameter_sets
     ]
     assert found == [
         ("small", None, 5.0),
@@ -151,7 +151,7 @@ def test_an_axis_says_which_methods_and_in_which_order(tmp_path: Path) -> None:
     named = {**own, "generation": {"method": "a"}}
     assert read(tmp_path, **named).axes == {"method": ["a"]}
     both = read(tmp_path, **named, axes={"method": ["b", "a"]})
-    assert [setting.suffix for setting in both.settings] == ["_method=b", ""]
+    assert [setting.suffix for setting in both.parameter_sets] == ["_method=b", ""]
     plain = read(tmp_path, backend="fake", model={}, **own)
     assert plain.axes == {"method": [None, "a", "b"]}
 

@@ -13,7 +13,7 @@ from tiny import TINY
 
 from runner.backends.wan.finding import find_checkpoint
 from runner.errors import UserError
-from runner.fingerprint import recipes_of
+from runner.fingerprint import identities_of
 from runner.loading import load_experiment
 from runner.machine_file import read_machine
 from runner.processes import ProcessId
@@ -200,9 +200,9 @@ def test_weights_that_lie_elsewhere_make_the_same_videos(project: Project) -> No
     size = {"width": 112, "height": 64, "num_frames": 9, "num_inference_steps": 2}
     project.write(backend="wan", model=model, generation=size)
     shutil.copytree(TINY, project.root / "models" / "Wan2.1-Tiny")
-    before = recipes_of(load_experiment(project.file))
+    before = identities_of(load_experiment(project.file))
     shutil.move(project.root / "models", project.root.parent / "权重")
     with pytest.raises(UserError, match=r"model\.checkpoint: no such folder"):
-        recipes_of(load_experiment(project.file))
+        identities_of(load_experiment(project.file))
     machine(project.root / "machine.yaml", checkpoints=["../权重"])
-    assert recipes_of(load_experiment(project.file)) == before
+    assert identities_of(load_experiment(project.file)) == before

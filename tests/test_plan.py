@@ -20,7 +20,7 @@ from rich.cells import cell_len
 
 from runner.canonical import sha256_of
 from runner.expansion import number_prompts
-from runner.fingerprint import Recipe
+from runner.fingerprint import MethodIdentity
 from runner.job import FileInput, TextInput
 from runner.job_record import job_record
 from runner.manifest import DamagedManifest, Manifest, read_manifest, write_manifest
@@ -48,12 +48,12 @@ def test_hashing_by_parts_gives_the_documented_hash(
     """Ids and fingerprints are those of the whole canonical JSON."""
     point = {"category": category, "video": text, "prompt": prompt, "seed": seed}
     assert id_of(category, text, prompt, seed) == sha256_of(point)[:16]
-    recipe = Recipe("fake", 1, {"a": text}, 5.0)
+    identity = MethodIdentity("fake", 1, {"a": text}, 5.0)
     whole = {"backend": "fake", "recipe": 1, "model": {"a": text}, "quality": 5.0, "seed": seed}
     parameters = {"width": 1, "z": [text]}
     whole |= {"parameters": parameters, "prompt": text, "reference": category}
     assert next(
-        recipe.fingerprints(
+        identity.fingerprints(
             {"prompt": TextInput(text), "reference": FileInput("", category)}, [seed], parameters
         )
     ) == sha256_of(whole)

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from shown_sweep import FRAMES, HOSTILE, Served, copy_of
 
-from runner.attempts import Attempt, record_attempt
+from runner.attempts import AttemptRecord, record_attempt
 from runner.errors import UserError
 from runner.job import Outcome
 from runner.report import fonts
@@ -109,7 +109,7 @@ def test_an_anonymous_zip_names_no_host_path_user_or_commit(shown: Project, tmp_
     error = f"OSError: {project.root}/videos on gpu-node-17 of user_jane"
     record_attempt(
         project.run_folder.attempts,
-        Attempt(failed, "gpu0_process0", Outcome.FAILED, 1, 2, error=error),
+        AttemptRecord(failed, "gpu0_process0", Outcome.FAILED, 1, 2, error=error),
     )
     sidecars = list(project.run_folder.path.glob("*/*/seed_*.json"))
     for sidecar in sidecars:

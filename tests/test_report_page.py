@@ -35,7 +35,7 @@ from playwright.sync_api import (
 )
 from shown_sweep import CLOSING, FPS, FRAMES, HOSTILE, Served, copy_of
 
-from runner.attempts import Attempt, record_attempt
+from runner.attempts import AttemptRecord, record_attempt
 from runner.failures import Policy
 from runner.job import JobState, Outcome
 from runner.processes import ProcessId
@@ -402,7 +402,7 @@ def test_it_says_what_waits_and_who_is_set_aside(
     queue.fail(taken, "OSError: a <b>hiccup</b>")
     queue.set_aside(Slot.of(0, 1), "out of memory <i>twice</i>")
     queue.close()
-    died = Attempt(taken.job.id, "gpu0_process1", Outcome.DIED, now - 2, now, error="SIGKILL")
+    died = AttemptRecord(taken.job.id, "gpu0_process1", Outcome.DIED, now - 2, now, error="SIGKILL")
     record_attempt(project.run_folder.attempts, replace(died, started_at=now - 5, ended_at=now - 4))
     record_attempt(project.run_folder.attempts, died)
     answer = json.loads(project.call("progress", "x", "--json").out)

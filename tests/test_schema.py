@@ -122,7 +122,9 @@ def test_a_script_has_parameters_of_its_own_and_axes_of_them(project: Project) -
     assert refusals({**values, "axes": {"guidance": []}}) != []
     assert refusals({**values, "generation": {"guidance": [1]}}) != []
     project.file.write_text(yaml.safe_dump(values, allow_unicode=True), encoding="utf-8")
-    own = [setting.parameters["guidance"] for setting in load_experiment(project.file).settings]
+    own = [
+        setting.parameters["guidance"] for setting in load_experiment(project.file).parameter_sets
+    ]
     assert own == [1, "强"]
     values["axes"] = {"guidence": [1]}
     project.file.write_text(yaml.safe_dump(values, allow_unicode=True), encoding="utf-8")

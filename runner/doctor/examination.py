@@ -153,8 +153,8 @@ def check_host_memory(
 def wanted_shapes(experiment: Experiment, data: DatasetContent) -> set[Shape]:
     """What the videos of an experiment must be."""
     return {
-        experiment.method_of(one.setting.parameters).shape(
-            one.setting.parameters, facts_of(lead, one, experiment.input_axes)
+        experiment.method_of(one.parameter_set.parameters).shape(
+            one.parameter_set.parameters, facts_of(lead, one, experiment.input_axes)
         )
         for lead in data.leads
         for one in uncut_points(experiment, lead, placed(lead))

@@ -12,7 +12,7 @@ MOST_ALIKE = 12
 
 
 class Severity(Enum):
-    """RIGHT; WARNING, which may cost time or quality; WRONG, with which a sweep fails."""
+    """RIGHT; WARNING, which may cost time or make worse videos; WRONG, with which a sweep fails."""
 
     RIGHT = "right"
     WARNING = "warning"

@@ -17,8 +17,8 @@ from ..dataset import (
     Lead,
     is_long_enough,
     lacks,
+    parameter_sets_wanted,
     read_dataset,
-    settings_wanted,
     shape_for,
 )
 from ..errors import UserError
@@ -116,8 +116,8 @@ def decode(experiment: Experiment, clip: Lead) -> Finding | None:
         return wrong("clips", f"{path}: cannot be read: {error.strerror}", again)
     whole = replace(clip.info, timing=decoded)
     if experiment.input_axes.leading.gives_frames:
-        settings = settings_wanted(experiment, clip)
-        told = [one for one in settings if is_long_enough(experiment, clip.info, one)]
+        parameter_sets = parameter_sets_wanted(experiment, clip)
+        told = [one for one in parameter_sets if is_long_enough(experiment, clip.info, one)]
         if short := list(lacks(experiment, whole, told)):
             return wrong("clips", f"{path}: decoded, it {short[0]}", again)
     planned = clip.info.timing
@@ -135,8 +135,8 @@ def compare(experiment: Experiment, clips: Sequence[Lead]) -> Iterator[Finding]:
     """Clips of which more frames a second are asked than they have."""
     for clip in clips:
         info = clip.info
-        settings = settings_wanted(experiment, clip)
-        fps = max(shape_for(experiment, info, one).fps for one in settings)
+        parameter_sets = parameter_sets_wanted(experiment, clip)
+        fps = max(shape_for(experiment, info, one).fps for one in parameter_sets)
         if info.fps < fps * 0.999:
             found = f"{clip.place}: has {info.fps:g} frames a second, {fps:g} are asked for"
             yield warning("clips", found, f"frames are repeated; fps: {info.fps:g} repeats none")

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Quality:
+class Measures:
     """The measures of the videos of one sweep at one denoising strength.
 
     Attributes:
@@ -62,7 +62,7 @@ def measure(
     jobs: Sequence[Job],
     outlines: Outlines,
     on_video: Callable[[], object] = lambda: None,
-) -> list[Quality]:
+) -> list[Measures]:
     """Measure these finished jobs of a run, by strength, from the weakest.
 
     Args:
@@ -98,7 +98,7 @@ def measure(
             for one, two in combinations(videos, 2)
         ]
         measured.append(
-            Quality(
+            Measures(
                 strength=strength,
                 videos=len(some),
                 things=len(judged),

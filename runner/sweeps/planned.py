@@ -14,7 +14,7 @@ from ..dataset import DatasetContent, read_dataset
 from ..errors import UserError
 from ..expansion import expand
 from ..experiment import Experiment
-from ..fingerprint import Recipes, recipes_of
+from ..fingerprint import MethodIdentities, identities_of
 from ..gpus import Gpu
 from ..job import UNMADE, Alike, Job, JobState
 from ..links import Linked, link_made
@@ -50,7 +50,7 @@ class Planned:
     changes: Changes
     left_out: tuple[str, ...]
     key_changes: tuple[str, ...]
-    recipes: Recipes
+    identities: MethodIdentities
     stale: tuple[Job, ...]
     left: dict[str, int]
     left_alike: tuple[Alike, ...]
@@ -100,7 +100,7 @@ def plan_sweep(
     dataset = read_dataset(experiment, skip_invalid=skip_invalid)
     check_placement(experiment, dataset)
     check_gpus(experiment, gpus)
-    recipes = recipes_of(experiment)
+    identities = identities_of(experiment)
     make_folder(run.path)
     with locked(run.plan_lock):
         ensure_run_id(run)
@@ -109,7 +109,7 @@ def plan_sweep(
             mend_queue(run)
         former = read_former(run)
         manifest = expand(
-            experiment, dataset.leads, recipes, former, is_partial=bool(dataset.left_out)
+            experiment, dataset.leads, identities, former, is_partial=bool(dataset.left_out)
         )
         known = {job.id for job in (*former.jobs, *former.retired)}
         if known and not known & {job.id for job in manifest.jobs}:
@@ -143,7 +143,7 @@ def plan_sweep(
         changes=changes(former, manifest, len(changed)),
         left_out=dataset.left_out,
         key_changes=tuple(key_changes),
-        recipes=recipes,
+        identities=identities,
         stale=tuple(job for job in manifest.jobs if job.id in stale) if stale else (),
         left=left,
         left_alike=tuple(left_alike),

@@ -109,7 +109,7 @@ def plan(
     own = frozenset(slot.devices.gpu for slot in live_slots(planned.run))
     choice = likely_gpus(GpuWish(placement.gpus, f"{experiment}: placement.gpus", own=own), gpus)
     kinds = kinds_of(
-        planned.experiment, planned.recipes, planned.left_alike or alike(planned.manifest.jobs)
+        planned.experiment, planned.identities, planned.left_alike or alike(planned.manifest.jobs)
     )
 
     def flops(kind: Kind) -> float | None:
@@ -121,7 +121,7 @@ def plan(
     device = _device(planned.experiment, gpus, choice, is_for_gpus=is_for_gpus)
     experience = Experience(planned.experiment, kinds, device)
     expected = _estimate(planned, gpus, choice, experience)
-    now = Now.of(planned.experiment) if planned.stale else Now(planned.recipes)
+    now = Now.of(planned.experiment) if planned.stale else Now(planned.identities)
     return Plan(
         planned,
         expected,

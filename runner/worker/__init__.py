@@ -48,7 +48,7 @@ from .finishing import Finisher
 from .heart import Heart
 from .leaving import Broken, LoadFailed, Outdated, Restart
 from .loaded import Loaded, MeansByMethod, Models
-from .making import LostClaim, Making, Patience
+from .making import Attempt, LostClaim, Patience
 from .surroundings import REPORT_SECONDS, Surroundings, report
 
 log = logging.getLogger("sweep.worker")
@@ -103,12 +103,12 @@ class Worker:
             pulse=run.lock(slot),
             patience=patience,
             held=lambda: list(self._held),
-            renew=lambda making: queue.renew(making.claim),
+            renew=lambda attempt: queue.renew(attempt.claim),
             report=lambda: self._report(**self._memory()),
             give_up=self._give_up,
         )
-        self._held: set[Making] = set()
-        self._generating: Making | None = None
+        self._held: set[Attempt] = set()
+        self._generating: Attempt | None = None
         self._finisher = Finisher(
             run=run,
             queue=queue,
@@ -340,7 +340,7 @@ class Worker:
 
     def _is_current(self, job: Job) -> bool:
         """Whether what this worker would make is what was planned."""
-        return job.fingerprint == self._at_hand.recipe.fingerprint_of(job)
+        return job.fingerprint == self._at_hand.identity.fingerprint_of(job)
 
     @property
     def _at_hand(self) -> Loaded:
@@ -350,19 +350,19 @@ class Worker:
 
     def _do(self, claim: Claim, claiming: float) -> None:
         """Generate a job, and hand it on to be finished beside the next one."""
-        making = Making(claim)
-        making.stages.seconds["claim"] = round(claiming, 4)
-        self._held.add(making)
+        attempt = Attempt(claim)
+        attempt.stages.seconds["claim"] = round(claiming, 4)
+        self._held.add(attempt)
         log.info("%s: claimed (%s, attempt %d)", claim.job.id, claim.job.output, claim.attempt)
         try:
-            pending = self._generate(making)
+            pending = self._generate(attempt)
         except (Interrupted, LostClaim, Exception) as error:
-            self._end(making, error)
+            self._end(attempt, error)
         else:
-            self._finisher.take(making, pending, self._at_hand)
+            self._finisher.take(attempt, pending, self._at_hand)
 
-    def _generate(self, making: Making) -> Any:
-        job, run = making.job, self.run_folder
+    def _generate(self, attempt: Attempt) -> Any:
+        job, run = attempt.job, self.run_folder
         scratch = run.scratch(job)
         for folder in (run.video(job).parent, scratch):
             run.make(folder)
@@ -371,17 +371,17 @@ class Worker:
         self._finisher.begin()
         loaded = self._at_hand
         engine = loaded.engine
-        handed = loaded.inputs.hand_over(making)
+        handed = loaded.inputs.hand_over(attempt)
         self._group = job.group
         self._look_ahead(job)
-        making.from_step = engine.steps_kept(handed, scratch)
-        if making.from_step:
-            log.info("%s: goes on after step %d", job.id, making.from_step)
-        self._generating = making
+        attempt.from_step = engine.steps_kept(handed, scratch)
+        if attempt.from_step:
+            log.info("%s: goes on after step %d", job.id, attempt.from_step)
+        self._generating = attempt
         try:
-            with making.stage("generate"):
+            with attempt.stage("generate"):
                 pending = engine.generate(handed, scratch, self._on_step)
-            making.kernels = engine.kernels(handed)
+            attempt.kernels = engine.kernels(handed)
             return pending
         finally:
             self._generating = None
@@ -392,32 +392,32 @@ class Worker:
         if upcoming is not None and upcoming.group != job.group:
             self._at_hand.inputs.look_ahead(upcoming)
 
-    def _end(self, making: Making, error: BaseException | None) -> None:
+    def _end(self, attempt: Attempt, error: BaseException | None) -> None:
         """Record the end of an attempt, whatever it is: the sweep goes on."""
-        claim = making.claim
-        self._held.discard(making)
+        claim = attempt.claim
+        self._held.discard(attempt)
         if not isinstance(error, (LostClaim, Interrupted)) and not keeps_work(error):
             # While the claim is still held: whoever has the job next has this folder too.
-            self.run_folder.drop(self.run_folder.scratch(making.job))
+            self.run_folder.drop(self.run_folder.scratch(attempt.job))
         if error is None:
             now = self.queue.clock()
             seconds = now - max(claim.claimed_at, self._last_done_at)
             self._last_done_at = now
-            if not making.from_step:
-                self._lasting = making.lasted
-            self._endings.done(making, seconds)
+            if not attempt.from_step:
+                self._lasting = attempt.lasted
+            self._endings.done(attempt, seconds)
             self._jobs_done += 1
             self._report_memory()
         elif isinstance(error, Interrupted):
-            self._endings.given_back(making, "this worker was asked to stop")
+            self._endings.given_back(attempt, "this worker was asked to stop")
         elif isinstance(error, Unmade):
-            self._endings.put_off(making, str(error))
+            self._endings.put_off(attempt, str(error))
         elif isinstance(error, LostClaim):
-            self._endings.lost(making)
+            self._endings.lost(attempt)
         else:
-            self._answer(making, error)
+            self._answer(attempt, error)
 
-    def _answer(self, making: Making, error: BaseException) -> None:
+    def _answer(self, attempt: Attempt, error: BaseException) -> None:
         """Do what the failure's kind asks for."""
         kind = kind_of(error)
         message = told(error)
@@ -426,26 +426,26 @@ class Worker:
             kind = FailureKind.DISK_FULL
         # Where a helper was killed, our own stack tells nothing.
         cause = None if was_killed(error) else error
-        log.error("%s: %s: %s", making.job.id, kind.value, message, exc_info=cause)
+        log.error("%s: %s: %s", attempt.job.id, kind.value, message, exc_info=cause)
         if kind is FailureKind.DISK_FULL:
             self.surroundings.refuse()
-            self._endings.given_back(making, message, kind)
+            self._endings.given_back(attempt, message, kind)
         elif kind is FailureKind.OUT_OF_GPU_MEMORY and self.surroundings.foreign_gib():
             self._crowded = True
             why = f"someone else uses this GPU's memory: {message}"
-            self._endings.given_back(making, why, kind)
+            self._endings.given_back(attempt, why, kind)
         else:
-            self._endings.failed(making, kind, message)
+            self._endings.failed(attempt, kind, message)
             if ANSWERS[kind].restarts:
-                self._restart = f"{kind.value} at {making.job.id}"
+                self._restart = f"{kind.value} at {attempt.job.id}"
 
-    def _give_up(self, making: Making, kind: FailureKind, why: str) -> None:
+    def _give_up(self, attempt: Attempt, kind: FailureKind, why: str) -> None:
         """End a stuck attempt from the heart's thread, and this process with it: a thread that
         hangs cannot be ended in any other way."""
-        log.error("%s: %s: %s", making.job.id, kind.value, why)
-        self._held.discard(making)
-        self._endings.failed(making, kind, why)
-        self._finisher.settle(timeout=FINISH_SECONDS if self._generating is making else 0)
+        log.error("%s: %s: %s", attempt.job.id, kind.value, why)
+        self._held.discard(attempt)
+        self._endings.failed(attempt, kind, why)
+        self._finisher.settle(timeout=FINISH_SECONDS if self._generating is attempt else 0)
         for other in list(self._held):
             self._endings.given_back(other, "another job of this worker is stuck")
         self._report(state=WorkerState.RESTARTING, job=None, note=None)
@@ -455,17 +455,17 @@ class Worker:
     # What a worker says.
 
     def _on_step(self, step: int, steps: int) -> None:
-        making = self._generating
-        assert making is not None
+        attempt = self._generating
+        assert attempt is not None
         if steps:
-            making.step(steps)
+            attempt.step(steps)
         if self.stop.is_asked:
             raise Interrupted
-        if making.is_lost:
+        if attempt.is_lost:
             raise LostClaim
         if not steps:
             return
-        self.show_step(making.claim, step, steps)
+        self.show_step(attempt.claim, step, steps)
         now = time.monotonic()
         if now >= self._next_report:
             self._next_report = now + STEP_SECONDS
@@ -473,7 +473,7 @@ class Worker:
             report(self.queue, self.slot, 0, step=step, steps=steps)
         if now >= self._next_log:
             self._next_log = now + LOG_STEPS_SECONDS
-            log.info("%s: step %d of %d", making.job.id, step, steps)
+            log.info("%s: step %d of %d", attempt.job.id, step, steps)
 
     def _memory(self) -> dict[str, float]:
         """What this process holds of its GPU, so that others can tell what is not ours; {} where

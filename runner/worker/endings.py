@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import TypeVar
 
-from ..attempts import Attempt, record_attempt
+from ..attempts import AttemptRecord, record_attempt
 from ..failures import FailureKind
 from ..job import JobState, Outcome
 from ..processes import Stop
@@ -16,7 +16,7 @@ from ..queue.claims import Claim
 from ..run_folder import RunFolder
 from ..slot_names import Slot
 from ..waiting import Busy
-from .making import Making
+from .making import Attempt
 
 log = logging.getLogger("sweep.worker")
 
@@ -46,18 +46,18 @@ class Endings:
         self._slot = slot
         self._stop = stop
 
-    def done(self, making: Making, seconds: float) -> None:
+    def done(self, attempt: Attempt, seconds: float) -> None:
         """A video was published; it cost its worker so many seconds."""
-        job = making.job
-        busy = sum(making.stages.seconds.get(stage, 0.0) for stage in ("prepare", "generate"))
+        job = attempt.job
+        busy = sum(attempt.stages.seconds.get(stage, 0.0) for stage in ("prepare", "generate"))
         files = files_of(str(self._run.video(job)))
         state = self._insist(
             lambda: self._queue.finish(
-                making.claim, seconds=seconds, busy_seconds=busy, files=files
+                attempt.claim, seconds=seconds, busy_seconds=busy, files=files
             )
         )
-        self._record(making, Outcome.DONE)
-        log.info("%s: %s (%s)", job.id, state.value if state else "published", making.stages)
+        self._record(attempt, Outcome.DONE)
+        log.info("%s: %s (%s)", job.id, state.value if state else "published", attempt.stages)
 
     def found(self, claim: Claim) -> None:
         """The job's video is there already: its worker was killed before it could say so."""
@@ -65,50 +65,50 @@ class Endings:
         self._insist(lambda: self._queue.finish(claim, files=files))
         log.info("%s: is on disk already", claim.job.id)
 
-    def failed(self, making: Making, kind: FailureKind, error: str) -> None:
-        verdict = self._insist(lambda: self._queue.fail(making.claim, error, kind))
-        self._record(making, Outcome.FAILED, error, kind)
+    def failed(self, attempt: Attempt, kind: FailureKind, error: str) -> None:
+        verdict = self._insist(lambda: self._queue.fail(attempt.claim, error, kind))
+        self._record(attempt, Outcome.FAILED, error, kind)
         state = verdict.state.value if verdict else "not ours"
-        log.error("%s: %s, now %s", making.job.id, kind.value, state)
+        log.error("%s: %s, now %s", attempt.job.id, kind.value, state)
         for note in verdict.notes if verdict else ():
             log.warning(note)
 
-    def put_off(self, making: Making, why: str) -> None:
+    def put_off(self, attempt: Attempt, why: str) -> None:
         """The job went back to await its inputs, and no attempt was counted."""
-        self._insist(lambda: self._queue.give_back(making.claim, JobState.AWAITING))
-        self._record(making, Outcome.INTERRUPTED, why)
-        log.info("%s: put off: %s", making.job.id, why)
+        self._insist(lambda: self._queue.give_back(attempt.claim, JobState.AWAITING))
+        self._record(attempt, Outcome.INTERRUPTED, why)
+        log.info("%s: put off: %s", attempt.job.id, why)
 
-    def given_back(self, making: Making, why: str, kind: FailureKind | None = None) -> None:
+    def given_back(self, attempt: Attempt, why: str, kind: FailureKind | None = None) -> None:
         """The job went back, and no attempt was counted."""
-        self._insist(lambda: self._queue.give_back(making.claim))
-        self._record(making, Outcome.INTERRUPTED, why if kind else None, kind)
-        log.info("%s: given back: %s", making.job.id, why)
+        self._insist(lambda: self._queue.give_back(attempt.claim))
+        self._record(attempt, Outcome.INTERRUPTED, why if kind else None, kind)
+        log.info("%s: given back: %s", attempt.job.id, why)
 
-    def lost(self, making: Making) -> None:
-        self._record(making, Outcome.LOST_CLAIM)
-        log.warning("%s: the claim was lost; nothing was published", making.job.id)
+    def lost(self, attempt: Attempt) -> None:
+        self._record(attempt, Outcome.LOST_CLAIM)
+        log.warning("%s: the claim was lost; nothing was published", attempt.job.id)
 
     def _record(
         self,
-        making: Making,
+        attempt: Attempt,
         outcome: Outcome,
         error: str | None = None,
         kind: FailureKind | None = None,
     ) -> None:
-        attempt = Attempt(
-            job=making.job.id,
+        record = AttemptRecord(
+            job=attempt.job.id,
             worker=self._slot.name,
             outcome=outcome,
-            started_at=making.claim.claimed_at,
+            started_at=attempt.claim.claimed_at,
             ended_at=self._queue.clock(),
-            attempt=making.claim.attempt,
+            attempt=attempt.claim.attempt,
             kind=kind,
             error=error,
-            seconds=making.stages.seconds,
-            from_step=making.from_step,
+            seconds=attempt.stages.seconds,
+            from_step=attempt.from_step,
         )
-        self._insist(lambda: record_attempt(self._run.attempts, attempt))
+        self._insist(lambda: record_attempt(self._run.attempts, record))
 
     def _is_to_end(self) -> bool:
         if self._stop.is_asked:

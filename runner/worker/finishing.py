@@ -16,7 +16,7 @@ from ..queue import Queue
 from ..run_folder import RunFolder
 from ..video import check_video
 from .loaded import Loaded
-from .making import LostClaim, Making
+from .making import Attempt, LostClaim
 from .surroundings import Surroundings
 
 log = logging.getLogger("sweep.worker")
@@ -37,7 +37,7 @@ class Finisher:
         queue: Queue,
         surroundings: Surroundings,
         leave_if_astray: Callable[[], None],
-        end: Callable[[Making, BaseException | None], None],
+        end: Callable[[Attempt, BaseException | None], None],
     ) -> None:
         self._run = run
         self._queue = queue
@@ -56,15 +56,15 @@ class Finisher:
     def is_busy(self) -> bool:
         return self._finishing is not None
 
-    def take(self, making: Making, pending: Any, loaded: Loaded) -> None:
+    def take(self, attempt: Attempt, pending: Any, loaded: Loaded) -> None:
         """Finish a pending video, once the one before it is: no more than two are in memory.
 
         It is begun by `begin` or `settle`.
         """
-        with making.waiting():
+        with attempt.waiting():
             self.settle()
         self._begun.clear()
-        self._finishing = self._pool.submit(self._finish, making, pending, loaded)
+        self._finishing = self._pool.submit(self._finish, attempt, pending, loaded)
 
     def begin(self) -> None:
         """Begin with the video that was taken: the worker's next one is claimed, or there is none.
@@ -88,34 +88,34 @@ class Finisher:
         self._pool.shutdown()
         self._encoder.shutdown()
 
-    def _finish(self, making: Making, pending: Any, loaded: Loaded) -> None:
+    def _finish(self, attempt: Attempt, pending: Any, loaded: Loaded) -> None:
         self._begun.wait()
         try:
-            while not self._publish(making, pending, loaded):
+            while not self._publish(attempt, pending, loaded):
                 # The GPU's work is in `pending`: it is kept until there is room for it.
-                with making.waiting():
+                with attempt.waiting():
                     self._surroundings.wait_for_room("there is no room for a finished video")
         except (Interrupted, LostClaim, Exception) as error:
-            self._end(making, error)
+            self._end(attempt, error)
         else:
-            self._end(making, None)
+            self._end(attempt, None)
 
-    def _publish(self, making: Making, pending: Any, loaded: Loaded) -> bool:
+    def _publish(self, attempt: Attempt, pending: Any, loaded: Loaded) -> bool:
         """Encode, check and publish a video; False where the disk has no room for it."""
-        job = making.job
+        job = attempt.job
         temporary = self._run.temporary(job)
         try:
-            with making.stage("finish"):
-                encode, quality = loaded.engine.finish, loaded.recipe.quality
+            with attempt.stage("finish"):
+                encode, quality = loaded.engine.finish, loaded.identity.quality
                 self._encoder.submit(encode, pending, temporary, quality).result()
-            with making.stage("check"):
+            with attempt.stage("check"):
                 found = self._encoder.submit(check_video, temporary, job.shape).result()
             self._surroundings.room.saw_video(temporary.stat().st_size)
-            if making.is_lost or not self._queue.renew(making.claim):
+            if attempt.is_lost or not self._queue.renew(attempt.claim):
                 raise LostClaim  # noqa: TRY301
-            sidecar = self._sidecar(making, loaded, found.to_json())
+            sidecar = self._sidecar(attempt, loaded, found.to_json())
             self._leave_if_astray()
-            with making.stage("publish"):
+            with attempt.stage("publish"):
                 publish(self._run, job, temporary, sidecar)
         except Exception as error:
             # An encoder whose disk is full says so in its own words, or just writes less.
@@ -128,26 +128,26 @@ class Finisher:
             temporary.unlink(missing_ok=True)
         return True
 
-    def _sidecar(self, making: Making, loaded: Loaded, video: dict[str, Any]) -> dict[str, Any]:
-        job, claim = making.job, making.claim
+    def _sidecar(self, attempt: Attempt, loaded: Loaded, video: dict[str, Any]) -> dict[str, Any]:
+        job, claim = attempt.job, attempt.claim
         peak = loaded.engine.memory(anew=True).peak
         if peak is not None:
             log.info("%s: peak GPU memory %.1f GiB", job.id, peak)
-        a_step = making.seconds_per_step
+        a_step = attempt.seconds_per_step
         return {
-            **inputs_of(job, making.lineage),
-            "quality": loaded.recipe.quality,
+            **inputs_of(job, attempt.lineage),
+            "quality": loaded.identity.quality,
             "video": video,
             "worker": claim.worker,
             "attempt": claim.attempt,
-            "from_step": making.from_step,
-            "kernels": making.kernels,
+            "from_step": attempt.from_step,
+            "kernels": attempt.kernels,
             "claimed_at": claim.claimed_at,
             "finished_at": self._queue.clock(),
-            "seconds": making.stages.seconds,
+            "seconds": attempt.stages.seconds,
             "seconds_per_step": None if a_step is None else round(a_step, 5),
             "peak_gpu_memory_gib": None if peak is None else round(peak, 2),
             "peak_host_memory_gib": peak_resident_gib(loaded.engine.processes()),
             **loaded.record,
-            "model_identity": dict(loaded.recipe.model),
+            "model_identity": dict(loaded.identity.model),
         }

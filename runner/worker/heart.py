@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..failures import FailureKind
 from ..queue import HEARTBEAT_SECONDS
-from .making import Making, Patience
+from .making import Attempt, Patience
 
 log = logging.getLogger("sweep.worker")
 
@@ -36,10 +36,10 @@ class Heart:
         *,
         pulse: Path,
         patience: Patience,
-        held: Callable[[], list[Making]],
-        renew: Callable[[Making], bool],
+        held: Callable[[], list[Attempt]],
+        renew: Callable[[Attempt], bool],
         report: Callable[[], None],
-        give_up: Callable[[Making, FailureKind, str], None],
+        give_up: Callable[[Attempt, FailureKind, str], None],
     ) -> None:
         self._pulse = pulse
         self._patience = patience
@@ -75,18 +75,18 @@ class Heart:
                 log.exception("heartbeat failed")
 
     def _look(self) -> None:
-        for making in self._held():
-            overdue = making.overdue(self._patience)
+        for attempt in self._held():
+            overdue = attempt.overdue(self._patience)
             if overdue is not None:
                 # Where every thread stands is what one wants to know of a stuck process.
                 faulthandler.dump_traceback(file=sys.stderr, all_threads=True)
-                self._give_up(making, *overdue)
+                self._give_up(attempt, *overdue)
 
     def _keep_alive(self) -> None:
         with contextlib.suppress(OSError):
             os.utime(self._pulse)
         # First: a report that fails must not cost a job.
-        for making in self._held():
-            renewed = self._renew(making)
-            making.is_lost = not renewed and making in self._held()
+        for attempt in self._held():
+            renewed = self._renew(attempt)
+            attempt.is_lost = not renewed and attempt in self._held()
         self._report()

@@ -17,7 +17,7 @@ from ..reading import deciding_frames
 from ..run_folder import sha256_file
 from ..upstream import Unmade, Upstream, lineage
 from ..video import BrokenVideo
-from .making import Making
+from .making import Attempt
 
 
 class Inputs:
@@ -38,21 +38,21 @@ class Inputs:
         self._planned: Series | None = None
         self._handed: Series | None = None
 
-    def hand_over(self, making: Making) -> Job:
+    def hand_over(self, attempt: Attempt) -> Job:
         """The job with absolute paths, its group prepared.
 
         Raises:
             BadInput: a file is not what it was when the job was planned, or cannot be read.
             Unmade: another run's video that it is made from is not there.
         """
-        job = making.job
+        job = attempt.job
         series = self._resolved(job.series)
-        making.lineage = lineage(job.series, series)
+        attempt.lineage = lineage(job.series, series)
         shared = self._axes.grouping
         wanted = (series.group, canonical_json(self._deciding(series)))
         if wanted != self._prepared:
             self._prepared = None
-            with making.stage("prepare"):
+            with attempt.stage("prepare"):
                 self._check(series, shared)
                 try:
                     self._engine.prepare(series)

@@ -16,7 +16,7 @@ from ..axes import Axes
 from ..backends import Engine, Machine
 from ..experiment import Experiment
 from ..failures import is_disk_full
-from ..fingerprint import Recipe
+from ..fingerprint import MethodIdentity
 from ..method import Method
 from ..provenance import provenance
 from ..upstream import Upstream
@@ -32,13 +32,13 @@ class Means:
 
     Args:
         axes: those that its backend declares.
-        recipe: a job planned for another is not made.
+        identity: a job planned for another is not made.
         record: what every sidecar says beside the job's own: host, versions, GPU.
     """
 
     engine: Engine
     axes: Axes
-    recipe: Recipe
+    identity: MethodIdentity
     record: Mapping[str, Any]
 
     @classmethod
@@ -49,10 +49,10 @@ class Means:
             UserError: its model is not on this machine.
         """
         planner = method.planner()
-        recipe = Recipe.of(method, quality, planner)
+        identity = MethodIdentity.of(method, quality, planner)
         with method.named():
-            record = provenance(method, planner, recipe, device)
-            return cls(planner.engine(), planner.axes, recipe, record)
+            record = provenance(method, planner, identity, device)
+            return cls(planner.engine(), planner.axes, identity, record)
 
 
 MeansByMethod = Mapping[str, Callable[[], Means]]
@@ -80,7 +80,7 @@ class Loaded:
     def __init__(self, name: str, means: Means, data: Path, upstream: Upstream) -> None:
         self.name = name
         self.engine = means.engine
-        self.recipe = means.recipe
+        self.identity = means.identity
         self.record = means.record
         self.inputs = Inputs(means.engine, means.axes, data, upstream)
 

@@ -44,7 +44,7 @@ class Patience:
 
 
 @dataclass(eq=False)
-class Making:
+class Attempt:
     """One attempt of a job in the making.
 
     `from_step` is the number of steps that earlier attempts had done for it, `kernels` the hash of
