@@ -39,7 +39,7 @@ from runner.backends.wan.denoise import (
     encode_prompt,
     encode_reference,
 )
-from runner.backends.wan.frames import STRIDE, TILE
+from runner.backends.wan.frames import STRIDE_LATENT_PIXELS, TILE_LATENT_PIXELS
 from runner.backends.wan.kept_latents import KeptLatents
 from runner.backends.wan.pipeline import load_pipeline, speed_up
 from runner.backends.wan.settings import WanSettings
@@ -234,7 +234,11 @@ class Bench:
         rows = []
         clip = self.clip(self.frames)
         for tiled in (True, False):
-            options = {"tiled": tiled, "tile_size": TILE, "tile_stride": STRIDE}
+            options = {
+                "tiled": tiled,
+                "tile_size": TILE_LATENT_PIXELS,
+                "tile_stride": STRIDE_LATENT_PIXELS,
+            }
 
             def theirs(options: Any = options) -> Any:
                 with torch.no_grad():

@@ -9,7 +9,7 @@ from typing import Any
 from .canonical import canonical_json
 from .failures import FailureKind
 from .forms import Form, is_count, is_moment, is_number, is_text, mapping_of, misfit, or_none
-from .input_file import MOST_RECORDS, NotAnInput, lines_in, open_input, parse_json
+from .input_file import MOST_RECORDS_BYTES, NotAnInput, lines_in, open_input, parse_json
 from .job import Outcome
 from .run_folder import append_line
 
@@ -65,7 +65,7 @@ def read_attempts(path: Path, job: str | None = None) -> list[dict[str, Any]]:
     deaths: set[str] = set()
     wanted = (job or "").encode()
     try:
-        file = open_input(path, MOST_RECORDS)
+        file = open_input(path, MOST_RECORDS_BYTES)
     except (FileNotFoundError, IsADirectoryError, NotAnInput):
         return []
     with file:

@@ -20,8 +20,8 @@ from .errors import UserError
 from .queue import Queue
 from .run_folder import RunFolder, queue_files
 
-LOOKS = 5
-"""A queue that changed while it was copied is copied again, so often at most."""
+MOST_COPIES = 5
+"""A queue that changed while it was copied is copied again."""
 
 DATA_PARTS = ("", "-wal")
 """SQLite's files that hold data; the third, `-shm`, it makes anew from them."""
@@ -113,7 +113,7 @@ def _copy_by_bytes(queue: Path, folder: Path) -> bool:
     """Copy the files of a database that nobody writes; False where they change meanwhile, or are
     damaged."""
     parts = queue_files(queue, DATA_PARTS)
-    for _ in range(LOOKS):
+    for _ in range(MOST_COPIES):
         before = [_stamp(part) for part in parts]
         for part in parts:
             (folder / part.name).unlink(missing_ok=True)

@@ -41,21 +41,22 @@ from .manifest import read_manifest
 from .publish import read_sidecar
 from .queue import Queue
 from .run_folder import RunFolder
-from .slot_names import MOST_PROCESSES, Slot
+from .slot_names import MOST_PROCESSES_PER_GPU, Slot
 from .sweeps.telling import Say, silent
 
-VIDEOS = 2
-"""Videos of each process at first. The first one is slower, while libraries warm up, and is not
-counted; nor is one beside which not all processes were at work, but for its reference."""
+VIDEOS_PER_PROCESS = 2
+"""At first. The first video of a process is slower, while libraries warm up, and is not counted. A
+video beside which not all processes were at work is not counted either, except its reference."""
 MORE_VIDEOS, MOST_VIDEOS = 4, 512
-"""How many times as many are made where none counted, and at most."""
+"""Where no video counted, `MORE_VIDEOS` times as many are made, up to `MOST_VIDEOS`."""
 AT_WORK = ("prepare", "generate")
 """The stages of a video that a worker does one after the other; the others run beside the next."""
-BETTER = 1.02
-"""More processes are tried as long as the last one brought so much."""
-GOES_ON_TO = 8
-"""So many processes at most where no number was asked for."""
-FEW_STEPS = 4
+WORTHWHILE_GAIN = 1.02
+"""How many times as many videos an hour the last process more must have brought for another one to
+be tried."""
+MOST_PROCESSES_TRIED = 8
+"""Where no number was asked for."""
+CALIBRATION_STEPS = 4
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def _measure_kind(
     experiment: Experiment, kind: Kind, trial: Trial, telling: Telling
 ) -> MeasuredKind:
     alike = experiment.method_of(kind.parameters).steps_are_alike
-    steps = trial.steps or (FEW_STEPS if alike else kind.steps)
+    steps = trial.steps or (CALIBRATION_STEPS if alike else kind.steps)
     if alike is False and steps != kind.steps:
         raise UserError(
             f"--steps {steps}: with these settings a video's time does not go by its steps, of "
@@ -180,12 +181,12 @@ def jobs_per_group(experiment: Experiment) -> float:
 
 def _goes_on(rows: Sequence[CalibrationRow], steps: int, per_group: float) -> bool:
     """Whether one process more may pay."""
-    if len(rows) >= GOES_ON_TO:
+    if len(rows) >= MOST_PROCESSES_TRIED:
         return False
     if len(rows) == 1:
         return True
     before, last = (row.videos_per_hour(steps, per_group) for row in rows[-2:])
-    return last > BETTER * before
+    return last > WORTHWHILE_GAIN * before
 
 
 def _measure(
@@ -195,7 +196,7 @@ def _measure(
 
     Quick videos are made in greater numbers, until all processes were at work at once.
     """
-    videos = VIDEOS
+    videos = VIDEOS_PER_PROCESS
     while (found := _try(experiment, kind, trial, processes, videos, say)) is None:
         videos *= MORE_VIDEOS
         if videos > MOST_VIDEOS:
@@ -425,9 +426,9 @@ def calibrate(
     """
     path = Path(experiment)
     numbers = None if processes is None else tuple(processes)
-    if numbers is not None and not all(1 <= number <= MOST_PROCESSES for number in numbers):
+    if numbers is not None and not all(1 <= number <= MOST_PROCESSES_PER_GPU for number in numbers):
         told = ",".join(map(str, numbers))
-        raise UserError(f"--processes {told}: must be from 1 to {MOST_PROCESSES}")
+        raise UserError(f"--processes {told}: must be from 1 to {MOST_PROCESSES_PER_GPU}")
     trial = Trial(_gpu_for(path, overrides, gpu), steps, numbers)
     for setting in tried:
         # Before minutes are spent on the others.

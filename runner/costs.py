@@ -38,16 +38,16 @@ TFLOPS = {
 """Dense bfloat16 tensor TFLOP/s with float32 sums, as the makers' data sheets have them, by a
 part of the GPU's name; of two parts the longer one counts."""
 
-USED = (0.35, 0.65)
-"""The share of it that a whole denoising step reaches: 0.53 was measured on an H200
+DENOISING_SHARE_USED = (0.35, 0.65)
+"""The share of the peak that a whole denoising step reaches: 0.53 was measured on an H200
 (docs/measurements.md), and smaller videos and older kernels reach less."""
 
-MEASURED_RANGE = 0.1
-"""What one measurement may be off by."""
-OTHER_PROCESSES_RANGE = 0.25
-"""The same where another number of processes shared the GPU."""
-WORTH_SAYING = 1.02
-"""A gain that is larger than what measurements differ by."""
+MEASURED_SPREAD = 0.1
+"""What one measurement may be off by, as a share of it."""
+OTHER_PROCESSES_SPREAD = 0.25
+"""The same for one made with another number of processes on the GPU."""
+GAIN_WORTH_SAYING = 1.02
+"""More than measurements differ by."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def pace_of_calibration(calibration: Calibration, work: Work) -> Pace:
     if row is None:
         row = min(calibration.rows, key=lambda one: abs(one.processes - work.processes))
     seconds = 3600 / row.videos_per_hour(work.steps, work.jobs_per_group)
-    off = MEASURED_RANGE if measured else OTHER_PROCESSES_RANGE
+    off = MEASURED_SPREAD if measured else OTHER_PROCESSES_SPREAD
     with_processes = f" with {plural_processes(row.processes)}" if not measured else ""
     return Pace(
         seconds,
@@ -211,7 +211,7 @@ def pace_of_jobs(jobs: Sequence[Measured], work: Work, whose: str) -> Pace | Non
         return None
     middle = median(told)
     same = processes == {work.processes}
-    off = MEASURED_RANGE if same and not scaled else OTHER_PROCESSES_RANGE
+    off = MEASURED_SPREAD if same and not scaled else OTHER_PROCESSES_SPREAD
     notes = [] if same else [f"with {plural_processes(min(processes))}"]
     notes += ["scaled to the number of steps"] if scaled else []
     source = f"measured: {len(told)} videos of {whose} on {jobs[0].gpu}"
@@ -231,13 +231,14 @@ def pace_of_arithmetic(flops: float, gpu: str | None) -> Pace:
         gpu: the GPU's name; where it is not known, or none is here, an H100's numbers are taken.
     """
     tflops, name = peak_of(gpu)
-    least, most = (flops / (tflops * 1e12 * share) for share in reversed(USED))
+    low, high = DENOISING_SHARE_USED
+    least, most = (flops / (tflops * 1e12 * share) for share in (high, low))
     return Pace(
-        flops / (tflops * 1e12 * sum(USED) * 0.5),
+        flops / (tflops * 1e12 * (low + high) * 0.5),
         least,
         most,
-        f"arithmetic, not measured: {flops / 1e15:.3g} PFLOP a video at {USED[0]:.0%} to "
-        f"{USED[1]:.0%} of {name}'s {tflops:g} TFLOP/s; `sweep calibrate` measures it",
+        f"arithmetic, not measured: {flops / 1e15:.3g} PFLOP a video at {low:.0%} to "
+        f"{high:.0%} of {name}'s {tflops:g} TFLOP/s; `sweep calibrate` measures it",
     )
 
 
@@ -331,7 +332,7 @@ def advice(work: Work, pace: Pace, mix: Mix | None) -> list[str]:
     if mix is not None and (best := mix.best) is not None:
         if work.processes in mix.processes:
             gain = mix.videos_per_hour(best) / mix.videos_per_hour(work.processes)
-            if gain >= WORTH_SAYING:
+            if gain >= GAIN_WORTH_SAYING:
                 lines.append(
                     f"placement.processes_per_gpu={best} makes {gain - 1:.0%} more videos an hour "
                     f"than {work.processes} (calibrated)"

@@ -428,7 +428,7 @@ def is_long_enough(experiment: Experiment, info: VideoInfo, parameter_set: Param
 def lacks(
     experiment: Experiment, info: VideoInfo, parameter_sets: Sequence[ParameterSet]
 ) -> Iterator[str]:
-    """Why a clip is too short for these sets of parameters, a line for each frame rate and start."""
+    """Why a clip is too short for these parameters, a line for each frame rate and start."""
     short: dict[tuple[float, ClipStart], dict[int, None]] = {}
     for parameter_set in parameter_sets:
         if not is_long_enough(experiment, info, parameter_set):

@@ -16,14 +16,14 @@ from .publish import read_sidecar
 from .reading import PARAMETERS
 from .run_folder import RunFolder
 
-EXAMINED = 400
-"""So many stale videos' sidecars are read; of more, as many spread evenly."""
-EXAMPLES = 3
-LINES = 12
-SHOWN = 60
-"""Characters of a value in a line."""
-LEAD_IN = 12
-"""Characters before the first difference that are shown of two long texts."""
+MOST_SIDECARS_READ = 400
+"""Of stale videos; of more, as many are read, spread evenly."""
+EXAMPLES_PER_CHANGE = 3
+MOST_CHANGE_LINES = 12
+VALUE_CHARACTERS = 60
+"""Of a value in a line."""
+LEAD_IN_CHARACTERS = 12
+"""Of two long texts, what is shown before their first difference."""
 HIDDEN = frozenset({"weights", "file", "files"})
 """Of the model's identity: hashes that say less to a person than the files do."""
 NAMES = {"weights": "checkpoint"}
@@ -247,19 +247,21 @@ class Survey:
     def lines(self) -> list[str]:
         """A line per changed input, most videos first."""
         lines = []
-        for group in self.groups[:LINES]:
+        for group in self.groups[:MOST_CHANGE_LINES]:
             of = f" of {self.examined} examined" if self.examined < self.stale else ""
             more = ", ..." if group.videos > len(group.examples) else ""
             examples = ", ".join(group.examples)
             lines.append(f"{group.videos}{of}: {group.change} ({examples}{more})")
-        if len(self.groups) > LINES:
-            lines.append(f"and {len(self.groups) - LINES} further changes; --json names them all")
+        if len(self.groups) > MOST_CHANGE_LINES:
+            lines.append(
+                f"and {len(self.groups) - MOST_CHANGE_LINES} further changes; --json names them all"
+            )
         return lines
 
 
 def survey(run: RunFolder, stale: Sequence[Job], now: Now) -> Survey:
-    """Compare stale videos' sidecars with their jobs, `EXAMINED` of them at most."""
-    step = max(1, -(-len(stale) // EXAMINED))
+    """Compare stale videos' sidecars with their jobs, `MOST_SIDECARS_READ` of them at most."""
+    step = max(1, -(-len(stale) // MOST_SIDECARS_READ))
     chosen = stale[::step]
     groups: dict[tuple[str, str], tuple[Change, list[str]]] = {}
     for job in chosen:
@@ -270,7 +272,10 @@ def survey(run: RunFolder, stale: Sequence[Job], now: Now) -> Survey:
     return Survey(
         len(stale),
         len(chosen),
-        tuple(SharedChange(c, len(outputs), tuple(outputs[:EXAMPLES])) for c, outputs in ordered),
+        tuple(
+            SharedChange(c, len(outputs), tuple(outputs[:EXAMPLES_PER_CHANGE]))
+            for c, outputs in ordered
+        ),
     )
 
 
@@ -285,18 +290,18 @@ def drift(run: RunFolder, job: Job, now: Now) -> list[Change]:
 def shortened(before: Any, after: Any) -> tuple[str, str]:
     """Two values for one line: of long texts, the part where they begin to differ."""
     old, new = ("nothing" if value is None else repr(value) for value in (before, after))
-    if max(len(old), len(new)) <= SHOWN:
+    if max(len(old), len(new)) <= VALUE_CHARACTERS:
         return old, new
     same = 0
     while same < min(len(old), len(new)) and old[same] == new[same]:
         same += 1
-    start = max(0, same - LEAD_IN)
+    start = max(0, same - LEAD_IN_CHARACTERS)
     return _cut(old, start), _cut(new, start)
 
 
 def _cut(text: str, start: int) -> str:
-    part = text[start : start + SHOWN]
-    before, after = "..." if start else "", "..." if start + SHOWN < len(text) else ""
+    part = text[start : start + VALUE_CHARACTERS]
+    before, after = "..." if start else "", "..." if start + VALUE_CHARACTERS < len(text) else ""
     return f"{before}{part}{after}"
 
 

@@ -26,7 +26,7 @@ from .slot_names import Slot
 from .upstream import Upstream
 from .verify import find_problem
 
-LOG_LINES = 12
+LOG_LINES_PER_ATTEMPT = 12
 WITH_LOG = frozenset({Outcome.FAILED.value, Outcome.DIED.value, Outcome.LOST_CLAIM.value})
 
 
@@ -249,7 +249,7 @@ def _with_log(run: RunFolder, record: dict[str, Any]) -> ToldAttempt:
         return ToldAttempt(record)
     if (slot := Slot.parse(str(worker))) is None:
         return ToldAttempt(record)
-    lines = attempt_lines(run.log(slot), str(record["job"]), started, LOG_LINES)
+    lines = attempt_lines(run.log(slot), str(record["job"]), started, LOG_LINES_PER_ATTEMPT)
     return ToldAttempt(record, f"logs/{slot.log}", tuple(lines)) if lines else ToldAttempt(record)
 
 

@@ -9,8 +9,8 @@ from .explain import Story, ToldAttempt, clock
 from .job import MadeInput, TextInput
 from .plain_text import printable
 
-WITH_LINES = 3
-"""Log lines are shown of so many attempts, the last ones."""
+ATTEMPTS_WITH_LOG_LINES = 3
+"""The last ones."""
 
 
 def story_lines(story: Story) -> Iterator[str]:
@@ -41,7 +41,7 @@ def story_lines(story: Story) -> Iterator[str]:
     if story.sidecar is not None:
         yield from _video_lines(story)
     yield f"attempts: {len(story.attempts) or 'none on record'}"
-    quiet = len(story.attempts) - WITH_LINES
+    quiet = len(story.attempts) - ATTEMPTS_WITH_LOG_LINES
     for number, one in enumerate(story.attempts):
         yield from _try_lines(number + 1, one, with_log=number >= quiet)
     if story.former:

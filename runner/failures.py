@@ -109,7 +109,7 @@ class Policy:
 
     def backoff(self, attempts: int) -> float:
         """Seconds to wait after so many attempts."""
-        return min(self.backoff_seconds * 2.0 ** min(attempts - 1, 20), BACKOFF_LIMIT)
+        return min(self.backoff_seconds * 2.0 ** min(attempts - 1, 20), MOST_BACKOFF_SECONDS)
 
     def failed_jobs_allowed(self, total: Callable[[], int]) -> int | None:
         """How many failed jobs stop the sweep; asks for the number of all only for a share."""
@@ -147,10 +147,11 @@ def failures_allowed(value: float | str | None) -> float | None:
     return number
 
 
-BACKOFF_LIMIT = 600.0
+MOST_BACKOFF_SECONDS = 600.0
 
-ONLY_FAILURES = 10
-"""So many failed attempts and not one success: a wrong checkpoint, most likely."""
+FAILURES_WITHOUT_SUCCESS = 10
+"""Failed attempts after which a sweep without a success stops: most likely the checkpoint is
+wrong."""
 
 
 class BadInput(Exception):

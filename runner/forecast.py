@@ -26,8 +26,8 @@ from .kinds import Kind
 from .past_jobs import former_sweeps, measured
 from .plan import Estimate
 
-ENOUGH = 3
-"""So many videos of this sweep tell more than a calibration does."""
+ENOUGH_VIDEOS = 3
+"""From this number on, videos of this sweep tell more than a calibration."""
 
 Flops = Callable[[Kind], "float | None"]
 """Floating-point operations of a video of some kind; None where they are not known, or where no
@@ -81,7 +81,7 @@ class Tale:
 
     def pace(self, work: Work, flops: float | None) -> Pace | None:
         """By the best source; None where nothing tells."""
-        if len(self.own) >= ENOUGH and (pace := pace_of_jobs(self.own, work, "this sweep")):
+        if len(self.own) >= ENOUGH_VIDEOS and (pace := pace_of_jobs(self.own, work, "this sweep")):
             return pace
         if self.calibration is not None:
             return pace_of_calibration(self.calibration, work)
@@ -121,7 +121,7 @@ class Experience:
     def video_bytes(self) -> int | None:
         """Mean size of this sweep's last videos, once there are some."""
         sizes = [job.video_bytes for tale in self.tales for job in tale.own]
-        return sum(sizes) // len(sizes) if len(sizes) >= ENOUGH else None
+        return sum(sizes) // len(sizes) if len(sizes) >= ENOUGH_VIDEOS else None
 
     def mix(self, jobs_per_group: float) -> Mix | None:
         """The calibrations of all kinds; None where one of them has none."""

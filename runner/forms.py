@@ -12,17 +12,17 @@ from typing import Any
 Test = Callable[[Any], bool]
 Form = Mapping[str, Test]
 
-MOST = 1e15
+LARGEST_NUMBER = 1e15
 """Beyond any size, time or number that a record of ours has."""
-MOST_PIXELS = 1 << 20
-"""Of a side, or frames of a video."""
+LARGEST_VIDEO_NUMBER = 1 << 20
+"""Of a side in pixels, or of frames."""
 
 
 def is_number(value: Any) -> bool:
     """A finite number of a size that has a meaning."""
     # Not by math.isfinite, which raises for a whole number of 400 digits.
     is_plain = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return is_plain and abs(value) <= MOST
+    return is_plain and abs(value) <= LARGEST_NUMBER
 
 
 def is_amount(value: Any) -> bool:
@@ -37,12 +37,12 @@ def is_moment(value: Any) -> bool:
 
 def is_count(value: Any) -> bool:
     """A whole number from 0."""
-    return type(value) is int and 0 <= value <= MOST
+    return type(value) is int and 0 <= value <= LARGEST_NUMBER
 
 
 def is_size(value: Any) -> bool:
     """A whole number from 1, of pixels or frames."""
-    return type(value) is int and 1 <= value <= MOST_PIXELS
+    return type(value) is int and 1 <= value <= LARGEST_VIDEO_NUMBER
 
 
 def is_frames(value: Any) -> bool:
@@ -85,7 +85,7 @@ def is_axis_value(value: Any) -> bool:
 
 def is_fps(value: Any) -> bool:
     """A rate of frames that a video can have."""
-    return is_number(value) and 1e-3 <= value <= MOST_PIXELS
+    return is_number(value) and 1e-3 <= value <= LARGEST_VIDEO_NUMBER
 
 
 def is_truth(value: Any) -> bool:

@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-SECONDS = 10.0
+GIT_SECONDS = 10.0
 
 SILENCED = (
     # git-config(1): what `status` would run, and what a fetch of a missing object would.
@@ -27,7 +27,7 @@ KEPT = ("GIT_CEILING_DIRECTORIES", "GIT_DISCOVERY_ACROSS_FILESYSTEM")
 DRIVERS = r"^filter\..*\.(clean|smudge|process|required)$"
 
 
-def git_state(folder: Path, seconds: float = SECONDS) -> tuple[str | None, bool | None]:
+def git_state(folder: Path, seconds: float = GIT_SECONDS) -> tuple[str | None, bool | None]:
     """The commit checked out in a folder, and whether tracked files there differ from it.
 
     A file that is kept through a filter (git-lfs) counts as changed where its size or time is

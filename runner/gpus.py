@@ -13,7 +13,7 @@ from .errors import UserError
 GIB = 1024**3
 
 BUSY_GIB = 2.0
-"""More than this in use on a GPU is a program of someone's; drivers keep less for themselves."""
+"""More memory in use on a GPU is a program of someone's; drivers keep less for themselves."""
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 

@@ -12,18 +12,18 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 MIB = 1 << 20
-MOST_TEXT = 256 * MIB
-"""Bytes of a text file that a person wrote: prompts of millions of videos."""
-MOST_RECORDS = 1024 * MIB
-"""Bytes of a file of ours that grows by lines: some millions of attempts."""
-MOST_MANIFEST = 2 * MOST_RECORDS
-"""The same of a manifest: some millions of jobs."""
-MOST_LOG = 256 * MIB
-"""Bytes of a log's end in which a job is looked for."""
-MOST_LINE = 16 * MIB
-"""Bytes of one line that is kept in memory."""
-MOST_STATE = 16 * MIB
-"""Bytes of a small file of ours: a sidecar, a lock, a calibration."""
+MOST_TEXT_BYTES = 256 * MIB
+"""A text file that a person wrote: prompts of millions of videos."""
+MOST_RECORDS_BYTES = 1024 * MIB
+"""A file of ours that grows by lines: some millions of attempts."""
+MOST_MANIFEST_BYTES = 2 * MOST_RECORDS_BYTES
+"""Some millions of jobs."""
+MOST_LOG_BYTES = 256 * MIB
+"""The end of a log, in which a job is looked for."""
+MOST_LINE_BYTES = 16 * MIB
+"""One line that is kept in memory."""
+MOST_STATE_BYTES = 16 * MIB
+"""A small file of ours: a sidecar, a lock, a calibration."""
 
 
 class NotAnInput(OSError):
@@ -65,13 +65,13 @@ def _refuse_other(path: Path, status: os.stat_result, most: int | None) -> None:
         raise NotAnInput(errno.EFBIG, f"it is larger than {most // MIB} MiB", str(path))
 
 
-def read_input(path: Path, most: int = MOST_STATE) -> bytes:
+def read_input(path: Path, most: int = MOST_STATE_BYTES) -> bytes:
     """A file's content. Raises as `open_input` does."""
     with open_input(path, most) as file:
         return file.read(most + 1)
 
 
-def lines_in(file: BinaryIO, most: int = MOST_LINE) -> Iterator[bytes]:
+def lines_in(file: BinaryIO, most: int = MOST_LINE_BYTES) -> Iterator[bytes]:
     """The lines of a file, each with its end; of a longer one only so many bytes."""
     while line := file.readline(most):
         yield line
@@ -79,7 +79,7 @@ def lines_in(file: BinaryIO, most: int = MOST_LINE) -> Iterator[bytes]:
             line = file.readline(most)
 
 
-def read_json(path: Path, most: int = MOST_STATE) -> Any:
+def read_json(path: Path, most: int = MOST_STATE_BYTES) -> Any:
     """What a JSON file holds.
 
     Raises:

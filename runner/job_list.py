@@ -25,7 +25,7 @@ from .reading import KEYS, checked_fit, checked_start
 from .text_file import read_text
 
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
-MOST_PROBLEMS = 20
+MOST_PROBLEMS_TOLD = 20
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,11 @@ def read_job_list(experiment: Experiment) -> list[ListedJob]:
         found.append(job)
     if problems:
         more = (
-            [f"and {len(problems) - MOST_PROBLEMS} more"] if len(problems) > MOST_PROBLEMS else []
+            [f"and {len(problems) - MOST_PROBLEMS_TOLD} more"]
+            if len(problems) > MOST_PROBLEMS_TOLD
+            else []
         )
-        raise UserError(*problems[:MOST_PROBLEMS], *more)
+        raise UserError(*problems[:MOST_PROBLEMS_TOLD], *more)
     if not found:
         raise UserError(f"{experiment.jobs}: has no jobs; it needs a line for each")
     return found

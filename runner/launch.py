@@ -33,7 +33,7 @@ WAIT_SECONDS = 0.5
 POLL_SECONDS = 0.02
 START_SECONDS = 30.0
 LEAVING_SECONDS = 20.0
-"""Within so long a process is gone whose worker has said that it ends."""
+"""A process whose worker has said that it ends is gone within this time."""
 
 
 @dataclass(frozen=True)

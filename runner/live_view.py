@@ -24,7 +24,7 @@ from .progress_view import notices
 from .queue.worker_table import WorkerState
 
 TAIL_BYTES = 1 << 16
-MOST_FAILURES = 3
+FAILURES_SHOWN = 3
 STATE_STYLES = {
     WorkerState.WORKING.value: "cyan",
     WorkerState.LOADING.value: "yellow",
@@ -43,7 +43,7 @@ class Failure:
     error: str
 
 
-def last_failures(attempts: Path, most: int = MOST_FAILURES) -> list[Failure]:
+def last_failures(attempts: Path, most: int = FAILURES_SHOWN) -> list[Failure]:
     """The failures among the last attempts of `attempts.jsonl`, newest first.
 
     Only the file's end is read, however long it has grown.

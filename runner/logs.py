@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .errors import UserError
-from .input_file import MOST_LOG, lines_in, open_input
+from .input_file import MOST_LOG_BYTES, lines_in, open_input
 from .log_lines import STAMP
 from .run_folder import RunFolder
 from .slot_names import Slot
@@ -111,7 +111,7 @@ def attempt_lines(path: Path, job_id: str, started_at: float, number: int) -> li
     except OSError:
         return []
     with file:
-        file.seek(max(0, file.seek(0, 2) - MOST_LOG))
+        file.seek(max(0, file.seek(0, 2) - MOST_LOG_BYTES))
         for raw in lines_in(file, TAIL_BYTES):
             line = raw.decode("utf-8", "replace").rstrip("\n").rpartition("\r")[2]
             stamp = STAMP.match(line)

@@ -14,7 +14,7 @@ from .queue.questions import JobRow
 from .run_folder import RunFolder
 from .runs import find_run, open_queue, planned_runs
 
-SHOWN = 4
+CANDIDATES_SHOWN = 4
 _ID = re.compile(r"[0-9a-f]{4,16}")
 
 
@@ -74,7 +74,7 @@ def _by_id(word: str) -> tuple[RunFolder, JobRow]:
         names = ", ".join(run.name for run in runs) or "there is none here"
         raise UserError(f"{word}: no job of a sweep in results/ has this id ({names})")
     if len(found) > 1:
-        ways = ", ".join(f"{run.name} {row.job.id}" for run, row in found[:SHOWN])
+        ways = ", ".join(f"{run.name} {row.job.id}" for run, row in found[:CANDIDATES_SHOWN])
         raise UserError(f"{word}: names {len(found)} jobs; say `sweep explain` with one of {ways}")
     return found[0]
 
@@ -138,8 +138,8 @@ def _only(run: RunFolder, words: Sequence[str], rows: Sequence[JobRow]) -> JobRo
             "CATEGORY/VIDEO prompt=0 seed=42"
         )
     if len(rows) > 1:
-        ways = ", ".join(f"{row.job.id} ({row.job.output})" for row in rows[:SHOWN])
-        more = ", ..." if len(rows) > SHOWN else ""
+        ways = ", ".join(f"{row.job.id} ({row.job.output})" for row in rows[:CANDIDATES_SHOWN])
+        more = ", ..." if len(rows) > CANDIDATES_SHOWN else ""
         raise UserError(f"{run.name}: {said!r} names {len(rows)} jobs: {ways}{more}", "name one")
     return rows[0]
 

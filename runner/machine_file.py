@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from .errors import UserError
 from .input_file import read_input
-from .slot_names import MOST_PROCESSES
+from .slot_names import MOST_PROCESSES_PER_GPU
 from .yaml_file import parse_yaml
 
 NAME = "machine.yaml"
@@ -36,7 +36,7 @@ class MachineFile(BaseModel):
     data: str | None = Field(None, description="where the data set's relative paths start")
     results: str | None = Field(None, description="where run folders go")
     gpus: Literal["auto"] | list[int] | None = Field(None, description="for placement.gpus")
-    processes_per_gpu: int | None = Field(None, ge=1, le=MOST_PROCESSES)
+    processes_per_gpu: int | None = Field(None, ge=1, le=MOST_PROCESSES_PER_GPU)
 
     _file: Path | None = PrivateAttr(None)
 

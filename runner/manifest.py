@@ -17,7 +17,7 @@ from . import former_records
 from .canonical import canonical_json, json_in_order
 from .errors import UserError
 from .forms import checked, is_writable
-from .input_file import MOST_MANIFEST, NotAnInput, lines_in, open_input, parse_json
+from .input_file import MOST_MANIFEST_BYTES, NotAnInput, lines_in, open_input, parse_json
 from .job import Job, Series, check_place
 from .job_record import SERIES, SHAPE, series_of, series_record
 from .run_folder import write_atomically
@@ -119,7 +119,7 @@ def read_manifest(path: Path) -> Manifest:
     wanted: int | None = None
     reader = _Reader()
     try:
-        file = open_input(path, MOST_MANIFEST)
+        file = open_input(path, MOST_MANIFEST_BYTES)
     except NotAnInput as error:
         raise DamagedManifest(f"{path}: is damaged: {error.strerror}") from None
     except FileNotFoundError:

@@ -12,8 +12,8 @@ from .prompts import Prompts, Texts, named
 from .run_videos import RunVideo
 from .text_file import nfc
 
-MOST_NEAREST = 50
-"""So many left-over names are compared with the others: a person reads no more of them."""
+MOST_NAMES_COMPARED = 50
+"""Left-over names that are compared with the others: a person reads no more of them."""
 
 
 @dataclass(frozen=True)
@@ -115,10 +115,10 @@ def _leftovers(
     unclaimed = [nfc(file.stem) for _, file in bare]
     found: list[Leftover] = []
     for category, file in bare:
-        near = _nearest(nfc(file.stem), wanted) if len(found) < MOST_NEAREST else None
+        near = _nearest(nfc(file.stem), wanted) if len(found) < MOST_NAMES_COMPARED else None
         found.append(Leftover(category, file.name, file, f"has no prompts in {source}", near))
     for number, (place, name, problem) in enumerate(lonely):
-        near = _nearest(name, unclaimed) if name and number < MOST_NEAREST else None
+        near = _nearest(name, unclaimed) if name and number < MOST_NAMES_COMPARED else None
         found.append(Leftover(place, name, None, problem, near))
     return found
 

@@ -10,7 +10,7 @@ from typing import Any
 from .canonical import canonical_json, sha256_of, sha256_of_each
 from .job import CATEGORY, SEED
 
-LONGEST_SUFFIX = 120
+SUFFIX_CHARACTERS = 120
 """Characters that axes may add to a file name, which can have 255 bytes in all."""
 
 
@@ -70,7 +70,7 @@ def path_suffix(differing: Mapping[str, Any]) -> str:
     """
     words = [f"_{name}={path_word(differing[name])}" for name in sorted(differing)]
     suffix = "".join(words)
-    if len(suffix) > LONGEST_SUFFIX:
+    if len(suffix) > SUFFIX_CHARACTERS:
         return f"_parameters={_hashed(dict(differing))}"
     return suffix
 

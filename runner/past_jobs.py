@@ -20,9 +20,8 @@ from .publish import read_sidecar
 from .run_folder import RunFolder
 from .shape import Shape
 
-LOOKED_AT = 40
-"""So many of the videos that a sweep has made last are looked at, of each of its parameters and
-shapes."""
+VIDEOS_READ = 40
+"""The last videos of a sweep that are read, for each of its parameters and shapes."""
 
 
 def measured(experiment: Experiment, subject: Subject) -> list[Measured]:
@@ -34,7 +33,7 @@ def measured(experiment: Experiment, subject: Subject) -> list[Measured]:
     if queue is None:
         return []
     try:
-        done = queue.last_done(LOOKED_AT, partial(_costs_alike, subject))
+        done = queue.last_done(VIDEOS_READ, partial(_costs_alike, subject))
     finally:
         queue.close()
     paths = [run.sidecar(job) for job in done if run.holds(run.sidecar(job))]

@@ -27,8 +27,8 @@ SIDECAR_BYTES = 4096
 BITS_PER_PIXEL_AT_QUALITY_5 = 0.20
 """H.264 of natural video at imageio's quality 5; each step of quality is about a third more."""
 
-NAMED = 3
-"""So many groups are named of which something has changed."""
+GROUPS_NAMED = 3
+"""Of those of which something has changed."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,8 @@ def reasons(changed: Sequence[tuple[Job, Job]]) -> list[str]:
     for what, groups in places.items():
         where = ""
         if what in roles:
-            first = list(groups)[:NAMED]
-            more = f" and {len(groups) - NAMED} more" if len(groups) > NAMED else ""
+            first = list(groups)[:GROUPS_NAMED]
+            more = f" and {len(groups) - GROUPS_NAMED} more" if len(groups) > GROUPS_NAMED else ""
             where = f" in {', '.join(first)}{more}"
         lines.append(f"{what} changed{where}")
     return lines
@@ -186,8 +186,8 @@ def model_problems(models: Mapping[str | None, Examined]) -> list[str]:
     ]
     if not found:
         return []
-    more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
-    return [f"a launch here would be refused: {'; '.join(found[:NAMED])}{more}"]
+    more = f" and {len(found) - GROUPS_NAMED} more" if len(found) > GROUPS_NAMED else ""
+    return [f"a launch here would be refused: {'; '.join(found[:GROUPS_NAMED])}{more}"]
 
 
 def assigned_elsewhere(placement: Placement, gpus: Sequence[int]) -> list[str]:

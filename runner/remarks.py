@@ -9,12 +9,12 @@ from typing import Any
 
 from .video import Fit, VideoInfo
 
-MOST_LOST = 0.3
+MOST_SHARE_LOST = 0.3
 """Of a picture, by cropping."""
-MOST_ENLARGED = 1.5
-"""Times, along one axis."""
-MOST_NAMED = 12
-"""Clips that a line names; `sweep plan --json` names all."""
+MOST_TIMES_ENLARGED = 1.5
+"""Along one axis."""
+CLIPS_NAMED = 12
+"""In a line; `sweep plan --json` names all."""
 
 
 class RemarkKind(str, Enum):
@@ -80,10 +80,10 @@ def remarks_on(
     """
     views = [info.view(width, height, fit) for width, height, fit in {*wanted}]
     lost = max((1 - view.kept for view in views), default=0.0)
-    if lost > MOST_LOST:
+    if lost > MOST_SHARE_LOST:
         yield Remark(clip, RemarkKind.LOSES_PICTURE, round(lost, 3))
     enlarged = max((view.enlarged for view in views), default=1.0)
-    if enlarged > MOST_ENLARGED:
+    if enlarged > MOST_TIMES_ENLARGED:
         yield Remark(clip, RemarkKind.ENLARGED, round(enlarged, 2))
     if info.is_interlaced:
         yield Remark(clip, RemarkKind.INTERLACED)
@@ -101,12 +101,12 @@ def by_kind(remarks: Iterable[Remark]) -> dict[RemarkKind, list[Remark]]:
     return {kind: own for kind, own in found.items() if own}
 
 
-def remark_lines(remarks: Iterable[Remark], most: int = MOST_NAMED) -> list[str]:
+def remark_lines(remarks: Iterable[Remark], most: int = CLIPS_NAMED) -> list[str]:
     """A line for each kind, which names so many clips."""
     return [line_of(kind, own, most) for kind, own in by_kind(remarks).items()]
 
 
-def line_of(kind: RemarkKind, remarks: list[Remark], most: int = MOST_NAMED) -> str:
+def line_of(kind: RemarkKind, remarks: list[Remark], most: int = CLIPS_NAMED) -> str:
     """`2 clips lose more than 30 % ...: a/b (44 %), a/c (38 %)`."""
     one, several, what = SAID[kind]
     number = len(remarks)

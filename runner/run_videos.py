@@ -17,8 +17,8 @@ from .sections import RunVideos
 from .text_file import nfc
 from .video import VideoInfo
 
-MOST_NAME = 200
-"""Bytes of such a value's name, which becomes a folder's."""
+MOST_NAME_BYTES = 200
+"""Of such a value's name, which becomes a folder's."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def run_videos(
     names: dict[tuple[str, str], Job] = {}
     for job in jobs:
         video = RunVideo.of(source.run, job)
-        if len(video.stem.encode()) > MOST_NAME:
+        if len(video.stem.encode()) > MOST_NAME_BYTES:
             raise UserError(f"{place}: {job.output}: too long a name to make a folder of")
         former = names.setdefault((nfc(job.category), nfc(video.stem)), job)
         if former is not job:

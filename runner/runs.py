@@ -14,7 +14,7 @@ from .borrowed import BorrowedQueue, copy_of_queue, is_ours_to_write, new_queue
 from .damage import mend_queue, set_queue_aside
 from .errors import UserError
 from .failures import is_disk_full
-from .input_file import MOST_MANIFEST, NotAnInput
+from .input_file import MOST_MANIFEST_BYTES, NotAnInput
 from .job import UNMADE, JobState, Outcome
 from .manifest import Manifest, read_manifest
 from .publish import Disk, state_on_disk
@@ -28,7 +28,7 @@ from .upstream import Upstream
 from .waiting import Busy, Waiting
 
 RECLAIM_SECONDS = 2.0
-"""Whoever asks how a sweep stands waits no longer for others that write."""
+"""Who asks how a sweep stands waits no longer for others that write."""
 
 log = logging.getLogger("sweep")
 
@@ -255,7 +255,7 @@ def _knows_manifest(queue: Queue, run: RunFolder) -> bool:
     if queue.manifest_stamp() == _manifest_stamp(run):
         return True
     try:
-        return queue.manifest_sha256() == sha256_file(run.manifest, MOST_MANIFEST)
+        return queue.manifest_sha256() == sha256_file(run.manifest, MOST_MANIFEST_BYTES)
     except NotAnInput:
         # Whoever reads it says so.
         return False

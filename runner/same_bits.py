@@ -34,8 +34,8 @@ from .terminal import print_json, print_lines, say
 from .upstream import Unmade, Upstream
 
 PLAIN: dict[str, Any] = {"compile": False, "attention": "torch", "fp8": False, "tea_cache": None}
-FEW_STEPS = 4
-MOST_SECONDS = 3600
+STEPS_COMPARED = 4
+PROCESS_SECONDS = 3600
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("run", metavar="EXPERIMENT", help="a planned experiment, run folder, name")
     parser.add_argument("--gpus", help="numbers, as 0,1, or cpu (default: all of this machine)")
     parser.add_argument("--processes", type=int, default=1, help="on each GPU, one after the other")
-    parser.add_argument("--steps", type=int, default=FEW_STEPS, help="denoising steps")
+    parser.add_argument("--steps", type=int, default=STEPS_COMPARED, help="denoising steps")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args(words)
     try:
@@ -220,10 +220,10 @@ def in_process(wanted: dict[str, Any], place: GpuProcess) -> dict[str, Any]:
             errors="replace",
             check=False,
             env=environment,
-            timeout=MOST_SECONDS,
+            timeout=PROCESS_SECONDS,
         )
     except subprocess.TimeoutExpired:
-        raise UserError(f"{place}: not done within {MOST_SECONDS} s") from None
+        raise UserError(f"{place}: not done within {PROCESS_SECONDS} s") from None
     if done.returncode != 0:
         raise UserError(f"{place}: the process failed:", *done.stderr.strip().splitlines()[-3:])
     found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])

@@ -15,7 +15,7 @@ from .job import RUN_NAME
 from .mistakes import describe
 from .reading import Reading, checked_start
 from .run_folder import RESERVED, RESERVED_LATER
-from .slot_names import MOST_PROCESSES, is_number
+from .slot_names import MOST_PROCESSES_PER_GPU, is_number
 from .text_file import nfc
 from .video import CLIP_SUFFIXES, ClipStart, Fit
 
@@ -187,7 +187,7 @@ def dataset_type(axes: Axes) -> type[Dataset]:
 class Placement(Section):
     gpus: Literal["auto"] | list[int] = Field("auto", description="auto, or GPU numbers")
     processes_per_gpu: int = Field(
-        1, ge=1, le=MOST_PROCESSES, description="workers, each with a model"
+        1, ge=1, le=MOST_PROCESSES_PER_GPU, description="workers, each with a model"
     )
     assign: dict[str, list[int]] = Field(
         default_factory=dict, description="category -> GPUs to start it on; default by load"

@@ -24,7 +24,7 @@ from typing import NamedTuple
 from .at_end import run_end_commands
 from .errors import UserError
 from .gpus import find_gpus
-from .input_file import MOST_RECORDS, NotAnInput, lines_in, open_input
+from .input_file import MOST_RECORDS_BYTES, NotAnInput, lines_in, open_input
 from .lock_holders import writers
 from .log_lines import print_traceback
 from .plain_text import printable
@@ -46,38 +46,38 @@ from .slot_names import Slot
 from .utf8_mode import ensure_utf8
 
 GRACE_SECONDS = 30.0
-"""A worker that was asked to stop has so long; a step of a 14B model takes about seven."""
+"""For a worker that was asked to stop; a step of a 14B model takes about seven."""
 
-DEATHS_LIMIT = 12
-"""So many deaths of a worker in a row, no job done between them, and the slot gives up: more
+MOST_DEATHS = 12
+"""Deaths of a worker in a row, with no job done between them, after which the slot gives up: more
 than one job can cause before it is failed."""
 
-WRONG = 2
-"""The exit status of a worker that none can take the place of: machine, experiment or run folder
-are not as they must be."""
+EXIT_WRONG = 2
+"""A worker's exit status where another one would end in the same way: machine, experiment or run
+folder are not as they must be."""
 
-RESTART = 75
+EXIT_RESTART = 75
 """The exit status of a worker that asks for another in its place: EX_TEMPFAIL of sysexits(3)."""
 
-LOAD_FAILED = 70
+EXIT_LOAD_FAILED = 70
 """The exit status of a worker whose model could not be loaded: EX_SOFTWARE of sysexits(3)."""
 
-NO_ROOM = 73
+EXIT_NO_ROOM = 73
 """The exit status of a worker that a full disk kept from beginning: EX_CANTCREAT of sysexits(3)."""
 
-ROOM_SECONDS = 10.0
-"""After so long it is tried again."""
+NO_ROOM_SECONDS = 10.0
+"""Until another worker is started where the disk is full."""
 
 FROM_OUTSIDE = frozenset(
     {signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGKILL, signal.SIGTERM}
 )
 """Signals by which somebody else ends a worker."""
 
-LOADS_LIMIT = 3
-"""So many in a row, and the slot gives up: the next one would fail as well."""
+MOST_FAILED_LOADS = 3
+"""In a row, after which the slot gives up: the next one would fail as well."""
 
 SILENT_SECONDS = 300.0
-"""A worker whose heart has not beaten for so long is killed: even its threads stand still."""
+"""After these without a heartbeat a worker is killed: even its threads stand still."""
 
 LOOK_SECONDS = 1.0
 """How often the supervisor looks at its worker; `POLL_SECONDS`, whether it has ended."""
@@ -85,7 +85,7 @@ LOOK_SECONDS = 1.0
 POLL_SECONDS = 0.05
 
 FROZEN_SECONDS = 10.0
-"""A worker that holds up all others is continued when it has been stopped for so long, and killed
+"""A worker that holds up all others is continued when it has been stopped for this long, and killed
 when that did not help for `CONTINUED_SECONDS`."""
 
 CONTINUED_SECONDS = 3.0
@@ -121,7 +121,7 @@ class Supervisor:
         *,
         silent_seconds: float = SILENT_SECONDS,
         first_pause: float = 1.0,
-        room_seconds: float = ROOM_SECONDS,
+        room_seconds: float = NO_ROOM_SECONDS,
     ) -> None:
         self.run_folder = run
         self.slot = slot
@@ -194,16 +194,16 @@ class Supervisor:
             status = self.run_worker(lock)
             self._look_for_run_folder(lock)
             if self.is_astray:
-                return WRONG
-            if status in (0, WRONG) or self._stop.is_asked:
-                return WRONG if status == WRONG else 0
-            if status == RESTART:
+                return EXIT_WRONG
+            if status in (0, EXIT_WRONG) or self._stop.is_asked:
+                return EXIT_WRONG if status == EXIT_WRONG else 0
+            if status == EXIT_RESTART:
                 continue
-            if status == NO_ROOM:
+            if status == EXIT_NO_ROOM:
                 self._stop.wait(self.room_seconds)
                 continue
-            loads = loads + 1 if status == LOAD_FAILED else 0
-            if loads >= LOADS_LIMIT:
+            loads = loads + 1 if status == EXIT_LOAD_FAILED else 0
+            if loads >= MOST_FAILED_LOADS:
                 self.log.say(f"the model could not be loaded {loads} times in a row; giving up")
                 return 1
             done = self._jobs_done()
@@ -217,7 +217,7 @@ class Supervisor:
             has_done |= is_from_outside and done.of_all > done_before.of_all
             deaths = 1 if has_done else deaths + 1
             done_before = done
-            if deaths >= DEATHS_LIMIT:
+            if deaths >= MOST_DEATHS:
                 self.log.say(f"{deaths} workers died in a row without a finished job; giving up")
                 return 1
             pause = min(self.first_pause * 2.0 ** (deaths - 1), 60.0)
@@ -325,7 +325,7 @@ class Supervisor:
         own = of_all = 0
         with (
             contextlib.suppress(FileNotFoundError, IsADirectoryError, NotAnInput),
-            open_input(self.run_folder.attempts, MOST_RECORDS) as lines,
+            open_input(self.run_folder.attempts, MOST_RECORDS_BYTES) as lines,
         ):
             for line in lines_in(lines):
                 if marker in line:
@@ -366,7 +366,7 @@ def worker_environment(slot: Slot, device: str, threads: int) -> dict[str, str]:
 def refuse(why: str) -> int:
     """Say why there is nothing to supervise, where there is no log yet; returns the exit status."""
     sys.stderr.write(f"{printable(why)}\n")
-    return WRONG
+    return EXIT_WRONG
 
 
 def main() -> int:

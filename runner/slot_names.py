@@ -19,10 +19,9 @@ from .errors import UserError
 HOME = ""
 """The place of a sweep that has no other."""
 
-MOST_PROCESSES = 64
-"""On one GPU."""
+MOST_PROCESSES_PER_GPU = 64
 
-MOST_NUMBER = 99_999
+LARGEST_NUMBER_IN_NAME = 99_999
 """Of a GPU, or of a process."""
 
 _PLACE = r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}"
@@ -182,7 +181,7 @@ def slots(gpus: Sequence[int], processes_per_gpu: int) -> list[Slot]:
 
 def is_number(value: object) -> bool:
     """Whether a GPU, or a process on it, can have that number."""
-    return type(value) is int and 0 <= value <= MOST_NUMBER
+    return type(value) is int and 0 <= value <= LARGEST_NUMBER_IN_NAME
 
 
 def _prefix(place: str) -> str:

@@ -23,7 +23,7 @@ log = logging.getLogger("sweep.stop")
 
 POLL_SECONDS = 0.1
 
-WAITS, NOW_WAITS = 15.0, 2.0
+WAIT_SECONDS, WAIT_NOW_SECONDS = 15.0, 2.0
 """Seconds to wait for the queue, before the workers are told without it."""
 
 
@@ -42,7 +42,9 @@ def stop_workers(run: RunFolder, *, now: bool, gpus: Sequence[int] | None = None
     by_signal = signal.SIGTERM if now else None
     try:
         if os.path.lexists(run.queue):
-            Queue(run.queue).drain(True, which, Waiting.at_most(NOW_WAITS if now else WAITS))
+            Queue(run.queue).drain(
+                True, which, Waiting.at_most(WAIT_NOW_SECONDS if now else WAIT_SECONDS)
+            )
     except Busy as error:
         log.warning("%s; the workers are told by a signal", error)
         by_signal = by_signal or AFTER_JOB_SIGNAL

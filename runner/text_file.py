@@ -7,7 +7,7 @@ import unicodedata
 from pathlib import Path
 
 from .errors import UserError
-from .input_file import MOST_TEXT, read_input
+from .input_file import MOST_TEXT_BYTES, read_input
 
 
 def read_text(path: Path, what: str, *, absent: str | None = None) -> str:
@@ -22,7 +22,7 @@ def read_text(path: Path, what: str, *, absent: str | None = None) -> str:
     """
     name = shown(path)
     try:
-        return read_input(path, MOST_TEXT).decode("utf-8-sig").replace("\r\n", "\n")
+        return read_input(path, MOST_TEXT_BYTES).decode("utf-8-sig").replace("\r\n", "\n")
     except FileNotFoundError:
         raise UserError(absent or f"{name}: no such {what}") from None
     except IsADirectoryError:

@@ -23,8 +23,8 @@ SCHEMA = Path(__file__).resolve().parents[1] / "docs" / "experiment.schema.json"
 
 
 MOST_REPEATED = 20
-"""Times what a file holds, once its aliases are written out; or `ALWAYS_ALLOWED` nodes."""
-ALWAYS_ALLOWED = 100_000
+"""Times what a file holds, once its aliases are written out; or `NODES_ALWAYS_ALLOWED` nodes."""
+NODES_ALWAYS_ALLOWED = 100_000
 
 
 class UniqueKeyLoader(SafeLoader):
@@ -36,7 +36,7 @@ class UniqueKeyLoader(SafeLoader):
         if node is not None:
             sizes: dict[int, int | None] = {}
             written_out = _written_out(node, sizes)
-            if written_out > max(ALWAYS_ALLOWED, MOST_REPEATED * len(sizes)):
+            if written_out > max(NODES_ALWAYS_ALLOWED, MOST_REPEATED * len(sizes)):
                 raise yaml.constructor.ConstructorError(
                     None, None, "its aliases (*) repeat too much; write less of it", node.start_mark
                 )

@@ -12,7 +12,7 @@ from conftest import Project, write_clip
 from hand_made import a_job, but
 
 from runner.backends import READING_CHANGE
-from runner.drift import EXAMINED, Now, changes_of, files_that_differ, shortened, survey
+from runner.drift import MOST_SIDECARS_READ, Now, changes_of, files_that_differ, shortened, survey
 from runner.fingerprint import MethodIdentity
 from runner.job import FileInput, Input, Job, JobState, TextInput
 from runner.publish import inputs_of
@@ -159,11 +159,17 @@ def test_long_texts_are_shown_where_they_begin_to_differ() -> None:
 
 def test_of_very_many_stale_videos_some_are_examined(tmp_path: Path) -> None:
     """`plan` stays quick, and says of how many it speaks."""
-    jobs = [replace(job_of(), output=f"c/v/seed_{n}_prompt_0.mp4") for n in range(3 * EXAMINED)]
+    jobs = [
+        replace(job_of(), output=f"c/v/seed_{n}_prompt_0.mp4")
+        for n in range(3 * MOST_SIDECARS_READ)
+    ]
     found = survey(RunFolder(tmp_path), jobs, Now({None: IDENTITY}))
-    assert (found.stale, found.examined) == (3 * EXAMINED, EXAMINED)
-    assert found.groups[0].videos == EXAMINED
-    assert f"{EXAMINED} of {EXAMINED} examined: sidecar: is missing" in found.lines()[0]
+    assert (found.stale, found.examined) == (3 * MOST_SIDECARS_READ, MOST_SIDECARS_READ)
+    assert found.groups[0].videos == MOST_SIDECARS_READ
+    assert (
+        f"{MOST_SIDECARS_READ} of {MOST_SIDECARS_READ} examined: sidecar: is missing"
+        in found.lines()[0]
+    )
 
 
 def test_plan_and_verify_name_what_changed_and_keep_the_videos(project: Project) -> None:

@@ -12,7 +12,7 @@ from settable_clock import Clock
 from runner.errors import UserError
 from runner.failures import (
     ANSWERS,
-    ONLY_FAILURES,
+    FAILURES_WITHOUT_SUCCESS,
     BadInput,
     FailureKind,
     Policy,
@@ -264,7 +264,7 @@ def test_the_hosts_memory_is_to_blame_only_where_the_kernel_has_killed(
 
 def test_where_everything_fails_the_sweep_stops_early(queue: Queue) -> None:
     """A wrong checkpoint does not burn every job."""
-    for _ in range(ONLY_FAILURES):
+    for _ in range(FAILURES_WITHOUT_SUCCESS):
         assert queue.gate().halted is None
         fail(queue, take(queue), FailureKind.BACKEND_BUG)
     halted = queue.gate().halted
@@ -276,7 +276,7 @@ def test_where_everything_fails_the_sweep_stops_early(queue: Queue) -> None:
 def test_some_failures_among_successes_do_not_stop_it(queue: Queue) -> None:
     queue.workers.register(Slot.of(0, 0), OWN)
     queue.finish(take(queue), seconds=1)
-    for _ in range(2 * ONLY_FAILURES):
+    for _ in range(2 * FAILURES_WITHOUT_SUCCESS):
         fail(queue, take(queue), FailureKind.BACKEND_BUG)
     assert queue.gate().halted is None
 
@@ -308,7 +308,7 @@ def test_one_bad_clip_does_not_stop_what_has_not_begun(queue: Queue) -> None:
     for _ in range(6):
         fail(queue, take(queue), FailureKind.BAD_INPUT)
     assert len({row.job.group for row in queue.rows(JobState.FAILED)}) == 1
-    for _ in range(ONLY_FAILURES - 2):
+    for _ in range(FAILURES_WITHOUT_SUCCESS - 2):
         fail(queue, take(queue), FailureKind.BACKEND_BUG)
     assert queue.gate().halted is None
     fail(queue, take(queue), FailureKind.BACKEND_BUG)

@@ -21,7 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from shown_sweep import Served, copy_of
 
-from runner.report.connections import MOST, Connections
+from runner.report.connections import MOST_CONNECTIONS, Connections
 from runner.report.server import Server
 from runner.report.site import Site
 from runner.report.writing import ReportWish
@@ -189,12 +189,12 @@ def test_a_body_is_not_taken_for_the_next_request(page: Page) -> None:
 def test_hundreds_of_silent_clients_keep_nobody_out(page: Page, many_files: None) -> None:
     """Some say nothing, some half a request; and more than there is room for."""
     with contextlib.ExitStack() as held:
-        for number in range(MOST + 100):
+        for number in range(MOST_CONNECTIONS + 100):
             client = held.enter_context(page.connect())
             if number % 3 == 0:
                 with contextlib.suppress(ConnectionError):
                     client.sendall(b"GET / HTTP/1.1\r\nHost: ")
-            if number in (499, MOST + 99):
+            if number in (499, MOST_CONNECTIONS + 99):
                 assert page.ask("/data.json")[0] == 200
                 assert page.ask(page.video)[1] == page.content
 

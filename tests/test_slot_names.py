@@ -15,9 +15,9 @@ from runner.errors import UserError
 from runner.queue.gate import Gate
 from runner.run_folder import RunFolder, locked
 from runner.runs import live_slots
-from runner.slot_names import HOME, MOST_NUMBER, Devices, Slot, slots
+from runner.slot_names import HOME, LARGEST_NUMBER_IN_NAME, Devices, Slot, slots
 
-NUMBERS = st.integers(0, 20) | st.integers(0, MOST_NUMBER)
+NUMBERS = st.integers(0, 20) | st.integers(0, LARGEST_NUMBER_IN_NAME)
 PLACES = st.just(HOME) | st.sampled_from(["gpu0", "gpu0_process0", "a_", "n-1"])
 PLACES |= st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}", fullmatch=True)
 SLOTS = st.builds(

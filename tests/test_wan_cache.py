@@ -16,7 +16,7 @@ from hand_made import but
 from wan_jobs import PROMPT, job_of, load, moving_square, silent
 
 from runner.backends import Machine
-from runner.backends.wan.embeddings import AT_ONCE, PromptEmbeddings
+from runner.backends.wan.embeddings import TEXTS_AT_ONCE, PromptEmbeddings
 from runner.backends.wan.engine import WanEngine
 from runner.backends.wan.planner import WanPlanner
 from runner.backends.wan.settings import WanSettings
@@ -202,7 +202,7 @@ def test_workers_share_the_work_of_encoding(tmp_path: Path) -> None:
 def test_all_prompts_are_made_before_the_other_models_are_loaded(tmp_path: Path) -> None:
     """However many there are: beside those models there may be no room for the text encoder."""
     encoder = Encoder()
-    known = [f"prompt {number}" for number in range(AT_ONCE + 10)]
+    known = [f"prompt {number}" for number in range(TEXTS_AT_ONCE + 10)]
     worker, other = (PromptEmbeddings(tmp_path, {}, encoder.open, lambda: known) for _ in range(2))
     assert worker.make_known(wait=False)
     assert other.make_known(wait=True)

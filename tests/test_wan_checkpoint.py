@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from random_checkpoint import random_numbers
 
-from runner.backends.model_file import BLOCK, BLOCKS, content_of
+from runner.backends.model_file import BLOCK_BYTES, BLOCKS_READ, content_of
 from runner.backends.wan import tiny
 from runner.backends.wan.checkpoint import Checkpoint
 from runner.backends.wan.made_up import write_checkpoint
@@ -172,11 +172,11 @@ def test_one_changed_byte_changes_the_identity(folder: Path, name: str, place: i
 def test_large_files_are_sampled_from_first_to_last_byte(tmp_path: Path) -> None:
     """A change in a sampled block shows; the time to read does not grow with the file."""
     path = tmp_path / "large.pth"
-    size = 3 * BLOCK * BLOCKS
+    size = 3 * BLOCK_BYTES * BLOCKS_READ
     with path.open("wb") as file:
         file.truncate(size)
     plain = content_of(path)
-    for place in (0, 10 * (size - BLOCK) // (BLOCKS - 1), size - 1):
+    for place in (0, 10 * (size - BLOCK_BYTES) // (BLOCKS_READ - 1), size - 1):
         with path.open("r+b") as file:
             file.seek(place)
             file.write(b"\1")

@@ -29,7 +29,7 @@ from runner.queue import Queue
 from runner.queue.claim_order import Taste
 from runner.queue.worker_table import WorkerState
 from runner.runs import take_back
-from runner.slot import DEATHS_LIMIT, NO_ROOM, RESTART, Supervisor
+from runner.slot import EXIT_NO_ROOM, EXIT_RESTART, MOST_DEATHS, Supervisor
 from runner.slot_lock import SlotLock
 from runner.slot_log import SlotLog
 from runner.slot_names import Slot
@@ -314,18 +314,18 @@ def test_a_slot_whose_workers_only_die_gives_up(project: Project) -> None:
     """After so many deaths without a finished job between them, and it says so."""
     status, log = supervise(project, "os.kill(os.getpid(), 9)")
     assert status == 1
-    assert log.count("killed by SIGKILL") == DEATHS_LIMIT
-    assert f"{DEATHS_LIMIT} workers died in a row without a finished job; giving up" in log
+    assert log.count("killed by SIGKILL") == MOST_DEATHS
+    assert f"{MOST_DEATHS} workers died in a row without a finished job; giving up" in log
 
 
 def test_a_slot_whose_workers_make_something_does_not_give_up(project: Project) -> None:
     """Workers that died long ago are not counted once jobs were done since, by whichever worker;
     nor are those that found no room on the disk."""
     program = (
-        f"if number > {3 * DEATHS_LIMIT}:\n    sys.exit(0)\n"
-        f"if number % 3 == 0:\n    finish_a_job(); sys.exit({RESTART})\n"
-        f"sys.exit({NO_ROOM} if number % 3 == 1 else 1)\n"
+        f"if number > {3 * MOST_DEATHS}:\n    sys.exit(0)\n"
+        f"if number % 3 == 0:\n    finish_a_job(); sys.exit({EXIT_RESTART})\n"
+        f"sys.exit({EXIT_NO_ROOM} if number % 3 == 1 else 1)\n"
     )
     status, log = supervise(project, program)
     assert status == 0
-    assert log.count("ended with status 1\n") == DEATHS_LIMIT
+    assert log.count("ended with status 1\n") == MOST_DEATHS

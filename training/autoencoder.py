@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from runner.backends.wan.offline import import_torch
-from runner.scenes.words import SATURATED
+from runner.scenes.words import LEAST_SATURATION
 
 torch = import_torch()
 
@@ -74,7 +74,7 @@ def as_seen(frames: Any) -> Any:
 def near_things(clips: Any) -> Any:
     """1 where a pixel is coloured or near one that is, and 0 elsewhere: (B, 1, F, H, W)."""
     spread = clips.amax(1, keepdim=True) - clips.amin(1, keepdim=True)
-    coloured = (spread >= SATURATED / 127.5).float()
+    coloured = (spread >= LEAST_SATURATION / 127.5).float()
     kernel, margin = (1, AROUND, AROUND), (0, AROUND // 2, AROUND // 2)
     return torch.nn.functional.max_pool3d(coloured, kernel, 1, margin)
 

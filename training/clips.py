@@ -14,7 +14,7 @@ from runner.backends.wan.offline import import_torch
 from runner.scenes.caption import captions
 from runner.scenes.chance import random_scene
 from runner.scenes.render import Batch, batch_of, draw, times_of
-from runner.scenes.words import CATEGORIES, SATURATED
+from runner.scenes.words import CATEGORIES, LEAST_SATURATION
 
 from .tokenizer import TOKENS, UNWANTED, token_ids
 
@@ -92,7 +92,7 @@ def crops(frames: Any, count: int) -> Any:
     first = torch.randint(frames.shape[2] - CROP_FRAMES + 1, (count,), device=device)
     height, width = frames.shape[3:]
     still = frames[chosen, :, first + CROP_FRAMES // 2]
-    coloured = still.amax(1).int() - still.amin(1).int() >= SATURATED
+    coloured = still.amax(1).int() - still.amin(1).int() >= LEAST_SATURATION
     about = torch.multinomial(coloured.flatten(1).float() + ANYWHERE, 1)[:, 0]
     top = ((about // width - CROP // 2).clamp(0, height - CROP) // 2) * 2
     left = ((about % width - CROP // 2).clamp(0, width - CROP) // 2) * 2

@@ -10,10 +10,10 @@ from typing import Any
 from ..canonical import sha256_of
 from ..input_file import open_input
 
-BLOCK = 64 * 1024
-BLOCKS = 64
-MOST_HEADER = 100_000_000
-"""Bytes that safetensors allows itself."""
+BLOCK_BYTES = 64 * 1024
+BLOCKS_READ = 64
+MOST_HEADER_BYTES = 100_000_000
+"""What safetensors allows itself."""
 
 
 def content_of(path: Path) -> dict[str, Any]:
@@ -25,12 +25,16 @@ def content_of(path: Path) -> dict[str, Any]:
     sampled = hashlib.sha256()
     with open_input(path) as file:
         header = file.read(8 + header_bytes(path)) if path.suffix == ".safetensors" else b""
-        header = header or file.read(BLOCK)
-        whole = size <= BLOCK * BLOCKS
-        starts = [0] if whole else [i * (size - BLOCK) // (BLOCKS - 1) for i in range(BLOCKS)]
+        header = header or file.read(BLOCK_BYTES)
+        whole = size <= BLOCK_BYTES * BLOCKS_READ
+        starts = (
+            [0]
+            if whole
+            else [i * (size - BLOCK_BYTES) // (BLOCKS_READ - 1) for i in range(BLOCKS_READ)]
+        )
         for start in starts:
             file.seek(start)
-            sampled.update(file.read(size if whole else BLOCK))
+            sampled.update(file.read(size if whole else BLOCK_BYTES))
     return {
         "size": size,
         "header": hashlib.sha256(header).hexdigest(),
@@ -43,7 +47,7 @@ def header_bytes(path: Path) -> int:
     # JSON header. A length that cannot be true is left for the loader to refuse.
     with open_input(path) as file:
         length = int.from_bytes(file.read(8), "little")
-    return length if length <= min(path.stat().st_size, MOST_HEADER) else 0
+    return length if length <= min(path.stat().st_size, MOST_HEADER_BYTES) else 0
 
 
 def contents(path: Path) -> list[dict[str, Any]]:

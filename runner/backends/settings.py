@@ -10,8 +10,8 @@ from typing import Any
 from ..canonical import canonical_json
 from .section import Loss, Section, defaults, is_default, leaves
 
-SHOWN = 40
-"""Characters of a value in a line."""
+VALUE_CHARACTERS = 40
+"""Of a setting's value, in a line."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,9 @@ class Setting:
 
     def __str__(self) -> str:
         text = self.value if isinstance(self.value, str) else canonical_json(self.value)
-        return f"{self.name}={text if len(text) <= SHOWN else f'{text[: SHOWN - 3]}...'}"
+        if len(text) > VALUE_CHARACTERS:
+            text = f"{text[: VALUE_CHARACTERS - 3]}..."
+        return f"{self.name}={text}"
 
 
 def settings_set(section: Section) -> list[Setting]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from ..slot_names import MOST_NUMBER
+from ..slot_names import LARGEST_NUMBER_IN_NAME
 from ..terminal import print_json, say
 from .options import json_option, numbers
 
@@ -16,7 +16,9 @@ from .options import json_option, numbers
 @click.command(short_help="Measure seconds a video on this machine, for plans to go by.")
 @click.argument("experiment", type=click.Path(path_type=Path))
 @click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--gpu", type=click.IntRange(0, MOST_NUMBER), help="On this GPU; default: the first.")
+@click.option(
+    "--gpu", type=click.IntRange(0, LARGEST_NUMBER_IN_NAME), help="On this GPU; default: the first."
+)
 @click.option(
     "--steps",
     type=click.IntRange(min=2),

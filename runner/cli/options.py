@@ -15,7 +15,7 @@ import click
 
 from ..axes import EVERY_NAME
 from ..errors import UserError
-from ..slot_names import MOST_NUMBER, is_number
+from ..slot_names import LARGEST_NUMBER_IN_NAME, is_number
 from ..terminal import say
 from .completing import complete_part
 
@@ -210,5 +210,5 @@ def gpu_numbers(option: str, text: str) -> tuple[int, ...]:
     found = numbers(option, text)
     for number in found:
         if not is_number(number):
-            raise UserError(f"{option} {text!r}: GPU numbers end at {MOST_NUMBER}")
+            raise UserError(f"{option} {text!r}: GPU numbers end at {LARGEST_NUMBER_IN_NAME}")
     return found

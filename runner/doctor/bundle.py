@@ -18,8 +18,8 @@ from ..runs import open_queue
 from .finding import Finding
 from .masking import masked
 
-MANIFEST_LINES = 20
-LOG_LINES = 200
+MANIFEST_LINES_PACKED = 20
+LOG_LINES_PACKED = 200
 MOST_TEXT = MIB
 """Bytes of one text, or of one line."""
 
@@ -52,15 +52,18 @@ def contents(
             yield name, text_of(path)
     if run.manifest.is_file():
         with open_input(run.manifest) as file:
-            head = b"".join(islice(lines_in(file, MOST_TEXT), MANIFEST_LINES))
+            head = b"".join(islice(lines_in(file, MOST_TEXT), MANIFEST_LINES_PACKED))
         yield "run/manifest_head.jsonl", head.decode("utf-8", "backslashreplace")
     if run.queue.exists() and run.manifest.exists():
         yield "run/queue.json", as_json(queue_state(run))
     if run.attempts.is_file():
-        yield "run/attempts_tail.jsonl", "\n".join(last_lines(run.attempts, LOG_LINES)) + "\n"
+        yield (
+            "run/attempts_tail.jsonl",
+            "\n".join(last_lines(run.attempts, LOG_LINES_PACKED)) + "\n",
+        )
     if run.logs.is_dir():
         for log in sorted(run.logs.glob("*.log")):
-            yield f"run/logs/{log.name}", "\n".join(last_lines(log, LOG_LINES)) + "\n"
+            yield f"run/logs/{log.name}", "\n".join(last_lines(log, LOG_LINES_PACKED)) + "\n"
 
 
 def text_of(path: Path) -> str:

@@ -28,7 +28,7 @@ MOVE = (
     "results=/a/local/folder; copy the run folder away when the sweep has ended (it goes on "
     "wherever it lies)"
 )
-SECONDS_APART = 5.0
+CLOCK_APART_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def try_locking(place: Path) -> Iterator[Finding]:
     try:
         yield judge_lock(place, first, probe)
         apart = abs(probe.stat().st_mtime - time.time())
-        if apart > SECONDS_APART:
+        if apart > CLOCK_APART_SECONDS:
             found = f"the clock of the file server is {apart:.0f} s away from this machine's"
             yield warning("clock", found, "have both ask the same time server (NTP)")
     finally:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-MOST_ALIKE = 12
-"""So many findings of one kind are listed; a person mends these first."""
+MOST_FINDINGS_ALIKE = 12
+"""Findings of one kind that are listed; a person mends these first."""
 
 
 class Severity(Enum):
@@ -52,8 +52,8 @@ def wrong(name: str, what: str, remedy: str) -> Finding:
 def shortened(findings: Iterable[Finding]) -> Iterator[Finding]:
     """The first of them, and how many more there are."""
     everything = list(findings)
-    yield from everything[:MOST_ALIKE]
-    if rest := everything[MOST_ALIKE:]:
+    yield from everything[:MOST_FINDINGS_ALIKE]
+    if rest := everything[MOST_FINDINGS_ALIKE:]:
         worst = (
             Severity.WRONG if any(f.verdict is Severity.WRONG for f in rest) else Severity.WARNING
         )

@@ -38,7 +38,7 @@ HARMFUL = {
     RemarkKind.INTERLACED: "ffmpeg -i FILE -vf bwdif FILE.mp4",
 }
 """Remarks on what a model sees worse than it could be, and what helps."""
-WIDE = 0x2E80
+WIDE_CODE_POINT = 0x2E80
 """From here on, nearly every script writes a word in one or two characters."""
 
 
@@ -185,7 +185,7 @@ def token_counter(file: Path | None) -> tuple[Any, str]:
 def estimated_tokens(text: str) -> int:
     """About as many as a multilingual vocabulary of 256,000 pieces makes: a piece for four
     characters of an alphabet, for one and a half Chinese ones, and the end."""
-    wide = sum(ord(character) >= WIDE for character in text)
+    wide = sum(ord(character) >= WIDE_CODE_POINT for character in text)
     return round(wide / 1.5 + (len(text) - wide) / 4) + 1
 
 

@@ -15,14 +15,14 @@ from ..plain_text import size
 from .file_system import existing
 from .finding import Finding, right, warning, wrong
 
-LEAST_FILES = 1024
+LEAST_OPEN_FILES = 1024
 LEAST_PROCESSES = 512
-SPARE_DISK = 1.1
-"""The estimate of a video's size is one: so much more should be free."""
-TIME_ERROR = 5
+DISK_PER_ESTIMATE = 1.1
+"""How much must be free, in times the estimate of the videos' size."""
+ADJTIMEX_TIME_ERROR = 5
 """adjtimex(2): nothing keeps the kernel's clock in step."""
-EARLIEST = 1_760_000_000
-"""Seconds since 1970 before which no clock can be right: this was written later."""
+EARLIEST_CLOCK_SECONDS = 1_760_000_000
+"""Since 1970. A clock that says less is wrong: this was written later."""
 
 
 def check_disk(folder: Path, need_bytes: int | None, jobs: int) -> Iterator[Finding]:
@@ -36,7 +36,7 @@ def check_disk(folder: Path, need_bytes: int | None, jobs: int) -> Iterator[Find
     if need_bytes > free:
         remedy = "make room, or results=FOLDER on a larger disk; workers wait while it is full"
         yield wrong("disk", f"{room}; {need}", remedy)
-    elif need_bytes * SPARE_DISK > free:
+    elif need_bytes * DISK_PER_ESTIMATE > free:
         yield warning("disk", f"{room}; {need}", "make room: that is an estimate")
     else:
         yield right("disk", f"{room}; {need}")
@@ -77,7 +77,7 @@ def available_memory() -> int | None:
 def check_limits() -> Iterator[Finding]:
     """Limits on open files and processes; see getrlimit(2)."""
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    yield judge_limit("open files", files, LEAST_FILES, "ulimit -n 65536")
+    yield judge_limit("open files", files, LEAST_OPEN_FILES, "ulimit -n 65536")
     processes = resource.getrlimit(resource.RLIMIT_NPROC)[0]
     yield judge_limit("processes and threads", processes, LEAST_PROCESSES, "ulimit -u 65536")
 
@@ -92,7 +92,7 @@ def judge_limit(what: str, limit: int, least: int, remedy: str) -> Finding:
 def check_clock() -> Iterator[Finding]:
     now = time.time()
     shown = time.strftime("%Y-%m-%d %H:%M:%S %z", time.localtime(now))
-    if now < EARLIEST:
+    if now < EARLIEST_CLOCK_SECONDS:
         yield wrong("clock", f"{shown}: that is past", "set the clock (date -s, or NTP)")
     elif in_step() is False:
         remedy = "only --stop-at and the times shown depend on it; timedatectl set-ntp true"
@@ -110,7 +110,7 @@ def in_step() -> bool | None:
         state = libc.adjtimex(asked)
     except AttributeError:
         return None
-    return None if state < 0 else state != TIME_ERROR
+    return None if state < 0 else state != ADJTIMEX_TIME_ERROR
 
 
 def check_processor(workers: int) -> Iterator[Finding]:

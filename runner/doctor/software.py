@@ -22,7 +22,7 @@ from ..provenance import ffmpeg_version
 from .finding import Finding, right, warning, wrong
 
 DISTRIBUTION = "sweep-runner"
-SECONDS = 180.0
+ANSWER_SECONDS = 180.0
 ASK_TORCH = """
 import json, torch
 gpus = torch.cuda.device_count() if torch.version.cuda else 0
@@ -115,11 +115,11 @@ def ask_torch() -> Torch | str:
             [sys.executable, "-c", ASK_TORCH],
             capture_output=True,
             text=True,
-            timeout=SECONDS,
+            timeout=ANSWER_SECONDS,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return f"importing it took more than {SECONDS:g} s"
+        return f"importing it took more than {ANSWER_SECONDS:g} s"
     if done.returncode:
         lines = done.stderr.strip().splitlines()
         return lines[-1] if lines else f"it ended with status {done.returncode}"

@@ -28,15 +28,15 @@ MARK = "SWEEP_RUN"
 
 BEGIN = Path(__file__).with_name("with_environment.py")
 
-READ_SECONDS = 30.0
-"""An environment is read by then, or never."""
+ENVIRONMENT_READ_SECONDS = 30.0
+"""A slot that has not read its environment by then never will."""
 
 POLL_SECONDS = 0.02
 
 SERVER_GONE = "server exited"
 """What tmux says where its server ended, for want of sessions, just as it was spoken to: another
-one is then started by the next try."""
-TRIES = 20
+one is then started by the same command, sent again."""
+MOST_SENDS = 20
 
 OWN_OPTIONS = ("destroy-unattached", "remain-on-exit")
 """What is off for a session, whatever is set for all."""
@@ -129,7 +129,7 @@ class TmuxLauncher(Launcher):
             begin = [sys.executable, *["-I", "-S", "-X", "utf8"], str(BEGIN), str(file)]
             argv = [*begin, str(command.run), log, *command.argv]
             session = self._make(command, argv, hooks)
-            ends = time.monotonic() + READ_SECONDS
+            ends = time.monotonic() + ENVIRONMENT_READ_SECONDS
             while file.exists() and time.monotonic() < ends:
                 if self._server.cmd("has-session", "-t", session).returncode != 0:
                     return not file.exists()
@@ -161,7 +161,7 @@ class TmuxLauncher(Launcher):
             words += [";", "set-option", "-t", target, name, "off"]
         for name in HOOKS:
             words += [";", "set-hook", "-t", target, name, ""]
-        for _ in range(TRIES):
+        for _ in range(MOST_SENDS):
             result = self._server.cmd(words[0], *map(literal, words[1:]))
             if result.stdout or not any(SERVER_GONE in line for line in result.stderr):
                 break

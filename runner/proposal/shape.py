@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ..shape import Shape
 from ..video import VideoInfo, frames_available
 
-LIKE = 0.06
+LOG_RATIO_TOLERANCE = 0.06
 """Two shapes are alike where the logarithms of width/height differ by less: 832x480 and 16:9."""
 
 
@@ -67,7 +67,7 @@ def propose_size(clips: Mapping[str, VideoInfo], limits: ModelLimits) -> tuple[i
     if others:
         note += ", the others are scaled to cover and cropped around the middle"
     for width, height in limits.sizes:
-        like = abs(math.log(width / height * common[1] / common[0])) < LIKE
+        like = abs(math.log(width / height * common[1] / common[0])) < LOG_RATIO_TOLERANCE
         if like and width <= narrowest and height <= lowest:
             return width, height, note
     area = limits.sizes[0][0] * limits.sizes[0][1]

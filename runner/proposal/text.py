@@ -18,8 +18,8 @@ from ..sections import dataset_type
 from ..yaml_file import schema_line
 from . import Proposal
 
-COLUMN = 36
-WIDTH = 100
+COMMENT_COLUMN = 36
+LINE_CHARACTERS = 100
 NOT_A_PERSONS = ("project", "overrides")
 
 COMMENTS = {
@@ -107,12 +107,12 @@ def line(
     text = (mark if off or not used else " " * indent) + text
     comment = printable(comment)
     wide = cell_len(text)
-    if wide < COLUMN and COLUMN + 2 + cell_len(comment) <= WIDTH:
-        yield f"{text}{' ' * (COLUMN - wide)}# {comment}"
+    if wide < COMMENT_COLUMN and COMMENT_COLUMN + 2 + cell_len(comment) <= LINE_CHARACTERS:
+        yield f"{text}{' ' * (COMMENT_COLUMN - wide)}# {comment}"
         return
     # Not to be taken for a key behind a #, whatever it begins with.
     above = "## " if not used else " " * indent + "## "
-    for part in textwrap.wrap(comment, WIDTH - len(above)):
+    for part in textwrap.wrap(comment, LINE_CHARACTERS - len(above)):
         yield above + part
     yield text
 

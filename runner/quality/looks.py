@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ..scenes.chance import random_scene
 from ..scenes.render import render
 from ..scenes.scene import Scene
-from ..scenes.words import COLOURS, PERSON, SATURATED, SHAPES, Mention
+from ..scenes.words import COLOURS, LEAST_SATURATION, PERSON, SHAPES, Mention
 
 if TYPE_CHECKING:
     from ..video import Frames
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Doubles = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
-LEAST_SHARE = 0.0025
+LEAST_SHARE_OF_FRAME = 0.0025
 """Of a frame's pixels, for a thing to be seen."""
 WIDTH, HEIGHT = 128, 80
 
@@ -33,7 +33,7 @@ _HUES = {
 
 def colour_masks(frame: Frames) -> dict[str, Mask]:
     """The saturated pixels nearest in hue to each colour; uint8 RGB frame in."""
-    strong = frame.max(-1).astype(int) - frame.min(-1) >= SATURATED
+    strong = frame.max(-1).astype(int) - frame.min(-1) >= LEAST_SATURATION
     hue = cv2.cvtColor(frame, cv2.COLOR_RGB2HSV)[..., 0].astype(float)
     distance = np.stack(
         [np.minimum(np.abs(hue - own), 180 - np.abs(hue - own)) for own in _HUES.values()]
@@ -63,7 +63,7 @@ def outline(piece: Mask | None) -> Doubles | None:
     if piece is None:
         return None
     edges = (piece[0], piece[-1], piece[:, 0], piece[:, -1])
-    if piece.sum() < LEAST_SHARE * piece.size or any(edge.any() for edge in edges):
+    if piece.sum() < LEAST_SHARE_OF_FRAME * piece.size or any(edge.any() for edge in edges):
         return None
     area, shown = float(piece.sum()), piece.astype(np.uint8)
     contours, _ = cv2.findContours(shown, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
@@ -182,7 +182,7 @@ def judge(frames: Frames, mentions: Sequence[Mention], outlines: Outlines) -> li
     total = {name: sum(int(mask[name].sum()) for mask in masks) for name in COLOURS}
     wanted = len({mention.colour for mention in mentions})
     strongest = sorted(total, key=lambda name: -total[name])[:wanted]
-    least = LEAST_SHARE * frames[..., 0].size
+    least = LEAST_SHARE_OF_FRAME * frames[..., 0].size
     judged = []
     for mention in mentions:
         colour = mention.colour in strongest and total[mention.colour] >= least

@@ -13,7 +13,7 @@ from ..scenes.motion import Floats
 if TYPE_CHECKING:
     from ..video import Frames
 
-CELL = 4
+CELL_PIXELS = 4
 """Flow is averaged over cells of this many pixels: agreement is of motion, not of edges."""
 
 
@@ -28,7 +28,7 @@ def flow_of(frames: Frames) -> Floats:
     flows = []
     for before, after in pairwise(grey):
         flow = search.calc(before, after, np.zeros((height, width, 2), np.float32))
-        size = (max(1, width // CELL), max(1, height // CELL))
+        size = (max(1, width // CELL_PIXELS), max(1, height // CELL_PIXELS))
         flows.append(cv2.resize(flow, size, interpolation=cv2.INTER_AREA))
     return np.asarray(flows, np.float32)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..failures import BACKOFF_LIMIT, FailureKind
+from ..failures import MOST_BACKOFF_SECONDS, FailureKind
 from ..job import Job, JobState
 from ..processes import ProcessId
 from .failing import Verdict
@@ -72,7 +72,7 @@ DUE = Prepared(
     sa.select(jobs.c.id).where(
         (jobs.c.retry_at <= sa.bindparam("now"))
         # The clock was set back since, or was wrong.
-        | (jobs.c.retry_at > sa.bindparam("now") + BACKOFF_LIMIT)
+        | (jobs.c.retry_at > sa.bindparam("now") + MOST_BACKOFF_SECONDS)
     )
 )
 

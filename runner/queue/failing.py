@@ -11,7 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..failures import ANSWERS, ONLY_FAILURES, Counted, FailureKind, Policy
+from ..failures import ANSWERS, FAILURES_WITHOUT_SUCCESS, Counted, FailureKind, Policy
 from ..forms import checked, is_count, is_number, is_text, list_of, mapping_of
 from ..job import JobState
 from ..processes import ProcessId, oom_kills
@@ -243,7 +243,7 @@ def _tells_of_the_sweep(trouble: Trouble, kind: FailureKind, row: Any) -> bool:
     if kind is not FailureKind.BAD_INPUT:
         return True
     is_known = row.group_key in trouble.bad_groups
-    if not is_known and len(trouble.bad_groups) < ONLY_FAILURES:
+    if not is_known and len(trouble.bad_groups) < FAILURES_WITHOUT_SUCCESS:
         trouble.bad_groups.append(row.group_key)
     return not is_known
 
@@ -251,7 +251,7 @@ def _tells_of_the_sweep(trouble: Trouble, kind: FailureKind, row: Any) -> bool:
 def _halt(connection: sa.Connection, trouble: Trouble, policy: Policy, error: str) -> str | None:
     """Why the sweep shall stop as a whole, or None."""
     last = error.splitlines()[0][:200] if error else "no message"
-    if trouble.failures >= ONLY_FAILURES:
+    if trouble.failures >= FAILURES_WITHOUT_SUCCESS:
         done = connection.execute(sa.select(sa.func.sum(workers.c.jobs_done))).scalar_one()
         if not done:
             return f"{trouble.failures} attempts failed and none succeeded, the last: {last}"

@@ -8,29 +8,30 @@ import socket
 import threading
 import time
 
-MOST = 600
-"""Connections at a time, where the limit on open files allows them."""
+MOST_CONNECTIONS = 600
+"""At a time, where the limit on open files allows them."""
 
-OPEN_FILES = 2048
-"""Enough for so many, the files that they ask for and the programs that make pictures."""
+OPEN_FILES_WANTED = 2048
+"""For all connections, the files that they ask for and the programs that make pictures."""
 
 REQUEST_SECONDS = 30.0
-"""Within so long a request has to be there, from when it could begin."""
+"""For a request to be there, from when it could begin."""
 
 LINGER_SECONDS = 2.0
-"""So long what a client still sends is thrown away, for it to come to reading its answer."""
+"""How long what a client still sends is thrown away, so that it comes to reading its answer."""
 
 
 class Connections:
     """The connections of a server, each with a thread of its own, which is told of its end.
 
     Args:
-        most: at a time; by default as many as the limit on open files allows, up to `MOST`.
+        most: at a time; by default as many as the limit on open files allows, up to
+            `MOST_CONNECTIONS`.
         request_seconds: whoever takes longer for a request, or for beginning one, is cut off.
     """
 
     def __init__(self, most: int | None = None, request_seconds: float = REQUEST_SECONDS) -> None:
-        self._most = most or min(MOST, open_files() // 2)
+        self._most = most or min(MOST_CONNECTIONS, open_files() // 2)
         self._request_seconds = request_seconds
         self._lock = threading.Lock()
         self._waiting: dict[socket.socket, float] = {}
@@ -85,12 +86,12 @@ class Connections:
 def open_files() -> int:
     """How many files this process may have open, after asking for enough."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    wanted = OPEN_FILES_WANTED if hard == resource.RLIM_INFINITY else min(OPEN_FILES_WANTED, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
             return wanted
-    return OPEN_FILES if soft == resource.RLIM_INFINITY else soft
+    return OPEN_FILES_WANTED if soft == resource.RLIM_INFINITY else soft
 
 
 def linger(connection: socket.socket) -> None:

@@ -19,7 +19,7 @@ from .effort import dashboard, kind_of
 from .pictures import Seen, seen_of
 
 SCHEMA = 2
-LONG = 24
+SHARED_TEXT_CHARACTERS = 24
 """Texts from this length on are put among the shared values."""
 
 
@@ -207,7 +207,9 @@ class _Writer:
         return [self.keys.number(list(record)), *(self._value(v) for v in record.values())]
 
     def _value(self, value: Any) -> Any:
-        if isinstance(value, (dict, list)) or (isinstance(value, str) and len(value) >= LONG):
+        if isinstance(value, (dict, list)) or (
+            isinstance(value, str) and len(value) >= SHARED_TEXT_CHARACTERS
+        ):
             return [self.shared.number(value)]
         return value
 

@@ -36,8 +36,8 @@ NAMES = (
 EMOJI_NAMES = ("notocoloremoji", "notoemoji", "symbola", "apple color emoji")
 
 Font = ImageFont.FreeTypeFont
-STRIKES = (109, 136, 128, 160)
-"""Pixels at which fonts of pictures in place of outlines have them: Noto's, then others'."""
+STRIKE_PIXELS = (109, 136, 128, 160)
+"""The sizes in which fonts of pictures in place of outlines have them: Noto's, then others'."""
 ABSENT = "\U000ffffd"
 """A code point that no font has a letter for: what is drawn for it is drawn for any unknown one."""
 
@@ -66,7 +66,7 @@ def basic(size: int) -> Face:
 
 def open_face(path: str, size: int) -> Face | None:
     """A font file at a size in pixels; None where it is none that can be read."""
-    for own in (size, *STRIKES):
+    for own in (size, *STRIKE_PIXELS):
         try:
             return Face(ImageFont.truetype(path, own), size / own)
         except OSError:

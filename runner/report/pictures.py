@@ -24,10 +24,10 @@ from ..shape import Shape
 from ..video import BrokenVideo, read_clip, write_video
 from ..video.program import ffmpeg
 
-POSTER_WIDTH = 320
+POSTER_WIDTH_PIXELS = 320
 CLIP_QUALITY = 6.0
-LIMIT_S = 120
-COPIED = 3
+COPY_SECONDS = 120
+CLIP_COPY_VERSION = 3
 """Raised when the copy of a reference clip changes."""
 
 Seen = tuple[str, Reading, Shape]
@@ -75,7 +75,7 @@ class Pictures:
         sha256, reading, shape = seen
         if 0 < width < shape.width:
             shape = shape.sized(_even(width), _even(shape.height * width / shape.width))
-        key = [COPIED, sha256, reading.start, reading.fit, shape.to_json()]
+        key = [CLIP_COPY_VERSION, sha256, reading.start, reading.fit, shape.to_json()]
         path = self.folder / "references" / f"{sha256_of(key)[:32]}.mp4"
         small = (sha256, reading, shape)
         return WantedMedium(path, lambda target: copy_clip(source, small, target), name)
@@ -122,7 +122,7 @@ def make(one: WantedMedium) -> str | None:
         said = error.stderr.decode(errors="replace").strip().splitlines()
         return f"{one.what}: {said[-1] if said else error}"
     except subprocess.TimeoutExpired:
-        return f"{one.what}: ffmpeg did not end within {LIMIT_S} s"
+        return f"{one.what}: ffmpeg did not end within {COPY_SECONDS} s"
     finally:
         temporary.unlink(missing_ok=True)
     return None
@@ -131,7 +131,7 @@ def make(one: WantedMedium) -> str | None:
 def extract_frame(video: Path, target: Path, seconds: float) -> None:
     """Write the frame at that time as a JPEG."""
     # A JPEG is BT.601 in full range, whatever the video is.
-    scale = f"scale='min({POSTER_WIDTH},iw)':-2:out_color_matrix=bt601:out_range=pc"
+    scale = f"scale='min({POSTER_WIDTH_PIXELS},iw)':-2:out_color_matrix=bt601:out_range=pc"
     options = ["-frames:v", "1", "-vf", f"{scale},format=yuvj420p", "-q:v", "4"]
     run_ffmpeg(["-ss", f"{seconds:.3f}"], video, options, target)
 
@@ -173,7 +173,7 @@ def run_ffmpeg(before: list[str], source: Path, after: list[str], target: Path) 
     # As URLs of absolute paths, so that no name is taken for an option or a protocol.
     command += [*before, "-threads", "1", "-i", f"file:{source.absolute()}", "-map", "0:v:0"]
     command += [*after, f"file:{target.absolute()}"]
-    subprocess.run(command, capture_output=True, timeout=LIMIT_S, check=True)
+    subprocess.run(command, capture_output=True, timeout=COPY_SECONDS, check=True)
     if not target.exists():
         raise OSError("ffmpeg wrote nothing")
 

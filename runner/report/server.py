@@ -21,7 +21,7 @@ from .site import Site, url_of
 
 LOOPBACK = "127.0.0.1"
 PORT = 8377
-BLOCK = 1 << 16
+BLOCK_BYTES = 1 << 16
 MOST_DIGITS = 20
 """Of a position in a file: with 64 bits there are as many."""
 KINDS = {".mp4": "video/mp4", ".jpg": "image/jpeg"}
@@ -228,6 +228,6 @@ def has_body(headers: Message) -> bool:
 def _blocks(file: BinaryIO, start: int, end: int) -> Iterator[bytes]:
     file.seek(start)
     left = end - start
-    while left > 0 and (block := file.read(min(BLOCK, left))):
+    while left > 0 and (block := file.read(min(BLOCK_BYTES, left))):
         left -= len(block)
         yield block

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from ..video import Frames
 
 PAPER, INK, QUIET, HOLE = "#ffffff", "#1d2126", "#6a727c", "#eceeee"
-GAP = 6
-MARGIN = 14
+GAP_PIXELS = 6
+MARGIN_PIXELS = 14
 MP4_QUALITY = 7.0
 
 
@@ -154,17 +154,22 @@ def draw_png(sheet: Sheet, style: Style) -> tuple[Image.Image, frozenset[str]]:
     small, head = Lettering(13, style.font), Lettering(16, style.font)
     rows = list(_rows(sheet, size))
     count = style.frames
-    top = MARGIN + head.line_height + GAP
-    width = 2 * MARGIN + label + count * (size[0] + GAP)
-    height = top + len(rows) * (size[1] + GAP) - GAP + MARGIN
+    top = MARGIN_PIXELS + head.line_height + GAP_PIXELS
+    width = 2 * MARGIN_PIXELS + label + count * (size[0] + GAP_PIXELS)
+    height = top + len(rows) * (size[1] + GAP_PIXELS) - GAP_PIXELS + MARGIN_PIXELS
     image = Image.new("RGB", (width, height), PAPER)
-    head.write(image, (MARGIN, MARGIN - 2), head.wrap(sheet.title, width - 2 * MARGIN, 1), INK)
+    head.write(
+        image,
+        (MARGIN_PIXELS, MARGIN_PIXELS - 2),
+        head.wrap(sheet.title, width - 2 * MARGIN_PIXELS, 1),
+        INK,
+    )
     for number, (text, frames, problem) in enumerate(rows):
-        y = top + number * (size[1] + GAP)
+        y = top + number * (size[1] + GAP_PIXELS)
         lines = max(1, size[1] // small.line_height)
-        small.write(image, (MARGIN, y), small.wrap(text, label - 12, lines), INK)
+        small.write(image, (MARGIN_PIXELS, y), small.wrap(text, label - 12, lines), INK)
         for column in range(count):
-            x = MARGIN + label + GAP + column * (size[0] + GAP) - GAP
+            x = MARGIN_PIXELS + label + GAP_PIXELS + column * (size[0] + GAP_PIXELS) - GAP_PIXELS
             if frames is None:
                 _hole(image, (x, y), size, small, problem if column == 0 else "")
                 continue
@@ -183,15 +188,20 @@ def write_mp4(sheet: Sheet, path: Path, style: Style) -> frozenset[str]:
     small, head = Lettering(13, style.font), Lettering(16, style.font)
     rows = list(_rows(sheet, size))
     columns = math.ceil(math.sqrt(len(rows)))
-    lines, top = 2, MARGIN + head.line_height + GAP
-    step = (size[0] + GAP, size[1] + lines * small.line_height + 2 * GAP)
-    width = _even(2 * MARGIN + columns * step[0] - GAP)
-    height = _even(top + math.ceil(len(rows) / columns) * step[1] + MARGIN - GAP)
+    lines, top = 2, MARGIN_PIXELS + head.line_height + GAP_PIXELS
+    step = (size[0] + GAP_PIXELS, size[1] + lines * small.line_height + 2 * GAP_PIXELS)
+    width = _even(2 * MARGIN_PIXELS + columns * step[0] - GAP_PIXELS)
+    height = _even(top + math.ceil(len(rows) / columns) * step[1] + MARGIN_PIXELS - GAP_PIXELS)
     page = Image.new("RGB", (width, height), PAPER)
-    head.write(page, (MARGIN, MARGIN - 2), head.wrap(sheet.title, width - 2 * MARGIN, 1), INK)
+    head.write(
+        page,
+        (MARGIN_PIXELS, MARGIN_PIXELS - 2),
+        head.wrap(sheet.title, width - 2 * MARGIN_PIXELS, 1),
+        INK,
+    )
     places = []
     for number, (text, frames, problem) in enumerate(rows):
-        x = MARGIN + number % columns * step[0]
+        x = MARGIN_PIXELS + number % columns * step[0]
         y = top + number // columns * step[1]
         wrapped = small.wrap(text, size[0], lines)
         small.write(page, (x, y + size[1] + 3), wrapped, INK)

@@ -19,7 +19,7 @@ from .document import Look, document, quoted
 from .page import render
 from .pictures import Pictures, Seen, WantedMedium, make_all, seen_of
 
-MOST_PICTURE, MOST_VIDEO = 1024 * MIB, 16384 * MIB
+MOST_PICTURE_BYTES, MOST_VIDEO_BYTES = 1024 * MIB, 16384 * MIB
 """Bytes of one that is packed."""
 
 TrackMedia = Callable[[Sequence[WantedMedium]], Callable[[], object]]
@@ -198,7 +198,7 @@ def write_zip(folders: Sequence[RunFolder], wish: ReportWish, track: TrackMedia)
                     _add(
                         archive,
                         f"{name}/report/{beside.name(one)}",
-                        read_input(one.path, MOST_PICTURE),
+                        read_input(one.path, MOST_PICTURE_BYTES),
                     )
             for base, run in zip(bases, runs, strict=True):
                 for cell in run.cells:
@@ -223,7 +223,7 @@ def base_of(run: Path, folder: Path) -> str:
 def _content(video: Path, folder: Path, wish: ReportWish) -> bytes:
     """What of a video is packed: all of it, or where the page is anonymous no texts in it."""
     if not wish.is_anonymous:
-        return read_input(video, MOST_VIDEO)
+        return read_input(video, MOST_VIDEO_BYTES)
     bare = folder / f".bare.{os.getpid()}.mp4"
     try:
         write_bare(video, bare)

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import numpy as np
 
 from .motion import track
-from .scene import SECONDS, WIDTH, Camera, Person, Scene, Thing
+from .scene import MOTION_SECONDS, WIDTH, Camera, Person, Scene, Thing
 from .words import ACTIONS, BACKGROUNDS, CAMERAS, COLOURS, MOTIONS, SHAPES
 
-PLACES = 8
+SCENERIES = 8
 """Sceneries that scenes are drawn with, of each background: a small model is to learn things and
 their motions, and not countless hills."""
 
@@ -31,12 +31,12 @@ def random_scene(
 def random_thing(
     random: np.random.Generator, colour: str, shape: str, motion: str, *, radius: float
 ) -> Thing:
-    """A thing that shows its whole motion within the frame in `SECONDS`."""
+    """A thing that shows its whole motion within the frame in `MOTION_SECONDS`."""
     ground = random.uniform(0.84, 0.94)
     x, y, speed, reach = random.uniform(0.35, WIDTH - 0.35), ground - radius, 0.0, 0.0
     if motion in ("roll_right", "roll_left", "fly_right", "fly_left"):
         speed = random.uniform(0.3, 0.52)
-        room = WIDTH - 2 * radius - speed * SECONDS
+        room = WIDTH - 2 * radius - speed * MOTION_SECONDS
         x = radius + room * random.uniform(0.05, 0.95)
         if motion.endswith("left"):
             x, speed = WIDTH - x, -speed
@@ -45,10 +45,10 @@ def random_thing(
     elif motion == "bounce":
         speed, reach = random.uniform(0.7, 0.9), random.uniform(0.26, 0.36)
     elif motion == "rise":
-        speed = (y - radius) * random.uniform(0.75, 1) / SECONDS
+        speed = (y - radius) * random.uniform(0.75, 1) / MOTION_SECONDS
     elif motion == "fall":
         y = radius + random.uniform(0, 0.06)
-        speed = (0.9 - radius - y) * random.uniform(0.75, 1) / SECONDS
+        speed = (0.9 - radius - y) * random.uniform(0.75, 1) / MOTION_SECONDS
     else:
         x, y = random.uniform(0.55, WIDTH - 0.55), random.uniform(0.48, 0.52)
         speed, reach = random.uniform(0.4, 0.6), random.uniform(0.16, 0.2)
@@ -56,7 +56,7 @@ def random_thing(
 
 
 def random_person(random: np.random.Generator, colour: str, action: str) -> Person:
-    """A figure that stays within the frame in `SECONDS`."""
+    """A figure that stays within the frame in `MOTION_SECONDS`."""
     tempo = random.uniform(0.75, 1.1)
     x = random.uniform(0.5, WIDTH - 0.5)
     if action.startswith("walk"):
@@ -67,7 +67,7 @@ def random_person(random: np.random.Generator, colour: str, action: str) -> Pers
 
 
 def random_camera(random: np.random.Generator, move: str) -> Camera:
-    """A camera that covers its whole way in `SECONDS`."""
+    """A camera that covers its whole way in `MOTION_SECONDS`."""
     low, high = {"pan": (0.45, 0.75), "til": (0.25, 0.35), "zoo": (1.4, 1.65)}[move[:3]]
     return Camera(move, random.uniform(low, high))
 
@@ -100,7 +100,7 @@ def _multiple(random: np.random.Generator) -> Scene:
 
 def _apart(one: Thing, other: Thing) -> bool:
     """Whether neither thing ever hides the other."""
-    times = np.arange(17, dtype=np.float32) / np.float32(16 / SECONDS)
+    times = np.arange(17, dtype=np.float32) / np.float32(16 / MOTION_SECONDS)
     between = track(one, times)[:, :2] - track(other, times)[:, :2]
     return bool(np.hypot(*between.T).min() > 0.95 * (one.radius + other.radius))
 
@@ -128,7 +128,7 @@ def _camera(random: np.random.Generator) -> Scene:
 
 
 def _place(random: np.random.Generator) -> int:
-    return int(random.integers(PLACES))
+    return int(random.integers(SCENERIES))
 
 
 _DRAW: dict[str, Callable[[np.random.Generator], Scene]] = {

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .scene import SECONDS, WIDTH, Camera, Person, Thing
+from .scene import MOTION_SECONDS, WIDTH, Camera, Person, Thing
 
 Floats = npt.NDArray[np.float32]
 
@@ -51,7 +51,7 @@ def view(camera: Camera | None, times: Floats) -> Floats:
     zoom: Any = np.ones_like(times)
     if camera:
         # On and on at one speed; from a little before the middle to a little after it.
-        share = times / SECONDS
+        share = times / MOTION_SECONDS
         move, amount = camera.move, camera.amount
         if move.startswith("pan"):
             x = x + (share - 0.5) * amount * (1 if move == "pan_right" else -1)

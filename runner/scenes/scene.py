@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from .words import PERSON, held_out
 
 WIDTH = 1.6
-SECONDS = 2.0
-"""The time in which a motion shows whole; things turn back at the frame's edge after it."""
+MOTION_SECONDS = 2.0
+"""In which a motion shows whole; things turn back at the frame's edge after it."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Person:
 
 @dataclass(frozen=True)
 class Camera:
-    """A move that covers `amount` in `SECONDS`: lengths, or the factor of a zoom."""
+    """A move that covers `amount` in `MOTION_SECONDS`: lengths, or the factor of a zoom."""
 
     move: str
     amount: float

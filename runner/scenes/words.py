@@ -27,7 +27,7 @@ COLOURS: dict[str, Rgb] = {
 }
 """Far more saturated than any background, so that a thing can be told from it by that alone."""
 
-SATURATED = 96
+LEAST_SATURATION = 96
 """Difference of a pixel's largest and smallest channel, of 255, that no background reaches."""
 
 COLOUR_WORDS = {

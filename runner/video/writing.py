@@ -32,7 +32,7 @@ COLOUR = (
 of these names are ignored. A player takes a video that says nothing for BT.709 or for BT.601, by
 its size."""
 
-TOLD_BYTES = 4000
+FFMPEG_LOG_BYTES = 4000
 
 
 def write_video(
@@ -76,7 +76,7 @@ def write_video(
                 run.stdin.write(np.ascontiguousarray(pixels).data)
         status = run.wait()
         told.seek(0)
-        reason = told.read(TOLD_BYTES).decode("utf-8", "replace").strip()
+        reason = told.read(FFMPEG_LOG_BYTES).decode("utf-8", "replace").strip()
     if status < 0:
         raise subprocess.CalledProcessError(status, "ffmpeg", stderr=reason)
     if status or not path.exists() or path.stat().st_size == 0:

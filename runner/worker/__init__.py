@@ -38,7 +38,7 @@ from ..queue.worker_table import WorkerState
 from ..run_folder import RunFolder
 from ..run_id import is_still, run_id
 from ..runs import take_back
-from ..slot import RESTART, WRONG
+from ..slot import EXIT_RESTART, EXIT_WRONG
 from ..slot_names import Slot
 from ..upstream import Unmade, Upstream
 from ..waiting import Busy
@@ -54,13 +54,13 @@ from .surroundings import REPORT_SECONDS, Surroundings, report
 log = logging.getLogger("sweep.worker")
 
 WAIT_SECONDS = 1.0
-STEP_SECONDS = 1.0
-"""Steps are reported no more often."""
+STEP_REPORT_SECONDS = 1.0
+"""Between reports of steps, at least."""
 TAKE_BACK_SECONDS = 1.0
-"""No worker looks for dead ones more often, unless it has no other job."""
-LOG_STEPS_SECONDS = 30.0
+"""Between a worker's looks for dead ones, at least, unless it has no other job."""
+STEP_LOG_SECONDS = 30.0
 FINISH_SECONDS = 60.0
-"""A worker that gives up waits so long for the video that is being finished."""
+"""For the video that is being finished when a worker gives up."""
 
 
 class Worker:
@@ -324,7 +324,7 @@ class Worker:
         if not is_still(self.run_folder, self._run_id):
             log.error("%s: the run folder is gone, or is another run's", self.run_folder.path)
             logging.shutdown()
-            os._exit(WRONG)
+            os._exit(EXIT_WRONG)
 
     def _take_up(self, claim: Claim, claiming: float) -> None:
         self._leave_if_astray()
@@ -450,7 +450,7 @@ class Worker:
             self._endings.given_back(other, "another job of this worker is stuck")
         self._report(state=WorkerState.RESTARTING, job=None, note=None)
         logging.shutdown()
-        os._exit(RESTART)
+        os._exit(EXIT_RESTART)
 
     # What a worker says.
 
@@ -468,11 +468,11 @@ class Worker:
         self.show_step(attempt.claim, step, steps)
         now = time.monotonic()
         if now >= self._next_report:
-            self._next_report = now + STEP_SECONDS
+            self._next_report = now + STEP_REPORT_SECONDS
             # Without a wait: here it would be the GPU's.
             report(self.queue, self.slot, 0, step=step, steps=steps)
         if now >= self._next_log:
-            self._next_log = now + LOG_STEPS_SECONDS
+            self._next_log = now + STEP_LOG_SECONDS
             log.info("%s: step %d of %d", attempt.job.id, step, steps)
 
     def _memory(self) -> dict[str, float]:

@@ -1,9 +1,13 @@
 """`python -m runner.worker`: the worker process of a slot, from arguments to exit status.
 
-Exit status 0 says that nothing is left to do (or a stop was asked for), 2 that the machine or
-the experiment is wrong, `RESTART` that a new worker shall go on, `NO_ROOM` that one may as soon
-as the disk has room, `LOAD_FAILED` that the model could not be loaded, and anything else that the
-worker failed and may be started again.
+It ends with one of these exit statuses:
+
+- 0: nothing is left to do, or a stop was asked for;
+- `EXIT_WRONG`: the machine or the experiment is wrong;
+- `EXIT_RESTART`: a new worker is to go on;
+- `EXIT_NO_ROOM`: a new worker may go on as soon as the disk has room;
+- `EXIT_LOAD_FAILED`: the model could not be loaded;
+- any other: the worker failed and may be started again.
 """
 
 from __future__ import annotations
@@ -36,7 +40,7 @@ from ..queue.claim_order import Taste
 from ..queue.claims import Claim
 from ..queue.damaged import damage_behind_opened
 from ..run_folder import RunFolder, locked
-from ..slot import LOAD_FAILED, NO_ROOM, RESTART, WRONG
+from ..slot import EXIT_LOAD_FAILED, EXIT_NO_ROOM, EXIT_RESTART, EXIT_WRONG
 from ..slot_names import Slot
 from ..utf8_mode import ensure_utf8
 from ..waiting import Waiting
@@ -53,7 +57,7 @@ log = logging.getLogger("sweep")
 SWITCH_SECONDS = 0.0005
 
 LEAVING_SECONDS = 8.0
-"""One that was asked to end waits so long for the queue: less than its slot's grace."""
+"""For the queue, when a worker was asked to end: less than its slot's grace."""
 
 
 class StepBar:
@@ -173,22 +177,22 @@ def main() -> int:
             work(arguments)
         except Restart as error:
             log.info("a new worker goes on: %s", error)
-            return RESTART
+            return EXIT_RESTART
         except LoadFailed:
             log.exception("the model could not be loaded")
-            return LOAD_FAILED
+            return EXIT_LOAD_FAILED
         except Broken as error:
             log.error("this worker can do no further job: %s", error)  # noqa: TRY400
             return 1
         except Exception as error:
             if lacks_room(Path(arguments.run), error):
                 log.warning("%s; a new worker begins once there is room", error)
-                return NO_ROOM
+                return EXIT_NO_ROOM
             damage = damage_behind_opened(error)
             if damage is not None or isinstance(error, UserError):
                 # A person's mistake needs no traceback, nor does a queue that is to be made anew.
                 log.error("%s", damage or error)  # noqa: TRY400
-                return WRONG
+                return EXIT_WRONG
             log.exception("the worker failed")
             return 1
     return 0

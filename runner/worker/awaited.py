@@ -13,12 +13,12 @@ from ..upstream import Upstream
 log = logging.getLogger("sweep.worker")
 
 LOOK_SECONDS = 5.0
-"""While there are other jobs, awaited videos are looked for no more often."""
-SHARE = 0.1
-"""Of a worker's time that looking for them may take, where there are many."""
+"""Between looks for awaited videos, at least, while there are other jobs."""
+LOOKING_SHARE = 0.1
+"""Of a worker's time, for looking for many awaited videos."""
 LONELY_SECONDS = 60.0
-"""Workers that wait for another run's videos wait so long for its workers: they may be about to
-be started, or to be started again."""
+"""Workers that wait for another run's videos end when no worker of that run has lived for this
+long: one may be about to be started, or to be started again."""
 
 
 class Awaited:
@@ -45,7 +45,7 @@ class Awaited:
         followed = follow_upstream(self._queue, self._upstream.made)
         self._runs = list(dict.fromkeys(one.run for one in followed.awaited))
         now = time.monotonic()
-        self._look_at = now + (now - start) / SHARE
+        self._look_at = now + (now - start) / LOOKING_SHARE
         self._regular_at = max(self._look_at, now + LOOK_SECONDS)
         return followed.released > 0
 

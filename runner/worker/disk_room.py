@@ -15,11 +15,11 @@ GIB = 1024**3
 MIB = 1024**2
 SPARE_BYTES = 2 * MIB
 """Beside the videos: sidecars, queue and logs."""
-VIDEOS = 2
+VIDEOS_AT_ONCE = 2
 """One in the making, and one being published."""
 MEASURE_SECONDS = 5.0
-COST_SHARE = 20
-"""Measuring a folder may take such a part of a worker's time."""
+WORK_PER_MEASURING = 20
+"""Measuring a folder takes at most one part in so many of a worker's time."""
 
 
 class DiskRoom:
@@ -50,7 +50,7 @@ class DiskRoom:
             jobs_done: how many jobs all workers have done so far. The folder is measured only
                 now and then, and what was published since is reckoned by it.
         """
-        need = VIDEOS * self._video_bytes + SPARE_BYTES
+        need = VIDEOS_AT_ONCE * self._video_bytes + SPARE_BYTES
         free = shutil.disk_usage(self._folder).free
         if free < need:
             return (
@@ -63,7 +63,7 @@ class DiskRoom:
         if now >= self._measure_at:
             self._held, self._held_after = folder_bytes(self._folder), done
             took = time.monotonic() - now
-            self._measure_at = now + took + max(MEASURE_SECONDS, COST_SHARE * took)
+            self._measure_at = now + took + max(MEASURE_SECONDS, WORK_PER_MEASURING * took)
         published = (done - self._held_after) * self._video_bytes
         if self._held + published + self._video_bytes > self._limit_gib * GIB:
             if published:

@@ -20,7 +20,7 @@ from .making import Attempt
 
 log = logging.getLogger("sweep.worker")
 
-AGAIN_SECONDS = 1.0
+RETRY_SECONDS = 1.0
 
 T = TypeVar("T")
 
@@ -128,4 +128,4 @@ class Endings:
                 if not self._is_refusal(error) or self._is_to_end():
                     raise
                 log.warning("%s; trying again", error)
-                self._stop.wait(AGAIN_SECONDS)
+                self._stop.wait(RETRY_SECONDS)

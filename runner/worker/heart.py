@@ -17,7 +17,7 @@ from .making import Attempt, Patience
 
 log = logging.getLogger("sweep.worker")
 
-SHORTEST_BEAT = 0.05
+SHORTEST_BEAT_SECONDS = 0.05
 
 
 class Heart:
@@ -48,7 +48,7 @@ class Heart:
         self._report = report
         self._give_up = give_up
         shortest = min(patience.step, patience.job or patience.step)
-        self._looks_every = max(SHORTEST_BEAT, min(HEARTBEAT_SECONDS, shortest / 4))
+        self._looks_every = max(SHORTEST_BEAT_SECONDS, min(HEARTBEAT_SECONDS, shortest / 4))
 
     @contextlib.contextmanager
     def beating(self) -> Iterator[None]:

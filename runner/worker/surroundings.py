@@ -21,7 +21,7 @@ log = logging.getLogger("sweep.worker")
 WAIT_SECONDS = 1.0
 HEALTH_SECONDS = 30.0
 REPORT_SECONDS = 2.0
-"""A report waits so long for others that write to the queue."""
+"""How long a report waits for others that write to the queue."""
 
 
 def report(queue: Queue, slot: Slot, seconds: float, **values: object) -> None:

@@ -25,8 +25,8 @@ from .. import Engine, Machine, OnStep
 if TYPE_CHECKING:
     from .planner import FakePlanner, FakeSettings, Fault
 
-FILL_LIMIT = 1 << 30
-"""A disk larger than this is not filled: it may be a person's."""
+LARGEST_FILLED_DISK_BYTES = 1 << 30
+"""A larger disk is not filled: it may be a person's."""
 
 
 KEPT = "steps"
@@ -136,7 +136,7 @@ def go_wrong(kind: str, job: Job, scratch: Path) -> None:
 def fill_disk(scratch: Path) -> None:
     """Write until the disk is full, and fail as one does then."""
     free = os.statvfs(scratch)
-    if free.f_bavail * free.f_frsize > FILL_LIMIT:
+    if free.f_bavail * free.f_frsize > LARGEST_FILLED_DISK_BYTES:
         raise UserError(f"{scratch}: the fault fill_disk is for a disk of less than 1 GiB")
     block = bytes(1 << 16)
     with (scratch / "filling").open("wb") as file:

@@ -23,13 +23,13 @@ log = logging.getLogger("sweep.worker")
 
 SERVER = Path(__file__).with_name("server.py")
 
-TICK_SECONDS = 0.2
-"""So often, while the process says nothing, it is asked whether its process lives and whether its
-job shall end."""
+LOOK_SECONDS = 0.2
+"""While the process says nothing, how often the worker looks whether it lives and whether its job
+is to end."""
 
 STOP_SECONDS = 15.0
-"""A job that was asked to end has so long to come to its next step, and CLOSE_SECONDS are there
-for closing: together less than the grace that a worker has."""
+"""For a job that was asked to end to come to its next step. Together with CLOSE_SECONDS it is less
+than the grace that a worker has."""
 
 CLOSE_SECONDS = 5.0
 
@@ -112,7 +112,7 @@ class Child:
         self._number += 1
         self._send({"call": name, "number": self._number, "values": values})
         while True:
-            message = self._receive(TICK_SECONDS)
+            message = self._receive(LOOK_SECONDS)
             if message is None:
                 if on_step is not None:
                     self._tell(on_step, 0, 0)
@@ -176,7 +176,7 @@ class Child:
         """Wait for the end of the call in hand, whatever it is; False where it does not come."""
         ends = time.monotonic() + seconds
         while (left := ends - time.monotonic()) > 0:
-            message = self._receive(min(left, TICK_SECONDS))
+            message = self._receive(min(left, LOOK_SECONDS))
             if message is not None and "step" not in message:
                 return True
         return False

@@ -15,9 +15,9 @@ from pathlib import Path
 from ...errors import UserError
 from .child import SERVER, environment_of
 
-OLDEST = (3, 9)
-SECONDS = 120.0
-"""An environment on a slow disk has so long to answer."""
+OLDEST_PYTHON = (3, 9)
+ANSWER_SECONDS = 120.0
+"""An environment on a slow disk takes long to answer."""
 
 PACKAGES = (
     *("torch", "torchvision", "diffsynth", "diffusers", "transformers", "accelerate", "peft"),
@@ -76,10 +76,10 @@ def ask(interpreter: Path, file: Path, key: str) -> InterpreterAnswer:
     if match is None:
         raise UserError(f"{key}: {interpreter} does not answer as a Python does")
     version = tuple(map(int, match.groups()))
-    if version < OLDEST:
+    if version < OLDEST_PYTHON:
         raise UserError(
             f"{key}: {interpreter} is Python {'.'.join(match.groups())}; it must be "
-            f"{OLDEST[0]}.{OLDEST[1]} or newer"
+            f"{OLDEST_PYTHON[0]}.{OLDEST_PYTHON[1]} or newer"
         )
     said = _said_by(interpreter, [str(SERVER), "--describe", str(file), *PACKAGES], key)
     try:
@@ -98,7 +98,7 @@ def _said_by(interpreter: Path, arguments: Sequence[str], key: str) -> str:
             env=environment_of({}),
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=SECONDS,
+            timeout=ANSWER_SECONDS,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:

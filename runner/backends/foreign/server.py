@@ -33,12 +33,11 @@ from pathlib import Path
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
-FRAMES = 3
-"""So many of a traceback's last frames go into an error's record; the log has all of it."""
-CHAIN = 5
-"""So many exceptions that caused an error are told."""
-LONGEST = 2000
-"""Characters of an error's text."""
+TRACEBACK_FRAMES = 3
+"""The last frames of a traceback that go into an error's record; the log has all of it."""
+CAUSES_TOLD = 5
+"""Of an error, and of its causes in turn."""
+ERROR_CHARACTERS = 2000
 GIB = 1024**3
 
 
@@ -149,17 +148,17 @@ def described(error: BaseException, depth: int = 1) -> dict[str, Any]:
     except Exception:
         text = "(its text cannot be made)"
     shown = (one for one in traceback.walk_tb(error.__traceback__) if not is_hidden(one[0]))
-    frames = traceback.StackSummary.extract(shown)[-FRAMES:]
+    frames = traceback.StackSummary.extract(shown)[-TRACEBACK_FRAMES:]
     cause = error.__cause__ or error.__context__
     return {
         "names": [cls.__name__ for cls in type(error).__mro__],
-        "text": text[:LONGEST],
+        "text": text[:ERROR_CHARACTERS],
         "errno": error.errno if isinstance(error, OSError) else None,
         "where": [
             f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}: {frame.line}"
             for frame in frames
         ],
-        "cause": described(cause, depth + 1) if cause and depth < CHAIN else None,
+        "cause": described(cause, depth + 1) if cause and depth < CAUSES_TOLD else None,
     }
 
 

@@ -27,7 +27,7 @@ VAE = "Wan2.1_VAE"
 TOKENIZER = "google/umt5-xxl"
 
 SUFFIXES = (".safetensors", ".pth")
-FULL_SIZE = 4 * 1024**3
+FULL_SIZE_BYTES = 4 * 1024**3
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Checkpoint:
 
     def full_size(self) -> bool:
         """Whether the DiT is too large to be of use on a CPU."""
-        return sum(shard.stat().st_size for shard in self.dit) > FULL_SIZE
+        return sum(shard.stat().st_size for shard in self.dit) > FULL_SIZE_BYTES
 
     def digest(self) -> str:
         """Hex digest of the contents: names, sizes, headers and fixed sampled blocks of every

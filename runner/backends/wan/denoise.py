@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .frames import STRIDE, TILE, decode_frames, pixels_of
+from .frames import STRIDE_LATENT_PIXELS, TILE_LATENT_PIXELS, decode_frames, pixels_of
 
 if TYPE_CHECKING:
     from ...video import Frames
@@ -67,7 +67,11 @@ def encode_reference(pipe: Any, frames: Frames, *, tiled: bool) -> Any:
         pipe.load_models_to_device(["vae"])
         video = pixels_of(frames, device=pipe.device, dtype=pipe.torch_dtype)
         latents = pipe.vae.encode(
-            video, device=pipe.device, tiled=tiled, tile_size=TILE, tile_stride=STRIDE
+            video,
+            device=pipe.device,
+            tiled=tiled,
+            tile_size=TILE_LATENT_PIXELS,
+            tile_stride=STRIDE_LATENT_PIXELS,
         )
         return latents.to(dtype=pipe.torch_dtype, device=pipe.device)
 

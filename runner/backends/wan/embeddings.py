@@ -20,8 +20,8 @@ from .tensor_file import read_tensors, try_to_write
 
 logger = logging.getLogger("sweep.wan")
 
-AT_ONCE = 1000
-"""So many texts are encoded while a job waits for one of them."""
+TEXTS_AT_ONCE = 1000
+"""Encoded while a job waits for one of them."""
 
 MAKER_WAITS = Waiting(seconds=None)
 """For a worker that encodes: as long as it takes, unless it stands still."""
@@ -95,7 +95,7 @@ class PromptEmbeddings:
         """A text, and all that may be made with it: a damaged file seldom comes alone, and the
         encoder is loaded once for all."""
         others = self._unreadable() if self.path(text).exists() else self._missing()
-        return [text, *(other for other in others if other != text)][:AT_ONCE]
+        return [text, *(other for other in others if other != text)][:TEXTS_AT_ONCE]
 
     @property
     def _lock(self) -> Path:

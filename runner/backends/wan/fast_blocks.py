@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 FLOAT8 = torch.float8_e4m3fn
 FLOAT8_MAX = 448.0
-SMALLEST = 1e-12
+SMALLEST_DIVIDED = 1e-12
 
 
 class Linear(NamedTuple):
@@ -210,7 +210,7 @@ _gelu_of_product.register_fake(lambda x, weight, _bias: x.new_empty(*x.shape[:2]
 def to_float8(rows: Tensor) -> tuple[Tensor, Tensor]:
     """Rows as eight-bit floats, and the float32 scale (rows, 1) that gives them back."""
     largest = rows.abs().amax(dim=1, keepdim=True).float()
-    scale = largest.clamp(min=SMALLEST) / FLOAT8_MAX
+    scale = largest.clamp(min=SMALLEST_DIVIDED) / FLOAT8_MAX
     return (rows.float() / scale).clamp(-FLOAT8_MAX, FLOAT8_MAX).to(FLOAT8), scale
 
 

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ...video import Frames
 
-TILE = (30, 52)
-STRIDE = (15, 26)
-"""diffsynth's own, in latent pixels: height and width."""
+TILE_LATENT_PIXELS = (30, 52)
+STRIDE_LATENT_PIXELS = (15, 26)
+"""Height and width; diffsynth's own."""
 
 
 def pixels_of(frames: Frames, *, device: Any, dtype: Any) -> Any:
@@ -48,10 +48,12 @@ def _decode_tiled(vae: Any, latents: Any) -> Any:
     shape = (4 * length - 3, height * factor, width * factor)
     options = {"dtype": latents.dtype, "device": latents.device}
     values, weights = torch.zeros((1, 3, *shape), **options), torch.zeros((1, 1, *shape), **options)
-    borders = tuple((TILE[axis] - STRIDE[axis]) * factor for axis in (0, 1))
+    borders = tuple(
+        (TILE_LATENT_PIXELS[axis] - STRIDE_LATENT_PIXELS[axis]) * factor for axis in (0, 1)
+    )
     for top in _starts(height, 0):
         for left in _starts(width, 1):
-            bottom, right = top + TILE[0], left + TILE[1]
+            bottom, right = top + TILE_LATENT_PIXELS[0], left + TILE_LATENT_PIXELS[1]
             tile = vae.model.decode(latents[..., top:bottom, left:right], vae.scale)
             ends = (top == 0, bottom >= height, left == 0, right >= width)
             mask = vae.build_mask(tile, is_bound=ends, border_width=borders).to(**options)
@@ -65,6 +67,9 @@ def _decode_tiled(vae: Any, latents: Any) -> Any:
 def _starts(size: int, axis: int) -> Iterator[int]:
     """Where tiles begin along an axis: every stride, as long as the one before did not reach
     the end."""
-    for start in range(0, size, STRIDE[axis]):
-        if start < STRIDE[axis] or start - STRIDE[axis] + TILE[axis] < size:
+    for start in range(0, size, STRIDE_LATENT_PIXELS[axis]):
+        if (
+            start < STRIDE_LATENT_PIXELS[axis]
+            or start - STRIDE_LATENT_PIXELS[axis] + TILE_LATENT_PIXELS[axis] < size
+        ):
             yield start

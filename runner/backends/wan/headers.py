@@ -34,8 +34,8 @@ class TensorHeader:
 
 
 TensorHeaders = Mapping[str, TensorHeader]
-MOST_AXES = 8
-"""Of a tensor: a video's have five, with a number for the batch."""
+MOST_TENSOR_AXES = 8
+"""A video's tensor has five, with the batch."""
 NO_SAFETENSORS = "is no safetensors file"
 
 
@@ -108,7 +108,7 @@ def tensors_in(path: Path) -> dict[str, TensorHeader]:
 
 def _tensor(entry: Mapping[str, object]) -> TensorHeader:
     shape = entry["shape"]
-    if not isinstance(shape, list) or len(shape) > MOST_AXES:
+    if not isinstance(shape, list) or len(shape) > MOST_TENSOR_AXES:
         raise TypeError(shape)
     if not all(type(n) is int and 0 <= n < 1 << 48 for n in shape):
         raise ValueError(shape)

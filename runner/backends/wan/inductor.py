@@ -23,7 +23,7 @@ from .kernel_choices import CONFIGURED, KERNEL, Choices, Config, known_config
 
 PREFIX = "sweep-kernels-"
 LOCK = "lock"
-SETTINGS: dict[str, Any] = {
+INDUCTOR_CONFIG: dict[str, Any] = {
     # Reductions are not tuned: their configuration decides the order of a sum.
     "deterministic": True,
     # Choices come from the run folder, and from nowhere else.
@@ -33,14 +33,13 @@ SETTINGS: dict[str, Any] = {
     "bundled_autotune_remote_cache": False,
     "fx_graph_remote_cache": False,
 }
-"""Of `torch._inductor.config`."""
 
 
 def set_up() -> None:
     """Set what of Inductor's settings decides its choices, as far as this torch has it."""
     from torch._inductor import config
 
-    for name, value in SETTINGS.items():
+    for name, value in INDUCTOR_CONFIG.items():
         if hasattr(config, name):
             setattr(config, name, value)
 

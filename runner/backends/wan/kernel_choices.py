@@ -35,18 +35,18 @@ Config = Mapping[str, int | str]
 """A kernel's block sizes, numbers of warps and stages, and which configurations it is one of."""
 
 SCHEMA = 1
-MOST_BYTES = 4 << 20
+MOST_FILE_BYTES = 4 << 20
 MOST_KERNELS = 10_000
-MOST_SECONDS = 180.0
-"""A worker waits no longer for another one's choices: a process that is frozen keeps its lock."""
+MOST_WAIT_SECONDS = 180.0
+"""For another worker's choices: a process that is frozen keeps its lock."""
 
 KERNEL = re.compile(r"[a-z0-9]{2}/[a-z0-9]{20,80}\.(py|main\.cpp)")
 CONFIGURED = re.compile(r"[a-z0-9]{2}/[0-9a-f]{64}\.best_config")
 _BLOCK = re.compile(r"(X|Y|Z|R|R0_|R1_)BLOCK|RSPLIT")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-LARGEST = {"XBLOCK": 4096, "YBLOCK": 1024, "ZBLOCK": 1024, "num_warps": 32, "num_stages": 16}
+LARGEST_OF_KEY = {"XBLOCK": 4096, "YBLOCK": 1024, "ZBLOCK": 1024, "num_warps": 32, "num_stages": 16}
 """What Inductor never goes beyond: above its largest block a kernel's bounds are not checked."""
-LARGEST_OTHER = 65536
+LARGEST_OF_OTHER_KEYS = 65536
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class KernelChoices:
         most_seconds: how long to wait for another worker that makes them.
     """
 
-    def __init__(self, folder: Path, most_seconds: float = MOST_SECONDS) -> None:
+    def __init__(self, folder: Path, most_seconds: float = MOST_WAIT_SECONDS) -> None:
         self._folder = folder
         self._most_seconds = most_seconds
 
@@ -152,7 +152,7 @@ class KernelChoices:
 
     def _read(self, path: Path, facts: KernelFacts) -> Choices | None:
         try:
-            return choices_in(read_input(path, MOST_BYTES), facts)
+            return choices_in(read_input(path, MOST_FILE_BYTES), facts)
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
@@ -223,9 +223,9 @@ def _require_config(config: object) -> None:
         elif key == "found_by_coordesc":
             is_good = value is False
         elif key in ("num_consumer_groups", "num_buffers_warp_spec", "num_stages"):
-            is_good = _is_number(value, 0, LARGEST["num_stages"])
+            is_good = _is_number(value, 0, LARGEST_OF_KEY["num_stages"])
         elif key == "num_warps" or _BLOCK.fullmatch(key):
-            most = LARGEST.get(key, LARGEST_OTHER)
+            most = LARGEST_OF_KEY.get(key, LARGEST_OF_OTHER_KEYS)
             # Blocks and warps are powers of two.
             is_good = _is_number(value, 1, most) and value & (value - 1) == 0
         else:

@@ -18,8 +18,8 @@ from .headers import parameters_in, tensors_in
 GIB = 1024**3
 MEASURED_TOKENS = 21 * 30 * 52
 MEASURED_WIDTH = 5120
-MEASURED_ACTIVATIONS = 7.1
-PER_TOKEN = 0.836
+MEASURED_ACTIVATIONS_GIB = 7.1
+WEIGHTS_SHARE_PER_TOKEN = 0.836
 """The share of the DiT's weights that each token is multiplied by."""
 
 
@@ -71,7 +71,7 @@ def denoising_flops(weights: WeightCounts, generation: VideoGeneration) -> float
     its layers gives 1.68e15. Guidance takes two passes a step.
     """
     length = tokens(generation)
-    linear = 2 * PER_TOKEN * weights.dit * length
+    linear = 2 * WEIGHTS_SHARE_PER_TOKEN * weights.dit * length
     attention = 4 * length**2 * weights.width * weights.layers
     passes = generation.num_inference_steps * (1 if generation.cfg_scale == 1.0 else 2)
     return (linear + attention) * passes
@@ -102,7 +102,7 @@ def peak_memory(
         held = weights.dit * number_bytes / GIB
         largest = max(held, weights.text_encoder * number_bytes / GIB)
         kept = min(largest, limit) if limit is not None else largest
-        gib = kept + MEASURED_ACTIVATIONS * scale
+        gib = kept + MEASURED_ACTIVATIONS_GIB * scale
         how = (
             "an estimate: the largest model alone"
             if limit is None
@@ -112,7 +112,7 @@ def peak_memory(
         # The text encoder comes and goes before DiT and VAE are loaded.
         loading = max(weights.dit + weights.vae, weights.text_encoder) * number_bytes / GIB
         held = (weights.dit * (1 if fp8 else number_bytes) + weights.vae * number_bytes) / GIB
-        gib = max(loading, held + MEASURED_ACTIVATIONS * scale)
+        gib = max(loading, held + MEASURED_ACTIVATIONS_GIB * scale)
         how = "DiT and VAE"
     return PeakMemory(
         gib=round(gib, 1),

@@ -33,7 +33,7 @@ from .variants import (
     ModelPart,
 )
 
-LONGEST_NAME = 48
+NAME_CHARACTERS = 48
 FETCH = "fetch the files of {}"
 NAMED_KINDS = 5
 
@@ -63,7 +63,7 @@ class Recognised:
 
 def brief(name: str) -> str:
     """A name that a file gives, fit for a terminal and a line."""
-    short = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+    short = name if len(name) <= NAME_CHARACTERS else f"{name[: NAME_CHARACTERS - 1]}…"
     return printable(short)
 
 

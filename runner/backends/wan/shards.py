@@ -25,7 +25,7 @@ UNFINISHED = (
 DOWNLOADING = (".cache/huggingface/download", "../../blobs", "._____temp")
 """Where, seen from a model's folder, Hugging Face's and ModelScope's tools keep what has not come
 whole."""
-NAMED = 3
+SHARDS_NAMED = 3
 
 
 @dataclass(frozen=True)

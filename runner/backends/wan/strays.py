@@ -12,7 +12,7 @@ from .recognition import FETCH, Recognised, recognise_shards
 from .variants import T2V_LARGE, ModelPart
 
 WEIGHTS = (".safetensors", ".gguf", ".pth", ".pt", ".bin", ".ckpt")
-MOST_STRAYS = 40
+STRAYS_READ = 40
 """Files of other names that are looked into where the right ones are absent."""
 
 
@@ -73,7 +73,7 @@ def instead_of_folder(path: Path) -> FileState:
 
 def _folders(folder: Path) -> list[Path]:
     try:
-        return [path for path in sorted(folder.iterdir()) if path.is_dir()][:MOST_STRAYS]
+        return [path for path in sorted(folder.iterdir()) if path.is_dir()][:STRAYS_READ]
     except OSError:
         return []
 
@@ -83,4 +83,4 @@ def _loose(folder: Path) -> list[Path]:
         files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in WEIGHTS]
     except OSError:
         return []
-    return [path for path in files if path.is_file()][:MOST_STRAYS]
+    return [path for path in files if path.is_file()][:STRAYS_READ]

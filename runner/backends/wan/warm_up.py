@@ -6,7 +6,7 @@ from typing import Any
 
 from .denoise import EncodedPrompts, Request, inputs, models_of, scheduled, timestep_of
 
-BLOCKS = 3
+BLOCKS_RUN = 3
 """The first takes its input from elsewhere; from the second on all are alike."""
 
 
@@ -30,7 +30,7 @@ def warm_up(pipe: Any, request: Request, latents: Any, text_tokens: int) -> None
 
     width = pipe.dit.text_embedding[0].in_features
     empty = torch.zeros((1, text_tokens, width), dtype=pipe.torch_dtype)
-    last = pipe.dit.blocks[min(BLOCKS, len(pipe.dit.blocks)) - 1]
+    last = pipe.dit.blocks[min(BLOCKS_RUN, len(pipe.dit.blocks)) - 1]
     hook = last.register_forward_hook(stop)
     try:
         with torch.no_grad():
