@@ -20,7 +20,7 @@ from .axes import Axes
 from .backends import Generation, Section
 from .failures import Policy, failures_allowed
 from .grid import ParameterSet, parameter_set_of, refuse_other_method
-from .job import METHOD, RUN_NAME
+from .job import METHOD, RUN_NAME, Unsaid
 from .machine_file import MachineFile
 from .method import (
     DEFAULT_BACKEND,
@@ -218,6 +218,11 @@ class Experiment(Section):
     def every_method(self) -> tuple[Method, ...]:
         """The ways to make its videos; the one of `backend` and `model` comes first."""
         return tuple(self._methods.values())
+
+    @property
+    def unsaid(self) -> Unsaid:
+        """The parameters that the jobs of each method have without saying so."""
+        return {method.name: method.unsaid for method in self.every_method}
 
     def method_of(self, parameters: Mapping[str, Any]) -> Method:
         """The method that makes the jobs of these parameters, which are as in `Series`.

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from .canonical import canonical_json
@@ -312,9 +313,23 @@ def check_place(job_id: Any, output: Any) -> None:
         raise ValueError(f"{output!r:.60} leads out of the run folder")
 
 
-def is_on(series: Series, axis: str, texts: Collection[str]) -> bool:
+Unsaid = Mapping[str | None, Mapping[str, Any]]
+"""By method, the parameters that its jobs have without saying so: later keys at their default."""
+
+NOTHING_UNSAID: Unsaid = MappingProxyType({})
+
+
+def value_on(job: Series | InGrid, axis: str, unsaid: Unsaid) -> Any:
+    """The value on an axis, also where it goes without saying; None where there is none."""
+    value = job.on(axis)
+    return unsaid.get(job.method, {}).get(axis) if value is None else value
+
+
+def is_on(
+    series: Series, axis: str, texts: Collection[str], unsaid: Unsaid = NOTHING_UNSAID
+) -> bool:
     """Whether a series has one of these values, as text, on an axis other than the seed."""
-    value = series.on(axis)
+    value = value_on(series, axis, unsaid)
     return value is not None and any(is_said(value, text) for text in texts)
 
 

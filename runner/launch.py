@@ -125,7 +125,7 @@ def plan_launch(
     )
     choice = choose_gpus(wish, gpus)
     device = check_backend(experiment, gpus)
-    chosen = choose_part(run, queue, part)
+    chosen = choose_part(experiment, queue, part)
     left = queue.left({*UNMADE, JobState.RUNNING, *retry}, chosen)
     # Beside GPUs that are at work already, new ones begin where these have most left.
     in_use = sorted({*choice.numbers, *(slot.devices.gpu for slot in running)})
@@ -186,7 +186,7 @@ def refuse_absent_data(experiment: Experiment) -> None:
         )
 
 
-def choose_part(run: RunFolder, queue: Queue, part: SweepPart) -> set[str] | None:
+def choose_part(experiment: Experiment, queue: Queue, part: SweepPart) -> set[str] | None:
     """The ids of a part of the sweep; None for all of it.
 
     Raises:
@@ -195,11 +195,11 @@ def choose_part(run: RunFolder, queue: Queue, part: SweepPart) -> set[str] | Non
     if not part.only and part.sample is None:
         return None
     try:
-        chosen = select(queue.points(), part.only, part.sample)
+        chosen = select(queue.points(), part.only, part.sample, experiment.unsaid)
     except UserError as error:
         raise UserError(f"--only {error}") from None
     if not chosen:
-        raise UserError(f"{run.name}: no job matches {describe_part(part)}")
+        raise UserError(f"{experiment.name}: no job matches {describe_part(part)}")
     return chosen
 
 
@@ -215,9 +215,12 @@ def link_first(
     Raises:
         UserError: nothing is in that part.
     """
-    if not siblings(run) or not load_experiment(run.experiment).reuse:
+    if not siblings(run):
         return []
-    chosen = choose_part(run, queue, part)
+    experiment = load_experiment(run.experiment)
+    if not experiment.reuse:
+        return []
+    chosen = choose_part(experiment, queue, part)
     return link_before_a_launch(run, queue, {*UNMADE, *retry}, chosen)
 
 
@@ -307,7 +310,9 @@ def prioritise(experiment: Experiment, queue: Queue, axis: str | None) -> None:
     if axis not in orders:
         valid = dict.fromkeys((*experiment.input_axes.names, *orders))
         raise UserError(f"--priority {axis}: must be one of {', '.join(valid)}")
-    queue.prioritise(axis, orders[axis])
+    usual = [own[axis] for own in experiment.unsaid.values() if axis in own]
+    # A job that does not say its value has None of it in the queue.
+    queue.prioritise(axis, [None if value in usual else value for value in orders[axis]])
 
 
 def wait_for_leaving(run: RunFolder, queue: Queue) -> None:

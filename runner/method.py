@@ -14,6 +14,7 @@ from pydantic import Field, SerializeAsAny, ValidationError, field_validator
 from .axes import Axes
 from .backends import Generation, Planner, Section
 from .backends.registry import planner_class
+from .backends.section import defaults
 from .backends.video_parameters import STEPS
 from .errors import UserError
 from .grid import GenerationByMethod, refuse_other_method
@@ -67,6 +68,12 @@ class Method:
     @property
     def axes(self) -> Axes:
         return planner_class(self.backend).axes
+
+    @property
+    def unsaid(self) -> dict[str, Any]:
+        """The parameters that its jobs have without saying so: see `Generation.to_parameters`."""
+        every = defaults(type(self.generation)).values()
+        return {leaf.name: leaf.value for leaf in every if leaf.is_later}
 
     @property
     def steps_are_alike(self) -> bool | None:

@@ -11,7 +11,18 @@ from .backends import Examined, PeakMemory
 from .backends.video_parameters import steps_of
 from .errors import UserError
 from .experiment import Experiment
-from .job import METHOD, SEED, Alike, InGrid, Job, Series, changed_roles, is_on
+from .job import (
+    METHOD,
+    NOTHING_UNSAID,
+    SEED,
+    Alike,
+    InGrid,
+    Job,
+    Series,
+    Unsaid,
+    changed_roles,
+    is_on,
+)
 from .manifest import Manifest
 from .placement import home_categories
 from .reading import PARAMETERS
@@ -281,13 +292,17 @@ def video_bytes(shape: Shape, quality: float) -> int:
 
 
 def select(
-    jobs: Sequence[InGrid], only: Mapping[str, Sequence[str]], sample: int | None
+    jobs: Sequence[InGrid],
+    only: Mapping[str, Sequence[str]],
+    sample: int | None,
+    unsaid: Unsaid = NOTHING_UNSAID,
 ) -> set[str] | None:
     """The ids of a part of a sweep, or None for all of it.
 
     Args:
         only: values per axis of the grid, or parameter; a job must match each.
         sample: at most so many jobs per category, from different videos first.
+        unsaid: parameters that jobs have without saying so.
 
     Raises:
         UserError: an axis that there is not.
@@ -296,13 +311,15 @@ def select(
         return None
     of_series = {id(job.series): job.series for job in jobs}
     for axis, texts in only.items():
-        if axis != SEED and not any(has_axis(series, axis) for series in of_series.values()):
+        if axis != SEED and not any(
+            has_axis(series, axis, unsaid) for series in of_series.values()
+        ):
             raise UserError(unknown_axis(axis, texts[0], list(of_series.values())))
     wanted = {axis: own for axis, own in only.items() if axis != SEED}
     fitting = {
         key
         for key, series in of_series.items()
-        if all(is_on(series, axis, texts) for axis, texts in wanted.items())
+        if all(is_on(series, axis, texts, unsaid) for axis, texts in wanted.items())
     }
     seeds = only.get(SEED)
     chosen = [
@@ -324,8 +341,9 @@ def select(
     return {job.id for job in chosen}
 
 
-def has_axis(series: Series, axis: str) -> bool:
-    return axis in series.point or axis in series.parameters
+def has_axis(series: Series, axis: str, unsaid: Unsaid) -> bool:
+    named = (series.point, series.parameters, unsaid.get(series.method, {}))
+    return any(axis in names for names in named)
 
 
 def unknown_axis(axis: str, text: str, known: Sequence[Series]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from conftest import Project
 from installed import ROOT, install
 
+from runner.attempts import read_attempts
 from runner.manifest import read_manifest
 from runner.publish import read_sidecar
 
@@ -194,3 +196,37 @@ def test_our_own_are_had_without_asking_what_is_installed(project: Project, site
     project.write()
     done = project.sweep("plan", "experiments/x.yaml")
     assert done.status == 0, done.err
+
+
+def test_what_goes_without_saying_is_said_where_it_is_asked_for(
+    project: Project, site: Path
+) -> None:
+    """A job whose later key is at its default has no value of it; who asks goes by the default."""
+    write(project, axes={"motion_guidance.kind": ["none", "optical"]}, seeds=[1])
+    assert project.sweep("plan", "experiments/x.yaml").status == 0
+    outputs = [job.output for job in read_manifest(project.run_folder.manifest).jobs]
+    plain = [output for output in outputs if "motion_guidance" not in output]
+    assert 0 < len(plain) < len(outputs)
+
+    part = ("launch", "experiments/x.yaml", "--only", "motion_guidance.kind=none", "--on", "local")
+    started = project.sweep(*part, "--priority", "motion_guidance.kind", "--wait")
+    assert started.status == 0, started.err
+    run = project.run_folder
+    assert {output for output in outputs if (run.path / output).exists()} == set(plain)
+
+    rows = json.loads(project.sweep("export", "x", "--json").out)
+    told = Counter((row["motion_guidance.kind"], row["state"]) for row in rows)
+    assert told == {("none", "done"): len(plain), ("optical", "pending"): len(plain)}
+
+
+@pytest.mark.parametrize("order", [["none", "optical"], ["optical", "none"]])
+def test_priority_goes_by_what_goes_without_saying(
+    project: Project, site: Path, order: list[str]
+) -> None:
+    write(project, axes={"motion_guidance.kind": order}, seeds=[1])
+    launch = ("launch", "experiments/x.yaml", "--on", "local", "--wait")
+    assert project.sweep(*launch, "--priority", "motion_guidance.kind").status == 0
+    attempts = sorted(read_attempts(project.run_folder.attempts), key=lambda one: one["started_at"])
+    of = {job.id: job for job in read_manifest(project.run_folder.manifest).jobs}
+    made = [of[one["job"]].parameters.get("motion_guidance.kind", "none") for one in attempts]
+    assert made == sorted(made, key=order.index)

@@ -74,7 +74,7 @@ def lay_out(runs: Sequence[Run]) -> Grid:
         for cell in run.cells:
             place = []
             for number, name in enumerate(names):
-                value = run.name if kinds[name] is AxisKind.RUN else cell.job.on(name)
+                value = run.name if kinds[name] is AxisKind.RUN else run.value_on(cell.job, name)
                 is_own = kinds[name] is not AxisKind.PARAMETER or name in known[cell.job.method]
                 key = canonical_json(value) if is_own else _ABSENT
                 index = values[number].setdefault(key, len(values[number]))
@@ -108,7 +108,7 @@ def parameter_differences(runs: Sequence[Run]) -> list[dict[str, AxisValue]]:
     for name in _parameters(runs):
         if any(_differs(run, name) for run in runs):
             continue
-        values = [run.cells[0].job.parameters.get(name) if run.cells else None for run in runs]
+        values = [run.value_on(run.cells[0].job, name) if run.cells else None for run in runs]
         if len({canonical_json(value) for value in values}) > 1:
             for own, value in zip(result, values, strict=True):
                 own[name] = value
@@ -143,7 +143,8 @@ def _of_methods(run: Run) -> dict[Any, set[str]]:
     """The parameters that the jobs of each method have; `method` itself is every method's."""
     found: dict[Any, set[str]] = {}
     for parameters in run.parameters:
-        found.setdefault(parameters.get(METHOD), {METHOD}).update(parameters)
+        method = parameters.get(METHOD)
+        found.setdefault(method, {METHOD, *run.unsaid.get(method, ())}).update(parameters)
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from ..attempts import read_attempts
 from ..axes import Axes, InputKind
 from ..drift import changed_inputs
-from ..job import FileInput, Job, JobState, MadeInput, TextInput
+from ..job import FileInput, Job, JobState, MadeInput, TextInput, Unsaid, value_on
 from ..loading import load_experiment
 from ..progress import Snapshot, take_snapshot
 from ..publish import read_sidecar
@@ -83,7 +83,8 @@ class Run:
     """One run folder, read once.
 
     `root` is where the paths of its jobs' inputs start; `axes` are those that its backend
-    declares, and `parameter_axes` those that its experiment names, in its order.
+    declares, and `parameter_axes` those that its experiment names, in its order; `unsaid` are the
+    parameters that its jobs have without saying so.
     """
 
     folder: RunFolder
@@ -94,6 +95,11 @@ class Run:
     snapshot: Snapshot
     axes: Axes
     parameter_axes: tuple[str, ...] = ()
+    unsaid: Unsaid = field(default_factory=dict)
+
+    def value_on(self, job: Job, axis: str) -> Any:
+        """A job's value on an axis, a parameter too; None where it has no such one."""
+        return value_on(job, axis, self.unsaid)
 
     @cached_property
     def parameters(self) -> tuple[Mapping[str, Any], ...]:
@@ -133,8 +139,17 @@ def read_run(folder: RunFolder, sidecars: Sidecars | None = None) -> Run:
         )
         for row in rows
     )
-    parameters = tuple(experiment.axes)
-    return Run(folder, folder.name, experiment.data, cells, attempts, snapshot, axes, parameters)
+    return Run(
+        folder=folder,
+        name=folder.name,
+        root=experiment.data,
+        cells=cells,
+        attempts=attempts,
+        snapshot=snapshot,
+        axes=axes,
+        parameter_axes=tuple(experiment.axes),
+        unsaid=experiment.unsaid,
+    )
 
 
 def _cell(

@@ -47,7 +47,7 @@ def jobs(run: Named) -> list[dict[str, Any]]:
             **columns,
             **row,
             "output": cell.job.output,
-            **{name: cell.job.parameters.get(name) for name in own},
+            **{name: read.value_on(cell.job, name) for name in own},
         }
         for row, cell in zip(rows, read.cells, strict=True)
     ]
