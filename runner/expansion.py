@@ -23,8 +23,8 @@ from .text_file import nfc
 def number_prompts(former: Mapping[int, str], texts: Sequence[str]) -> list[int]:
     """The prompt number of each text of one video.
 
-    A text that has a number keeps it wherever it now stands. Of the rest, a text in the place
-    of one that is gone takes that number; the others get the lowest free ones.
+    A text that has a number keeps it wherever it now stands. A new text that stands where a text
+    was that is gone takes the number of that one. All other new texts get the lowest free numbers.
 
     Args:
         former: number -> text, as in the manifest, retired ones included.
@@ -59,14 +59,14 @@ def expand(
     is_partial: bool = False,
 ) -> Manifest:
     """The manifest of an experiment: categories x items of the leading axis x parameter axes x
-    further files x prompts x seeds, in this order, so that what needs its reference prepared alike
-    stands together.
+    further files x prompts x seeds. In this order, jobs that need the same preparation of their
+    reference stand next to each other.
 
-    What `include` and `exclude` cut away is not in it, nor what a clip is too short for. Jobs of
-    the former manifest that are no longer in the grid come back as retired.
+    Jobs that `include` and `exclude` cut away are not in it, nor are jobs for which a clip is too
+    short. Jobs of the former manifest that are no longer in the grid come back as retired.
 
     Args:
-        is_partial: files were left out, so that a rule may well fit nothing.
+        is_partial: whether files were left out, so that a rule may rightly fit nothing.
 
     Raises:
         UserError: a rule fits nothing, or nothing is left.
@@ -121,9 +121,10 @@ def expand(
 
 @dataclass(frozen=True)
 class Some:
-    """What is made of an item of the leading axis in one way, with these seeds.
+    """The jobs of one item of the leading axis that differ only in the seed.
 
-    `beside` are the items of the further file axes, `text` is None where there is none.
+    `beside` are the items of the further file axes. `text` is the prompt; None where the backend
+    takes no prompts.
     """
 
     parameter_set: ParameterSet
@@ -135,7 +136,7 @@ class Some:
 def points_of(
     experiment: Experiment, lead: Lead, number_of: Mapping[str, int], cut: Cut, fitted: Fitted
 ) -> Iterator[Some]:
-    """All that is made of an item of the leading axis.
+    """All jobs of one item of the leading axis, those that differ only in the seed together.
 
     Args:
         number_of: the number of each prompt.

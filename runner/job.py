@@ -18,8 +18,8 @@ CATEGORY, SEED = "category", "seed"
 """The axes of every grid; its backend declares the others, and an experiment may add parameters."""
 
 METHOD = "method"
-"""The parameter that says which of an experiment's methods makes a video; None, or not there, for
-the one that `backend` and `model` are."""
+"""The name of the parameter that says which of an experiment's methods makes a video. It is None or
+absent for the method that `backend` and `model` are."""
 
 
 class JobState(str, Enum):
@@ -38,12 +38,12 @@ class JobState(str, Enum):
 
     @property
     def counts_as(self) -> JobState:
-        """As what it is counted and shown."""
+        """The state as which it is counted and shown."""
         return JobState.PENDING if self is JobState.AWAITING else self
 
 
 UNMADE = frozenset({JobState.PENDING, JobState.AWAITING})
-"""The states of jobs that are still to be made, and that nobody makes now."""
+"""The states of jobs that are still to be made and that no worker is making."""
 
 
 class Outcome(str, Enum):
@@ -61,8 +61,8 @@ class Outcome(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class FileInput:
-    """A file that a video is made from: its path, relative to where the data lies, and the hex
-    sha256 of what is in it."""
+    """A file that a video is made from: its path, relative to the folder of the data, and the hex
+    sha256 of its content."""
 
     path: str
     sha256: str
@@ -93,10 +93,11 @@ class TextInput:
 
 @dataclass(frozen=True, slots=True)
 class MadeInput:
-    """A video that another run makes: a job of it, and what makes the video that job's.
+    """A video that another run makes: a job there, and what decides that job's video.
 
     Args:
-        run: the name of its run folder, which lies beside the one of the job that needs it.
+        run: the name of its run folder, which lies beside the folder of the run that needs the
+            video.
         id, fingerprint, output: see `Job`.
     """
 
@@ -124,10 +125,10 @@ Input = FileInput | TextInput | MadeInput
 
 
 def input_of(record: Mapping[str, Any]) -> Input:
-    """The input of what `to_json` made.
+    """Read what `to_json` has written.
 
     Raises:
-        KeyError, ValueError: it is none.
+        KeyError, ValueError: it is no input.
     """
     if "text" in record:
         return TextInput(record["text"])
@@ -139,7 +140,7 @@ def input_of(record: Mapping[str, Any]) -> Input:
 
 
 def changed_roles(before: Mapping[str, Input], after: Mapping[str, Input]) -> list[str]:
-    """The roles in which two jobs' inputs are not the same."""
+    """The roles whose inputs differ between two jobs."""
     then = {role: one.identity for role, one in before.items()}
     now = {role: one.identity for role, one in after.items()}
     return [role for role in {**now, **then} if now.get(role) != then.get(role)]
@@ -147,8 +148,8 @@ def changed_roles(before: Mapping[str, Input], after: Mapping[str, Input]) -> li
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """What jobs have in common that differ in nothing but the seed. Jobs share it, and series
-    share what is in it, so nobody changes that.
+    """What jobs that differ only in the seed have in common. Many jobs share a series, and series
+    share parameters and inputs: nobody changes them.
 
     Args:
         point: axis -> value, without the seed: names of files, numbers of texts.
@@ -176,7 +177,8 @@ class Series:
         return name
 
     def on(self, axis: str) -> Any:
-        """The value on an axis other than the seed, a parameter too; None where there is none."""
+        """The value on an axis other than the seed, or of a parameter; None without such an
+        axis."""
         return self.point[axis] if axis in self.point else self.parameters.get(axis)
 
     def file(self, role: str) -> FileInput:
@@ -210,7 +212,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Alike:
-    """So many jobs that have parameters and shape in common: what a video costs goes by these."""
+    """A number of jobs with the same parameters and shape, whose videos therefore cost the same."""
 
     parameters: Mapping[str, Any]
     shape: Shape
@@ -218,7 +220,7 @@ class Alike:
 
 
 class Placed(Protocol):
-    """A video by its place in a run folder, and what it must have been made from."""
+    """A video: its path in a run folder, and what it must have been made from."""
 
     @property
     def id(self) -> str: ...
@@ -241,7 +243,7 @@ class InGrid:
 
     @property
     def point(self) -> dict[str, str | int]:
-        """Its place in the grid: axis -> value, names and numbers only."""
+        """Its point in the grid: axis -> value, names and numbers only."""
         return {**self.series.point, SEED: self.seed}
 
     @property
@@ -269,7 +271,7 @@ class InGrid:
         return self.series.shape
 
     def on(self, axis: str) -> Any:
-        """Its value on an axis of the grid, a parameter too; None where it has no such one."""
+        """Its value on an axis of the grid, or of a parameter; None without such an axis."""
         return self.seed if axis == SEED else self.series.on(axis)
 
 
@@ -299,7 +301,7 @@ def check_run_name(name: Any) -> None:
 
 
 def check_place(job_id: Any, output: Any) -> None:
-    """Raise ValueError where these are no job's id and no path of a video below the run folder.
+    """Raise ValueError for an id that no job can have, or a path of no video below the run folder.
 
     What a manifest or a queue says is input like any other: folders are named after the id, and
     files are written and moved at the path.

@@ -33,12 +33,12 @@ WAIT_SECONDS = 0.5
 POLL_SECONDS = 0.02
 START_SECONDS = 30.0
 LEAVING_SECONDS = 20.0
-"""A process whose worker has said that it ends is gone within this time."""
+"""Within this time a process ends whose worker has said that it ends."""
 
 
 @dataclass(frozen=True)
 class SweepPart:
-    """A part of a sweep: values per axis, and at most so many jobs per category."""
+    """A part of a sweep: values per axis, and the most jobs per category (`sample`)."""
 
     only: Mapping[str, Sequence[str]]
     sample: int | None
@@ -46,10 +46,11 @@ class SweepPart:
 
 @dataclass(frozen=True)
 class Launch:
-    """What a launch starts: `claimable` jobs wait for it, `running` slots are there already.
+    """What a launch is to start.
 
-    `experiment` is the run's own, as it was planned. `gpus` are those that the command line
-    names, None where it names none.
+    `claimable` is the number of jobs that wait for workers, `running` are the slots that are at
+    work already. `experiment` is the run's own, as it was planned. `gpus` are the GPUs that the
+    command line names; None where it names none.
     """
 
     run: RunFolder
@@ -65,7 +66,7 @@ class Launch:
 
 @dataclass(frozen=True)
 class NotUp:
-    """A slot that was to be started and has not come up, and why, as far as that is known."""
+    """A slot that was to be started and has not come up, with the reason as far as it is known."""
 
     command: SlotCommand
     reason: str
@@ -73,10 +74,10 @@ class NotUp:
 
 @dataclass(frozen=True)
 class Unattended:
-    """What a launch says of the time when nobody watches.
+    """What a launch sets for the time when nobody watches.
 
-    `max_failures` is as in `Policy`, None for the experiment's own; `stop_at` is in Unix
-    seconds. `at_end` is None where nothing was said.
+    `max_failures` is as in `Policy`; with None the experiment's own holds. `stop_at` is in Unix
+    seconds. `at_end` is None where no commands for the end were given.
     """
 
     max_failures: float | None = None
@@ -161,11 +162,11 @@ def plan_launch(
 
 
 def working_slots(queue: Queue) -> list[Slot]:
-    """The slots whose worker is alive by what it said of itself: somebody may have deleted their
-    lock files, which a supervisor makes anew within a second.
+    """The slots whose worker is alive by its own reports, without a look at lock files: somebody
+    may have deleted those, and a supervisor needs up to a second to make them anew.
 
-    What was said before this machine was started anew, or on the one that the run folder comes
-    from, holds no slot here.
+    Reports from before this machine was last started, or from another machine that had the run
+    folder, do not count.
     """
     rows = [row for row in queue.workers.rows() if not row.state.has_ended]
     return [row.slot for row in rows if row.process.is_here and not row.process.is_gone()]
@@ -187,10 +188,10 @@ def refuse_absent_data(experiment: Experiment) -> None:
 
 
 def choose_part(experiment: Experiment, queue: Queue, part: SweepPart) -> set[str] | None:
-    """The ids of a part of the sweep; None for all of it.
+    """The ids of a part of the sweep; None stands for all of it.
 
     Raises:
-        UserError: nothing is in it.
+        UserError: the part is empty.
     """
     if not part.only and part.sample is None:
         return None
@@ -206,14 +207,14 @@ def choose_part(experiment: Experiment, queue: Queue, part: SweepPart) -> set[st
 def link_first(
     run: RunFolder, queue: Queue, part: SweepPart, *, retry: Sequence[JobState]
 ) -> list[Linked]:
-    """Take from other run folders what this launch would make and they have made since the plan,
-    in place of making it again; nothing where the experiment says `reuse: false`.
+    """Link videos that this launch would make and that other runs have made since the plan. With
+    `reuse: false` in the experiment it does nothing.
 
     Args:
         retry: states whose jobs get another chance.
 
     Raises:
-        UserError: nothing is in that part.
+        UserError: the part is empty.
     """
     if not siblings(run):
         return []
@@ -227,7 +228,8 @@ def link_first(
 def refuse_homeless(
     experiment: Experiment, jobs: Iterable[str], home: Mapping[int, Sequence[str]]
 ) -> None:
-    """Raise UserError for a category whose GPUs take no part: static, it would wait for ever."""
+    """Raise UserError for a category whose GPUs take no part: with static balance its jobs would
+    wait for ever."""
     for category in jobs:
         if not any(category in own for own in home.values()):
             raise UserError(
@@ -250,8 +252,10 @@ def start(
     *,
     retry: Sequence[JobState],
 ) -> list[NotUp]:
-    """Start what was worked out, and let workers that run already take part in it; returns the
-    slots that have not come up.
+    """Start what was worked out, and let workers that run already take part in it.
+
+    Returns:
+        The slots that have not come up.
 
     Raises:
         UserError: the launcher cannot start one.
@@ -274,8 +278,8 @@ def start(
 
 
 def attend(launch: Launch, queue: Queue, unattended: Unattended) -> None:
-    """Put down what holds while nobody watches. Beside workers that run already, what this
-    launch does not speak of stays as it was."""
+    """Write down what this launch sets for the time when nobody watches. While workers run already,
+    what it does not set stays as it was."""
     if unattended.max_failures is not None or not launch.running:
         policy = launch.experiment.policy
         if unattended.max_failures is not None:
@@ -290,10 +294,11 @@ def attend(launch: Launch, queue: Queue, unattended: Unattended) -> None:
 def prioritise(experiment: Experiment, queue: Queue, axis: str | None) -> None:
     """Have jobs claimed in the order of the experiment's values of an axis.
 
-    With None in the order that was asked for before.
+    Args:
+        axis: its name; None is the axis that was named before.
 
     Raises:
-        UserError: it has no such axis.
+        UserError: the sweep has no such axis.
     """
     if axis is None:
         return
@@ -316,8 +321,8 @@ def prioritise(experiment: Experiment, queue: Queue, axis: str | None) -> None:
 
 
 def wait_for_leaving(run: RunFolder, queue: Queue) -> None:
-    """Wait for slots whose workers have ended: for a moment they are there still, and would be
-    taken for workers that go on."""
+    """Wait a moment for slots whose workers have ended but whose processes are still there: they
+    would be taken for workers that go on."""
     ends = time.monotonic() + LEAVING_SECONDS
     while time.monotonic() < ends:
         rows = queue.workers.rows()
@@ -334,7 +339,7 @@ def wait_for_slots(launcher: Launcher, lengths: Mapping[SlotCommand, int]) -> li
         lengths: of each slot's log before it was started, in bytes.
 
     Returns:
-        Those that have ended before, or still do not after `START_SECONDS`.
+        The slots that have ended before, or do not hold it after `START_SECONDS`.
     """
     ends = time.monotonic() + START_SECONDS
     waiting, missing = list(lengths), []
@@ -352,7 +357,7 @@ def wait_for_slots(launcher: Launcher, lengths: Mapping[SlotCommand, int]) -> li
 
 
 def _why_not_up(command: SlotCommand, length: int) -> str:
-    """The reason, and the log where it has more."""
+    """The reason, followed by the path of the log where the log has more."""
     if log_length(command.log) <= length:
         return "it said nothing"
     return f"{why_ended(command.log, length) or 'it gave no reason'}; see {command.log}"
@@ -367,8 +372,7 @@ def log_length(path: Path) -> int:
 
 
 def copied_again(run: RunFolder, former: Queue) -> Queue:
-    """The queue as it is now of a run that is not ours to write, in a copy: most of the time goes
-    into other things."""
+    """A copy of the queue as it is now, of a run that is not ours to write."""
     former.close()
     begin = time.monotonic()
     queue = open_queue(run)
@@ -377,7 +381,7 @@ def copied_again(run: RunFolder, former: Queue) -> Queue:
 
 
 def wait(run: RunFolder, show: Callable[[Snapshot], object]) -> Snapshot:
-    """Show snapshots until no slot is alive any more; returns the last one."""
+    """Show snapshots until no slot is alive any more; return the last one."""
     queue = open_queue(run)
     try:
         while live_slots(run):

@@ -31,7 +31,7 @@ from .shape import Shape
 from .slot_names import Slot, slots
 
 ASSUMED_GPU_GIB = 79.6
-"""What NVML shows of an 80 GB GPU; taken where a sweep is planned away from its GPUs."""
+"""What NVML shows for an 80 GB GPU: assumed where a sweep is planned on a machine without GPUs."""
 
 SIDECAR_BYTES = 4096
 
@@ -39,7 +39,7 @@ BITS_PER_PIXEL_AT_QUALITY_5 = 0.20
 """H.264 of natural video at imageio's quality 5; each step of quality is about a third more."""
 
 GROUPS_NAMED = 3
-"""Of those of which something has changed."""
+"""Of the groups in which something has changed, those that a line names."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Estimate:
 
 
 def changes(former: Manifest, manifest: Manifest, changed: int) -> Changes:
-    """The numbers; `changed` is that of `changed_jobs`."""
+    """Count what the plan changes; `changed` is the number of `changed_jobs`."""
     before = {job.id for job in former.jobs}
     kept = sum(job.id in before for job in manifest.jobs)
     return Changes(
@@ -82,7 +82,8 @@ def changes(former: Manifest, manifest: Manifest, changed: int) -> Changes:
 
 
 def changed_jobs(former: Manifest, manifest: Manifest) -> list[tuple[Job, Job]]:
-    """The jobs of both manifests whose fingerprint is another now, as they were and as they are."""
+    """The jobs that are in both manifests with different fingerprints: as they were, and as they
+    are."""
     before = {job.id: job for job in former.jobs}
     both = ((before.get(job.id), job) for job in manifest.jobs)
     return [(old, new) for old, new in both if old and old.fingerprint != new.fingerprint]
@@ -129,10 +130,10 @@ def estimate(
     """Sessions, disk and GPU memory of a sweep.
 
     Args:
-        gpus: the GPU numbers it will use.
+        gpus: the numbers of the GPUs that it will use.
         peak_memory: of one worker, from the planner.
-        gpu_memory_gib: of the smallest GPU, or None where this machine has none.
-        bytes_a_video: what videos of this sweep were found to take, or None.
+        gpu_memory_gib: of the smallest GPU; None on a machine without GPUs.
+        bytes_a_video: the mean size of this sweep's videos; None before there are any.
     """
     placement = experiment.placement
     per_category = dict(Counter(job.category for job in jobs))
@@ -177,7 +178,8 @@ def estimate(
 
 
 def ignored_references(videos: Sequence[Alike]) -> list[str]:
-    """A line where jobs are denoised from pure noise, so that their reference says nothing."""
+    """A line that says that jobs are denoised from pure noise, so that their reference decides
+    nothing."""
     number = sum(own.number for own in videos if own.parameters.get("denoising_strength") == 1)
     if not number:
         return []
@@ -188,8 +190,8 @@ def ignored_references(videos: Sequence[Alike]) -> list[str]:
 
 
 def model_problems(models: Mapping[str | None, Examined]) -> list[str]:
-    """A line where this machine lacks what a launch of these methods' models needs: a sweep may be
-    planned away from its weights, by their identity."""
+    """A line for each thing that a launch of these methods' models would lack on this machine. It
+    is no error, since a sweep may be planned where its weights are not."""
     found = [
         f"{'' if name is None else f'{METHOD} {name}: '}{one.file}: {one.problem}"
         for name, model in models.items()
@@ -240,8 +242,8 @@ def mean_steps(videos: Sequence[Alike]) -> int:
 
 
 def flops_a_video(experiment: Experiment, videos: Sequence[Alike]) -> float | None:
-    """Floating-point operations of one of these videos, which are of one method, on average; None
-    where it is not known."""
+    """Floating-point operations of one of these videos, on average, or None where that is not
+    known. All of them are of one method."""
     method = experiment.method_of(videos[0].parameters)
     planner, read = method.planner(), method.generation.from_parameters
     known = [(planner.flops(read(own.parameters)), own.number) for own in videos]
@@ -256,7 +258,7 @@ def each_series(jobs: Sequence[Job]) -> list[Series]:
 
 
 def alike(jobs: Sequence[Job]) -> list[Alike]:
-    """How many of these jobs have parameters, which they share, and shape in common."""
+    """These jobs, counted by parameters and shape. Jobs of the same parameters share the object."""
     number: dict[tuple[int, Shape], int] = {}
     shared: dict[int, Mapping[str, Any]] = {}
     of_series = Counter(id(job.series) for job in jobs)
@@ -268,10 +270,11 @@ def alike(jobs: Sequence[Job]) -> list[Alike]:
 
 
 def disk_bytes(jobs: Sequence[Job], quality: float, bytes_a_video: int | None) -> int:
-    """What the videos of these jobs are expected to take on disk, with their sidecars.
+    """The disk space that the videos of these jobs and their sidecars are expected to take, in
+    bytes.
 
     Args:
-        bytes_a_video: the mean size of those made so far, where there are some.
+        bytes_a_video: the mean size of those made so far; None before there are any.
     """
     number = Counter(id(job.series) for job in jobs)
     return sum(
@@ -281,12 +284,12 @@ def disk_bytes(jobs: Sequence[Job], quality: float, bytes_a_video: int | None) -
 
 
 def largest_video(shapes: Iterable[Shape], quality: float) -> int:
-    """What the largest of these videos is expected to take on disk, in bytes; 0 of none."""
+    """The size that the largest of these videos is expected to have, in bytes; 0 without videos."""
     return max((video_bytes(shape, quality) for shape in shapes), default=0)
 
 
 def video_bytes(shape: Shape, quality: float) -> int:
-    """What one video is expected to take on disk, in bytes."""
+    """The size that one video is expected to have, in bytes."""
     bits = shape.most_pixels * BITS_PER_PIXEL_AT_QUALITY_5 * 1.33 ** (quality - 5)
     return int(bits / 8)
 
@@ -297,15 +300,15 @@ def select(
     sample: int | None,
     unsaid: Unsaid = NOTHING_UNSAID,
 ) -> set[str] | None:
-    """The ids of a part of a sweep, or None for all of it.
+    """The ids of a part of a sweep; None stands for all of it.
 
     Args:
         only: values per axis of the grid, or parameter; a job must match each.
-        sample: at most so many jobs per category, from different videos first.
+        sample: the most jobs per category, from different videos first; None takes all.
         unsaid: parameters that jobs have without saying so.
 
     Raises:
-        UserError: an axis that there is not.
+        UserError: the sweep has no such axis.
     """
     if not only and sample is None:
         return None
@@ -357,5 +360,6 @@ def unknown_axis(axis: str, text: str, known: Sequence[Series]) -> str:
 
 
 def slots_needed(all_slots: Sequence[Slot], claimable: int) -> list[Slot]:
-    """No more slots than there are jobs to claim, every GPU before a second process."""
+    """The slots to start: at most one for each job that can be claimed, and every GPU before a
+    second process on one."""
     return sorted(all_slots[:claimable])

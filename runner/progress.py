@@ -36,8 +36,11 @@ class Counts:
 
 @dataclass(frozen=True)
 class WorkerStatus:
-    """One worker. `place` is "" where the sweep has no other; `seconds_per_job` is its own mean,
-    model loading left out; `note` says what it waits for."""
+    """One worker as others see it.
+
+    `place` is "" in a sweep on one host; `seconds_per_job` is the mean of its own jobs, without the
+    loading of models; `note` says what it waits for.
+    """
 
     name: str
     place: str
@@ -56,8 +59,8 @@ class WorkerStatus:
 
 @dataclass(frozen=True)
 class Makespan:
-    """From the first claim to the last publication of this launch's workers, in seconds, and
-    the ideal: their work spread evenly, with no device ever waiting."""
+    """The seconds from the first claim to the last publication of this launch's workers, and the
+    ideal: the same work spread evenly, with no device ever waiting."""
 
     seconds: float
     ideal_seconds: float
@@ -71,14 +74,17 @@ class Makespan:
 class Snapshot:
     """A sweep at one moment.
 
-    `held` counts the pending jobs outside the part that is being run, `awaiting` those whose
-    inputs other runs have not made yet, `waiting` those whose next attempt has to wait, the first
-    until `next_try_at` (Unix seconds). `eta_seconds` is the
-    remaining time by the measured seconds per job and the workers now alive, None while
-    either is unknown. `busy` is, for each GPU, the share of time in which its processes had it
-    at work, from 0 to 1. `set_aside` has the slots and GPUs that take no more jobs, each with
-    its reason; `stopped_because` says why no worker claims any more; `stop_at` is in Unix
-    seconds.
+    Args:
+        held: how many pending jobs are outside the part that is being made.
+        awaiting: how many jobs wait for videos that other runs have not made yet.
+        waiting: how many jobs have to wait for their next attempt.
+        next_try_at: when the first of these attempts may begin, in Unix seconds.
+        eta_seconds: the remaining time, by the measured seconds per job and the workers now alive;
+            None while either is unknown.
+        busy: for each GPU, the share of time in which its processes had it at work, from 0 to 1.
+        set_aside: the slots and GPUs that take no more jobs, each with its reason.
+        stopped_because: why no worker claims any more.
+        stop_at: in Unix seconds.
     """
 
     sweep: str

@@ -1,7 +1,7 @@
 """Publishing a video, and what on disk proves that a job is done.
 
-The sidecar is the commit record: it is written last, and names the size and sha256 of the
-video it vouches for. A video without its sidecar, or unlike it, counts for nothing.
+The sidecar is the commit record: it is written last, and names the size and sha256 of the video
+that it vouches for. A video counts for nothing without a sidecar that describes it.
 """
 
 from __future__ import annotations
@@ -93,14 +93,14 @@ FORM: Form = {
     "linked": or_none(record_of({"source": is_text, "job": is_text, "at": is_moment})),
     "adopted": or_none(record_of({"source": is_text, "at": is_moment})),
 }
-"""Of a sidecar: what each key must be where it is there (docs/sidecar.md)."""
+"""What each key of a sidecar must be where it is there (docs/sidecar.md)."""
 
 
 def inputs_of(job: Job, lineage: Mapping[str, str] | None = None) -> dict[str, Any]:
     """What a sidecar says of a job's own inputs.
 
     Args:
-        lineage: of each input that is a video of another run, the sha256 of what it really was.
+        lineage: by role, the sha256 that each video of another run had when it was read.
     """
     inputs = inputs_record(job.series)
     for role, sha256 in (lineage or {}).items():
@@ -167,9 +167,9 @@ def supersede(run: RunFolder, job: Job) -> None:
 
 
 def read_sidecar(path: Path) -> dict[str, Any] | None:
-    """A sidecar's content, of a former schema as it would stand in this one; None where there is
-    none that can be read, or it says of a key what cannot be. Any key but `schema` and `video` may
-    be absent."""
+    """The content of a sidecar; one of a former schema is turned into the present one. None where
+    no sidecar can be read, or a key has a value that it cannot have. Any key but `schema` and
+    `video` may be absent."""
     try:
         content = read_json(path)
     except (OSError, ValueError):
@@ -197,8 +197,8 @@ def state_on_disk(run: RunFolder, job: Placed) -> JobState:
 
 
 def vouching_sidecar(run: RunFolder, job: Placed) -> dict[str, Any] | None:
-    """The sidecar of the video in a job's place, whatever it was made from; None where there is no
-    video for which it vouches."""
+    """The sidecar of the video at a job's path, whatever the video was made from. None where no
+    sidecar vouches for the file there."""
     sidecar = read_sidecar(run.sidecar(job))
     if sidecar is None or sidecar.get("job") != job.id:
         return None
@@ -217,9 +217,9 @@ def vouching_sidecar(run: RunFolder, job: Placed) -> dict[str, Any] | None:
 
 
 class Disk:
-    """What the files of a run are by size and time, at two calls of the system per video.
+    """The sizes and times of a run's files, with two calls of the system per video.
 
-    A folder is listed once, for outputs come folder by folder and most of them may be absent.
+    A folder is listed once, since outputs come folder by folder and most of them may be absent.
     """
 
     def __init__(self, run: RunFolder) -> None:

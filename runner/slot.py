@@ -96,7 +96,8 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 
 
 class JobsDone(NamedTuple):
-    """How many jobs this slot has finished so far, over all its workers, and all slots have."""
+    """How many jobs this slot has finished so far, over all its workers, and how many all slots
+    have."""
 
     own: int
     of_all: int
@@ -106,9 +107,9 @@ class Supervisor:
     """Keeps one worker running in one slot until there is nothing left to do.
 
     Args:
-        silent_seconds: a worker whose heart has not beaten for so long is killed.
+        silent_seconds: a worker whose heart has not beaten for this long is killed.
         first_pause: seconds before another worker is started; doubled with every further death.
-        room_seconds: before another try, where a full disk kept a worker from beginning.
+        room_seconds: before another worker is started, where a full disk kept one from beginning.
     """
 
     def __init__(
@@ -157,8 +158,8 @@ class Supervisor:
             self._worker.send_signal(AFTER_JOB_SIGNAL)
 
     def interrupt(self, number: int, _frame: FrameType | None = None) -> None:
-        """Ctrl-C in the slot's own terminal: only a second one soon after stops the worker, for
-        whoever came to look may mean to leave."""
+        """Take Ctrl-C in the slot's own terminal: only a second one soon after stops the worker,
+        since a person who came to look may only want to leave."""
         now = time.monotonic()
         if now - self._interrupted_at < INTERRUPT_SECONDS:
             self.stop(number)
@@ -186,7 +187,7 @@ class Supervisor:
         kill_all(worker.pid)
 
     def run(self, lock: SlotLock) -> int:
-        """Run workers one after the other; returns the exit status of the slot."""
+        """Run workers one after the other; return the exit status of the slot."""
         deaths = loads = 0
         done_before = self._jobs_done()
         while not (self._stop.is_asked or self._stop.after_job):
@@ -226,7 +227,7 @@ class Supervisor:
         return 0
 
     def run_worker(self, lock: SlotLock) -> int:
-        """Run one worker to its end; returns its exit status, or the negated signal."""
+        """Run one worker to its end; return its exit status, or the negated signal."""
         self._was_killed_here = False
         self._worker = worker = subprocess.Popen(
             self.command,
@@ -257,8 +258,8 @@ class Supervisor:
         return status
 
     def _wait(self, worker: subprocess.Popen[bytes], lock: SlotLock) -> int:
-        """Wait for the worker's end, and help it to one where its heart stands still or it holds
-        up all others."""
+        """Wait for the worker's end. A worker whose heart stands still, or that holds up all
+        others, is ended."""
         pulse = self.run_folder.lock(self.slot)
         beat = since = look_at = 0.0
         frozen_since: float | None = None
@@ -284,7 +285,7 @@ class Supervisor:
         return status
 
     def _look_for_run_folder(self, lock: SlotLock) -> None:
-        """End the worker where its run folder is gone or another's, or its slot is."""
+        """End the worker where the run folder, or the slot in it, is gone or another's."""
         if self.is_astray:
             return
         if not is_still(self.run_folder, self._run_id):
@@ -308,7 +309,7 @@ class Supervisor:
         return worker.pid in writers(queue_files(self.run_folder.queue))
 
     def _thaw(self, worker: subprocess.Popen[bytes], seconds: float) -> None:
-        """Have a worker that has stood still for so many seconds go on, or end."""
+        """Continue a worker that has been stopped for these seconds, or end it."""
         if seconds > FROZEN_SECONDS + CONTINUED_SECONDS:
             self.log.say("the worker still holds the queue and does not go on; killing it")
             self._kill_worker(worker)
@@ -364,7 +365,7 @@ def worker_environment(slot: Slot, device: str, threads: int) -> dict[str, str]:
 
 
 def refuse(why: str) -> int:
-    """Say why there is nothing to supervise, where there is no log yet; returns the exit status."""
+    """Say why there is nothing to supervise, before there is a log; return the exit status."""
     sys.stderr.write(f"{printable(why)}\n")
     return EXIT_WRONG
 

@@ -22,7 +22,7 @@ HOME = ""
 MOST_PROCESSES_PER_GPU = 64
 
 LARGEST_NUMBER_IN_NAME = 99_999
-"""Of a GPU, or of a process."""
+"""The largest number of a GPU or of a process."""
 
 _PLACE = r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}"
 """A host's short name: the first label of its name, which has up to 63 letters (RFC 1123)."""
@@ -35,14 +35,14 @@ _SLOT_NAME = re.compile(rf"({_DEVICES})_process({_NUMBER})")
 
 @dataclass(frozen=True, order=True)
 class Devices:
-    """The GPUs of one place that a worker has to itself, or shares with other processes.
+    """The GPUs of one place on which a worker runs, alone or beside other processes.
 
     Attributes:
-        place: the short name of their host, `HOME` where there is only one.
+        place: the short name of their host; `HOME` in a sweep on one host.
         gpus: their numbers there, ascending.
 
     Raises:
-        ValueError: a host cannot be called so, or there are no such GPUs.
+        ValueError: no host can have that name, or there can be no such GPUs.
     """
 
     place: str
@@ -62,7 +62,7 @@ class Devices:
 
     @classmethod
     def parse(cls, name: str) -> Devices | None:
-        """The devices of that name, or None where it is not theirs."""
+        """The devices of that name; None where no devices have it."""
         match = _DEVICES_NAME.fullmatch(name)
         if match is None:
             return None
@@ -76,7 +76,7 @@ class Devices:
 
     @cached_property
     def name(self) -> str:
-        """Their key where GPUs are set aside, drained, and counted."""
+        """The key by which GPUs are set aside, drained and counted."""
         return f"{_prefix(self.place)}gpu{'+'.join(_runs(self.gpus))}"
 
     @property
@@ -112,7 +112,7 @@ class Slot:
 
     @classmethod
     def parse(cls, name: str) -> Slot | None:
-        """The slot of that name, wherever it is, or None where the name is no slot's."""
+        """The slot of that name, at any place; None where no slot can have it."""
         match = _SLOT_NAME.fullmatch(name)
         devices = None if match is None else Devices.parse(match[1])
         return None if match is None or devices is None else cls(devices, int(match[4]))
@@ -122,7 +122,7 @@ class Slot:
         """The slot of that name.
 
         Raises:
-            UserError: the name is no slot's, or that of one which cannot be worked with yet.
+            UserError: no slot can have the name, or its slot cannot be worked with yet.
         """
         slot = cls.parse(name)
         if slot is None:
@@ -135,12 +135,12 @@ class Slot:
 
     @classmethod
     def of_lock(cls, file: str) -> Slot | None:
-        """The slot whose lock file has that name, wherever it is, or None."""
+        """The slot whose lock file has that name, at any place; None for any other file."""
         return cls.parse(file.removesuffix(".lock")) if file.endswith(".lock") else None
 
     @classmethod
     def of_log(cls, file: str) -> Slot | None:
-        """The slot whose log file has that name, wherever it is, or None."""
+        """The slot whose log file has that name, at any place; None for any other file."""
         return cls.parse(file.removesuffix(".log")) if file.endswith(".log") else None
 
     @property
@@ -174,8 +174,7 @@ class Slot:
 
 
 def slots(gpus: Sequence[int], processes_per_gpu: int) -> list[Slot]:
-    """Every slot of the home place, first processes first, so that the first few slots cover
-    every GPU."""
+    """Every slot of the home place, ordered so that the first ones are on different GPUs."""
     return [Slot.of(gpu, process) for process in range(processes_per_gpu) for gpu in gpus]
 
 
@@ -189,7 +188,7 @@ def _prefix(place: str) -> str:
 
 
 def _runs(gpus: Sequence[int]) -> list[str]:
-    """Ascending numbers, those that follow one another as their first and last."""
+    """Ascending numbers as text; consecutive ones as the first and the last, with a hyphen."""
     runs: list[tuple[int, int]] = []
     for gpu in gpus:
         if runs and runs[-1][1] == gpu - 1:
