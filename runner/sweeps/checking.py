@@ -27,11 +27,12 @@ class Verification:
 
     Attributes:
         good: how many videos are whole, stale ones included.
-        broken: those that are not, each with its problem.
+        broken: the other videos, each with its problem.
         unmade: how many jobs have no video yet.
-        stale: the whole ones that were made from other inputs, and what has changed of those.
-        moves: whether what is broken was moved to `superseded/`; not so in a run that is not ours
-            to write.
+        stale: jobs whose video is whole but was made from other inputs, and what has changed of
+            these.
+        moves: whether broken videos were moved to `superseded/`; they stay where the run is not
+            ours to write.
     """
 
     run: OpenRun

@@ -46,21 +46,21 @@ class How:
     """How workers are started.
 
     Attributes:
-        gpus: these GPUs, not the experiment's.
+        gpus: these GPUs, in place of the experiment's.
         exclude_gpus: GPUs to leave alone.
-        min_free_gib: only GPUs with so much free memory, in GiB.
-        priority: an axis, of which one value is finished before the next is begun.
+        min_free_gib: take only GPUs with at least this much free memory, in GiB.
+        priority: an axis; all jobs of one of its values are begun before those of the next.
         on: the launcher, `tmux` or `local` (detached processes).
-        max_failures: so many failed jobs (`20`), or such a share (`"5%"`), stop the sweep; None
-            for the experiment's own.
-        stop_at: no job is begun that would not end by then; Unix seconds.
-        on_finish: an argument list, run when the sweep has ended, the summary on its standard
+        max_failures: the sweep stops once this number of jobs has failed (`20`), or this share of
+            all (`"5%"`); with None, what the experiment says holds.
+        stop_at: Unix seconds; no job is begun that would not end by then.
+        on_finish: an argument list, run when the sweep has ended, with the summary on its standard
             input.
-        on_failure: the same, run first where the sweep has ended badly.
+        on_failure: the same, run before it where the sweep has ended badly.
         dry_run: start nothing, and say what would be started.
 
     Raises:
-        UserError: `max_failures` is neither.
+        UserError: `max_failures` is neither a number nor a share.
     """
 
     gpus: Sequence[int] | None = None
@@ -95,16 +95,16 @@ class How:
 
 @dataclass(frozen=True)
 class Launched:
-    """What a launch has started, or in a dry run would.
+    """What a launch has started, or in a dry run would start.
 
     Attributes:
-        snapshot: where the sweep stands behind it.
+        snapshot: where the sweep stood just after it.
         device: `cuda` or `cpu`.
         claimable: how many jobs wait for workers.
         running: how many slots were at work already.
         commands: what was to be started.
-        missing: those of them that have not come up.
-        at_end: what the commands for the end of the sweep said, where it had ended already.
+        missing: what of this has not come up.
+        at_end: where the sweep had ended already, what the commands for its end said.
         watch: what a person types to watch the sweep.
     """
 
@@ -142,19 +142,19 @@ def launch(
     how: How | None = None,
     say: Say = silent,
 ) -> Launched:
-    """Start workers; an experiment file is planned first, a half-finished sweep goes on.
+    """Start workers. An experiment file is planned first; a half-finished sweep goes on.
 
-    It returns once they have come up; `wait` stays until the sweep ends.
+    It returns once the workers have come up; `wait` stays until the sweep ends.
 
     Args:
         overrides: as for `plan`; only with an experiment file.
         only: a part of the sweep, by values of its axes: `{"seed": 42, "video": ["a", "b"]}`.
-        sample: at most so many jobs per category.
+        sample: the most jobs to make per category.
         skip_invalid: leave clips out that cannot be used.
-        say: told what was linked or left out, and what may cost the night.
+        say: told what was linked or left out, and what may go wrong while nobody watches.
 
     Raises:
-        UserError: there is no such run; the experiment is wrong or differs from the run that it
+        UserError: there is no such run; the experiment is wrong, or differs from the run that it
             has planned; this machine lacks what is needed; or the part of the sweep is empty.
     """
     if (file := experiment_file(run)) is not None:
@@ -262,7 +262,7 @@ def _begin(
     retry: Sequence[JobState],
     say: Say,
 ) -> _Begun:
-    """Start the workers, but for a dry run."""
+    """Start the workers, unless it is a dry run."""
     queue = open_queue(folder, look_at_disk=True, is_mending=True)
     try:
         if not how.dry_run and (linked := link_first(folder, queue, part, retry=retry)):
@@ -291,6 +291,6 @@ def _begin(
 
 
 def _warn(experiment: Experiment, jobs: int, shapes: Iterable[Shape], say: Say) -> None:
-    """Say what may cost the night that this launch is left alone for."""
+    """Say what may go wrong while nobody watches this launch."""
     for finding in guard(experiment, jobs, shapes):
         say(f"warning: {finding.name}: {finding.what}; {finding.remedy}")

@@ -1,4 +1,5 @@
-"""A run, by whatever one has of it, and all that can be asked of it or done with it."""
+"""A run, found by a file, a folder or a name, and everything that can be asked of it or done with
+it."""
 
 from __future__ import annotations
 
@@ -44,12 +45,12 @@ class OpenRun:
 
     @property
     def path(self) -> Path:
-        """Of the run folder."""
+        """The name of the run folder."""
         return self.folder.path
 
     @property
     def is_running(self) -> bool:
-        """Whether a worker of it, or its supervisor, is alive on this host."""
+        """Whether a worker of the run, or its supervisor, is alive on this host."""
         from ..runs import live_slots
 
         return bool(live_slots(self.folder))
@@ -196,7 +197,7 @@ def folder_of(run: Named) -> RunFolder:
 
 
 def experiment_file(run: Named) -> Path | None:
-    """The experiment file by which a run is named; None where it is named otherwise."""
+    """The experiment file by which a run is named; None where it is named by its folder or name."""
     from ..runs import is_experiment_file
 
     is_file = isinstance(run, (str, Path)) and is_experiment_file(str(run))
@@ -214,7 +215,7 @@ def keep_here(run: Named, words: Sequence[str]) -> Path:
         The machine file.
 
     Raises:
-        UserError: a word that is none, or a value that its key does not take.
+        UserError: a word that is no `KEY=VALUE`, or a value that its key does not take.
     """
     from ..loading import root_of
     from ..machine_file import keep
@@ -223,7 +224,7 @@ def keep_here(run: Named, words: Sequence[str]) -> Path:
 
 
 def texts_by_axis(only: Mapping[str, Any] | None) -> dict[str, list[str]]:
-    """The values of each axis as texts, from one value an axis or a sequence of them."""
+    """The values of each axis as texts; one value may be given without a sequence around it."""
     found = {}
     for axis, values in (only or {}).items():
         several = values if isinstance(values, (list, tuple, set, frozenset, range)) else [values]

@@ -1,4 +1,5 @@
-"""An experiment taken in: manifest and queue of its run folder brought in line with it."""
+"""An experiment read and expanded, and its run folder's manifest and queue brought in line with
+it."""
 
 from __future__ import annotations
 
@@ -33,15 +34,21 @@ log = logging.getLogger("sweep")
 
 @dataclass(frozen=True)
 class Planned:
-    """What `plan` did: the run, its manifest, the changes and what was left out.
+    """What planning has found and changed.
 
-    `stale` are the jobs whose video was made from inputs that have changed since, `made_stale`
-    how many of them became so by this plan, and `reasons` what it changed of jobs that were there.
-    `left` are the numbers of those yet to be made, per category, and `left_alike` of those
-    that cost alike;
-    `awaiting` is how many jobs wait for videos that other runs have yet to make;
-    `linked` are the jobs whose video was made elsewhere; `remarks` is what is worth knowing of the
-    clips, and `models` what was found of each method's on this machine.
+    Args:
+        left_out: the files that were left out, a line for each.
+        key_changes: the keys of the experiment that differ from the former plan's, a line for each.
+        identities: what decides the videos of each method.
+        stale: the jobs whose video was made from inputs that have changed since.
+        left: the number of jobs yet to be made, per category.
+        left_alike: the same jobs, counted by what they cost.
+        awaiting: how many jobs wait for videos that other runs have yet to make.
+        made_stale: how many jobs became stale by this plan.
+        reasons: what this plan changed of jobs that were there before.
+        linked: the jobs whose video another run had made.
+        remarks: what is worth knowing of the clips.
+        models: what was found of each method's model on this machine.
     """
 
     run: RunFolder
@@ -169,12 +176,12 @@ def _refuse_changes(experiment: Experiment, planned: Experiment) -> None:
 
 
 def has_content(folder: Path) -> bool:
-    """Whether a folder holds more than what a plan that was cut short leaves behind."""
+    """Whether a folder holds more than a plan leaves that was cut short."""
     return folder.exists() and any(path.name != "work" for path in folder.iterdir())
 
 
 def check_placement(experiment: Experiment, dataset: DatasetContent) -> None:
-    """Raise UserError where `placement.assign` names a category that there is not."""
+    """Raise UserError where `placement.assign` names a category that does not exist."""
     categories = dict.fromkeys(lead.category for lead in dataset.leads)
     for category in experiment.placement.assign:
         if category not in categories:
@@ -185,9 +192,9 @@ def check_placement(experiment: Experiment, dataset: DatasetContent) -> None:
 
 
 def check_gpus(experiment: Experiment, gpus: Sequence[Gpu]) -> None:
-    """Raise UserError where the placement names a GPU that this machine, which has some, has not.
+    """Raise UserError where this machine has GPUs, but not one that the placement names.
 
-    A machine without GPUs may well plan for another one.
+    On a machine without GPUs, a sweep may be planned for another one.
     """
     wanted = experiment.placement.gpus
     if not gpus or isinstance(wanted, str) or experiment.placement.device == "cpu":
@@ -205,13 +212,14 @@ def check_gpus(experiment: Experiment, gpus: Sequence[Gpu]) -> None:
 
 
 def read_planned(run: RunFolder, *, restoring: bool) -> Experiment | None:
-    """The experiment that a run was planned with, or None where there is none.
+    """The experiment that a run was planned with; None where the run has no experiment file.
 
     Args:
-        restoring: whether one that cannot be read may be set aside, for another takes its place.
+        restoring: whether a file that cannot be read may be set aside, since another takes its
+            place.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: the file cannot be read.
     """
     if not run.experiment.exists():
         return None

@@ -134,7 +134,8 @@ def plan(
 def _device(
     experiment: Experiment, gpus: Sequence[Gpu], choice: Choice, *, is_for_gpus: bool
 ) -> str | None:
-    """What will make the videos, by its name; None where it is not here."""
+    """The name of the GPU or processor that will make the videos; None where it is not in this
+    machine."""
     if gpus and experiment.placement.device != "cpu":
         # Numbers may be another machine's: the GPUs here are the best guess then.
         return next((gpu.name for gpu in gpus if gpu.number in choice.numbers), gpus[0].name)

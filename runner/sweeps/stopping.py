@@ -12,7 +12,7 @@ from .opening import Named, OpenRun, folder_of
 
 @dataclass(frozen=True)
 class Stopped:
-    """Whom `stop` has asked to end, and whether they were seen to have ended."""
+    """The workers that `stop` has asked to end, and whether all were seen to end."""
 
     run: OpenRun
     slots: tuple[Slot, ...]

@@ -7,9 +7,9 @@ from ..failures import is_disk_full, may_be_disk_full
 
 
 def trouble_behind(error: Exception) -> UserError | None:
-    """What is wrong with the machine or the run where a verb ends in an unexpected error: a full
-    disk or quota, or a damaged queue among those that this process has opened. None where neither
-    is behind it."""
+    """What is wrong with the machine or the run when a verb ends in an unexpected error: a full
+    disk or quota, or a damaged queue among those that this process has opened. None where it is
+    something else."""
     if is_disk_full(error) or may_be_disk_full(error):
         told = str(getattr(error, "orig", error))
         return UserError(

@@ -135,9 +135,9 @@ class Worker:
         """Work until nothing is left to claim, or a stop is asked for.
 
         Raises:
-            Restart: a new worker would know how to go on.
-            LoadFailed: a model could not be loaded, for another reason than a full disk; what is
-                left is made by that method.
+            Restart: a new worker would be able to go on.
+            LoadFailed: all that is left is made by methods whose model could not be loaded, and not
+                for want of room on the disk.
             Broken: the backend broke at a job.
         """
         # Until one is made here, a job takes as long as others did.
@@ -167,7 +167,8 @@ class Worker:
             self._models.close()
 
     def _load(self, name: str) -> None:
-        """Load a method's model; where it cannot be, the others' jobs are made first."""
+        """Load a method's model. Where it cannot be loaded, the jobs of other methods are made
+        first."""
         self._group = None
         # Other methods' jobs take another time, and another room.
         self._lasting = self.queue.mean_seconds() or 0.0
@@ -178,8 +179,8 @@ class Worker:
             self._report(state=WorkerState.WAITING, method=None)
 
     def _give_up_loading(self) -> bool:
-        """What is left is made by methods whose model cannot be loaded here: end for the first
-        one's reason."""
+        """End for the first model's reason: all that is left is made by methods whose model cannot
+        be loaded here."""
         name, error = next(iter(self._models.unloadable.items()))
         if isinstance(error, UserError):
             raise error
@@ -188,7 +189,8 @@ class Worker:
         raise LoadFailed(f"{name}: {told(error)}" if name else told(error)) from error
 
     def _cannot_load(self, error: Exception) -> bool:
-        """The GPU's memory did not suffice: wait for others to leave it, or leave it to them."""
+        """Answer a lack of GPU memory while loading: wait for other people to leave the GPU, or
+        leave the GPU to the sweep's other workers."""
         if self.surroundings.wait_for_gpu():
             raise Restart("the GPU's memory is free again") from error
         rows = self.queue.workers.rows()
@@ -209,7 +211,7 @@ class Worker:
                 pass
 
     def _turn(self) -> bool:
-        """One more job, a model, or a wait; False where there is nothing to wait for."""
+        """Make one more job, load a model, or wait; return False once nothing is left to do."""
         if self._wanted is not None:
             wanted, self._wanted = self._wanted, None
             self._load(wanted)
@@ -262,7 +264,8 @@ class Worker:
         )
 
     def _taste(self, group: str | None = None) -> Taste:
-        """What to claim next, were this the last job's group; else by the one that was."""
+        """What to claim next after a job of `group`; without one, after the job that was made
+        last."""
         return replace(
             self.taste,
             group=group or self._group,
@@ -271,7 +274,7 @@ class Worker:
         )
 
     def _take_back(self) -> bool:
-        """Give back what dead and silent workers held; whether there was any such job."""
+        """Give back the jobs of dead and silent workers; return whether there were any."""
         self._next_take_back = time.monotonic() + TAKE_BACK_SECONDS
         taken = take_back(self.run_folder, self.queue)
         for lost in taken:
@@ -279,11 +282,11 @@ class Worker:
         return bool(taken)
 
     def _look_around(self) -> None:
-        """Between jobs: make room for a new worker, or wait for what must be well.
+        """Between jobs: end for a new worker, or wait until disk and GPU are well.
 
         Raises:
-            Restart: a new worker shall go on.
-            Broken: this one can do no further job.
+            Restart: a new worker is to go on.
+            Broken: this worker can make no further job.
         """
         loaded = self._models.loaded
         if loaded is not None and (broken := loaded.engine.is_broken()) is not None:
@@ -307,7 +310,7 @@ class Worker:
             self.surroundings.wait_for_room(shortage)
 
     def _has_ended(self) -> bool:
-        """Whether this worker has nothing more to do, now or later; says why."""
+        """Whether there is nothing more to do for this worker, now or later; the log says why."""
         refusal = self.queue.refusal(self.slot, self._lasting)
         if refusal is not None:
             log.info("no further job is claimed: %s", refusal)
@@ -319,8 +322,8 @@ class Worker:
         return True
 
     def _leave_if_astray(self) -> None:
-        """End this process where its run folder was moved or deleted: what it would write there
-        is nobody's. Its supervisor sees the same, and starts no other."""
+        """End this process where its run folder was moved or deleted: nobody owns what it would
+        write at the former path. Its supervisor sees the same, and starts no other."""
         if not is_still(self.run_folder, self._run_id):
             log.error("%s: the run folder is gone, or is another run's", self.run_folder.path)
             logging.shutdown()
@@ -349,7 +352,7 @@ class Worker:
         return self._models.loaded
 
     def _do(self, claim: Claim, claiming: float) -> None:
-        """Generate a job, and hand it on to be finished beside the next one."""
+        """Generate a job, and hand it on to be finished while the next one is generated."""
         attempt = Attempt(claim)
         attempt.stages.seconds["claim"] = round(claiming, 4)
         self._held.add(attempt)
@@ -393,7 +396,7 @@ class Worker:
             self._at_hand.inputs.look_ahead(upcoming)
 
     def _end(self, attempt: Attempt, error: BaseException | None) -> None:
-        """Record the end of an attempt, whatever it is: the sweep goes on."""
+        """Record the end of an attempt, and go on with the sweep whatever that end was."""
         claim = attempt.claim
         self._held.discard(attempt)
         if not isinstance(error, (LostClaim, Interrupted)) and not keeps_work(error):
@@ -476,8 +479,8 @@ class Worker:
             log.info("%s: step %d of %d", attempt.job.id, step, steps)
 
     def _memory(self) -> dict[str, float]:
-        """What this process holds of its GPU, so that others can tell what is not ours; {} where
-        there is none."""
+        """The memory that this process holds of its GPU, so that others can tell it from other
+        people's; {} without a GPU."""
         loaded = self._models.loaded
         held = None if loaded is None else loaded.engine.memory().held
         return {} if held is None else {"gpu_gib": held}

@@ -57,7 +57,7 @@ log = logging.getLogger("sweep")
 SWITCH_SECONDS = 0.0005
 
 LEAVING_SECONDS = 8.0
-"""For the queue, when a worker was asked to end: less than its slot's grace."""
+"""How long a worker that was asked to end waits for the queue: less than its slot's grace."""
 
 
 class StepBar:
@@ -86,8 +86,8 @@ class StepBar:
 
 
 def planned_jobs(run: RunFolder) -> Sequence[Job]:
-    """The jobs of the manifest as it stands; none where it cannot be read, for a worker lives by
-    the queue."""
+    """The jobs of the manifest as it stands. None of them where it cannot be read: a worker needs
+    only the queue."""
     try:
         return read_manifest(run.manifest).jobs
     except UserError as error:
@@ -96,7 +96,8 @@ def planned_jobs(run: RunFolder) -> Sequence[Job]:
 
 
 def is_leaving(stop: Stop, waited: float) -> bool:
-    """Whether a worker waits no longer for whoever holds the queue: it has to end."""
+    """Whether a worker is to wait no longer for the process that holds the queue, since it has to
+    end."""
     return (stop.is_asked or stop.after_job) and waited > LEAVING_SECONDS
 
 

@@ -1,4 +1,4 @@
-"""What a worker's jobs await of other runs, and whether it may still come."""
+"""The videos of other runs that a worker's jobs await, and whether they may still come."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = logging.getLogger("sweep.worker")
 LOOK_SECONDS = 5.0
 """Between looks for awaited videos, at least, while there are other jobs."""
 LOOKING_SHARE = 0.1
-"""Of a worker's time, for looking for many awaited videos."""
+"""The most of a worker's time that looking for awaited videos takes."""
 LONELY_SECONDS = 60.0
 """Workers that wait for another run's videos end when no worker of that run has lived for this
 long: one may be about to be started, or to be started again."""
@@ -33,12 +33,12 @@ class Awaited:
         self._lonely_since: float | None = None
 
     def look_now_and_then(self) -> None:
-        """As `look`, beside other work."""
+        """Do what `look` does, from time to time, beside other work."""
         if time.monotonic() >= self._regular_at:
             self.look()
 
     def look(self) -> bool:
-        """Let the jobs be claimed whose inputs are there now; whether there is any such job."""
+        """Let jobs be claimed whose inputs have come; return whether there were any."""
         start = time.monotonic()
         if start < self._look_at:
             return False
@@ -67,5 +67,5 @@ class Awaited:
 
     @property
     def note(self) -> str | None:
-        """What is waited for, for whoever looks at the worker."""
+        """What the worker waits for, in words for a person."""
         return f"waits for videos of {', '.join(self._runs)}" if self._runs else None

@@ -14,21 +14,21 @@ from ..failures import is_disk_full
 GIB = 1024**3
 MIB = 1024**2
 SPARE_BYTES = 2 * MIB
-"""Beside the videos: sidecars, queue and logs."""
+"""Kept free beside the videos, for sidecars, queue and logs."""
 VIDEOS_AT_ONCE = 2
-"""One in the making, and one being published."""
+"""The unpublished videos of one worker: one being generated, and one being finished."""
 MEASURE_SECONDS = 5.0
 WORK_PER_MEASURING = 20
-"""Measuring a folder takes at most one part in so many of a worker's time."""
+"""After a folder was measured, this many times as long goes by before the next measuring."""
 
 
 class DiskRoom:
-    """The room in a run folder. Safe to ask before each job.
+    """The room in a run folder. Asking before each job costs little.
 
     Args:
         folder: the run folder.
-        video_bytes: what a video is expected to take, until larger ones are seen.
-        limit_gib: what the folder may hold, or None.
+        video_bytes: the expected size of a video, until a larger one was made.
+        limit_gib: what the folder may hold; None sets no limit.
     """
 
     def __init__(self, folder: Path, video_bytes: int, limit_gib: float | None) -> None:
@@ -40,15 +40,15 @@ class DiskRoom:
         self._measure_at = 0.0
 
     def saw_video(self, size: int) -> None:
-        """Learn from a video that was made how large they are."""
+        """Take note of the size of a video that was made."""
         self._video_bytes = max(self._video_bytes, size)
 
     def shortage(self, jobs_done: Callable[[], int]) -> str | None:
-        """Why there is no room for a further video, or None.
+        """Why there is no room for a further video; None where there is room.
 
         Args:
-            jobs_done: how many jobs all workers have done so far. The folder is measured only
-                now and then, and what was published since is reckoned by it.
+            jobs_done: how many jobs all workers have done so far. The folder is measured only now
+                and then, and what was published since is reckoned by this number.
         """
         need = VIDEOS_AT_ONCE * self._video_bytes + SPARE_BYTES
         free = shutil.disk_usage(self._folder).free
@@ -77,8 +77,8 @@ class DiskRoom:
         return None
 
     def is_refused(self) -> bool:
-        """Whether the file system refuses to hold another video now: it may have a quota that
-        shows in no other way."""
+        """Whether the file system refuses to hold another video now. A quota may show in no other
+        way."""
         path = self._folder / "work" / f"room-{uuid.uuid4().hex[:12]}.tmp"
         try:
             path.parent.mkdir(exist_ok=True)
@@ -94,7 +94,7 @@ class DiskRoom:
 
 
 def folder_bytes(folder: Path) -> int:
-    """What the files of a folder hold, in bytes; those that vanish meanwhile are left out."""
+    """The size of all files of a folder, in bytes; files that vanish meanwhile are left out."""
     total = 0
     waiting = [os.fspath(folder)]
     while waiting:

@@ -47,7 +47,7 @@ class Endings:
         self._stop = stop
 
     def done(self, attempt: Attempt, seconds: float) -> None:
-        """A video was published; it cost its worker so many seconds."""
+        """A video was published; `seconds` is what it cost this worker."""
         job = attempt.job
         busy = sum(attempt.stages.seconds.get(stage, 0.0) for stage in ("prepare", "generate"))
         files = files_of(str(self._run.video(job)))

@@ -57,9 +57,10 @@ class Finisher:
         return self._finishing is not None
 
     def take(self, attempt: Attempt, pending: Any, loaded: Loaded) -> None:
-        """Finish a pending video, once the one before it is: no more than two are in memory.
+        """Take a pending video, to be finished after the one before it. No more than two are in
+        memory.
 
-        It is begun by `begin` or `settle`.
+        `begin` or `settle` begins to finish it.
         """
         with attempt.waiting():
             self.settle()
@@ -67,15 +68,20 @@ class Finisher:
         self._finishing = self._pool.submit(self._finish, attempt, pending, loaded)
 
     def begin(self) -> None:
-        """Begin with the video that was taken: the worker's next one is claimed, or there is none.
+        """Begin to finish the video that was taken: the worker's next job is claimed, or there is
+        none.
 
         Claiming takes a millisecond, and several where it shares the interpreter with encoding.
         """
         self._begun.set()
 
     def settle(self, timeout: float | None = None) -> None:
-        """Wait until the video being finished is published, or its end recorded; with a
-        `timeout` no longer than so many seconds."""
+        """Wait until the video that is being finished is published, or its attempt has ended
+        otherwise.
+
+        Args:
+            timeout: the most seconds to wait; None waits for as long as it takes.
+        """
         self.begin()
         if self._finishing is not None and timeout is not None:
             wait([self._finishing], timeout)
@@ -101,7 +107,7 @@ class Finisher:
             self._end(attempt, None)
 
     def _publish(self, attempt: Attempt, pending: Any, loaded: Loaded) -> bool:
-        """Encode, check and publish a video; False where the disk has no room for it."""
+        """Encode, check and publish a video; return False where the disk has no room for it."""
         job = attempt.job
         temporary = self._run.temporary(job)
         try:

@@ -1,4 +1,4 @@
-"""What goes on at a worker's own GPU beside its own work: other people's memory, and its health."""
+"""What happens on a worker's GPU apart from its own work: other people's memory, and its health."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class GpuWatch:
         self._errors_before = health(self._number).memory_errors
 
     def problem(self) -> str | None:
-        """What is wrong with the GPU, or None.
+        """What is wrong with the GPU; None where nothing is.
 
-        Memory in which errors were found before this worker began is not used any more, and does
-        no harm ("GPU Memory Error Management", docs.nvidia.com).
+        Memory in which errors were found before this worker began is not used any more, and does no
+        harm ("GPU Memory Error Management", docs.nvidia.com).
         """
         now = self._health(self._number)
         if now.problem is None and (new := now.memory_errors - self._errors_before) > 0:
@@ -45,9 +45,9 @@ class GpuWatch:
         return now.problem
 
     def foreign_gib(self, workers: Sequence[WorkerRow]) -> float:
-        """Memory that someone else holds on this GPU, in GiB; 0 where it is too little to tell.
+        """Memory that other people hold on this GPU, in GiB; 0 where it is too little to tell.
 
-        Containers hide the processes of others, so it is what is used beyond what the sweep's
+        Containers hide the processes of others, so it is the memory in use beyond what the sweep's
         own workers say they hold.
         """
         gpu = next((gpu for gpu in self._find() if gpu.number == self._number), None)

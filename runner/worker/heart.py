@@ -25,7 +25,7 @@ class Heart:
 
     Args:
         pulse: the file whose time tells the slot's supervisor that this process is alive.
-        held: the attempts in the making.
+        held: the attempts that this worker has in hand.
         renew: extends an attempt's lease; False where the claim is another's.
         report: says that the worker is alive.
         give_up: ends an attempt and this process; it does not return.

@@ -1,4 +1,4 @@
-"""A job's inputs as the engine is handed them: there, unchanged, with absolute paths, prepared."""
+"""A job's inputs as an engine is given them: present, unchanged, with absolute paths, prepared."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ class Inputs:
         self._handed: Series | None = None
 
     def hand_over(self, attempt: Attempt) -> Job:
-        """The job with absolute paths, its group prepared.
+        """Check a job's files and prepare its group; return the job with absolute paths.
 
         Raises:
-            BadInput: a file is not what it was when the job was planned, or cannot be read.
-            Unmade: another run's video that it is made from is not there.
+            BadInput: a file has changed since the job was planned, or cannot be read.
+            Unmade: a video of another run, from which it is made, is not there.
         """
         job = attempt.job
         series = self._resolved(job.series)
@@ -71,7 +71,7 @@ class Inputs:
             self._engine.look_ahead(series.resolved(self._data))
 
     def _deciding(self, series: Series) -> dict[str, Any]:
-        """What decides what is prepared for a series: the inputs that its group shares, and how
+        """What decides the preparation of a series: the inputs that its group shares, and how
         frames are read of them."""
         axes = [axis for axis in self._axes.grouping if axis.role in series.inputs]
         shared = {axis.role: series.inputs[axis.role].identity for axis in axes}
@@ -91,7 +91,8 @@ class Inputs:
                 raise BadInput(f"{file.path} has changed; run `sweep plan` again")
 
     def _resolved(self, series: Series) -> Series:
-        """The series as the engine is handed it: the same object as long as it is the same."""
+        """The series with absolute paths, as the engine is given it. The same series gives the same
+        object."""
         # What another run makes may be made anew at any time.
         if self._planned is not series or self._handed is None or series.made:
             handed = self._upstream.resolved(series).resolved(self._data)

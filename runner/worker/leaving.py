@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class Restart(Exception):
-    """This process shall end, and another go on in its slot; says why."""
+    """This process is to end and another one to go on in its slot; the message says why."""
 
 
 class Outdated(Restart):
@@ -12,7 +12,7 @@ class Outdated(Restart):
 
 
 class Broken(Exception):
-    """The backend can do no further job."""
+    """The backend can make no further job."""
 
 
 class LoadFailed(Exception):

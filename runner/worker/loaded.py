@@ -1,7 +1,5 @@
-"""The method that a worker has loaded: what its videos are made, and recorded, with.
-
-Two models side by side may not fit the GPU: one is closed before the next is loaded.
-"""
+"""The method that a worker has loaded: what its videos are made with, and what is recorded of
+it."""
 
 from __future__ import annotations
 
@@ -32,7 +30,7 @@ class Means:
 
     Args:
         axes: those that its backend declares.
-        identity: a job planned for another is not made.
+        identity: what decides its videos; a job that was planned with another one is not made.
         record: what every sidecar says beside the job's own: host, versions, GPU.
     """
 
@@ -56,11 +54,12 @@ class Means:
 
 
 MeansByMethod = Mapping[str, Callable[[], Means]]
-"""The methods of a sweep by their names in the queue, where one without a name is ""."""
+"""What makes the means of each method of a sweep, by the method's name in the queue; a method
+without a name is called "" there."""
 
 
 def methods_of(experiment: Experiment, device: str) -> MeansByMethod:
-    """Those of an experiment, for a worker on `device` ("cuda" or "cpu")."""
+    """The methods of an experiment, for a worker on `device` ("cuda" or "cpu")."""
 
     def means(method: Method) -> Callable[[], Means]:
         return lambda: Means.of(method, experiment.output.quality, device)
@@ -89,8 +88,8 @@ class Models:
     """Loads the models of a sweep's methods, one at a time.
 
     Attributes:
-        loaded: the one that is; None before the first, and where one could not be loaded.
-        unloadable: the methods whose model could not be loaded, and why.
+        loaded: the method whose model is loaded; None at first, and after one could not be loaded.
+        unloadable: the methods whose model could not be loaded, each with the reason.
     """
 
     def __init__(
@@ -104,11 +103,12 @@ class Models:
         self.unloadable: dict[str, Exception] = {}
 
     def load(self, name: str) -> bool:
-        """Load a method's model, in the place of the one that is loaded. False where that failed:
-        it is then among the `unloadable`, whose jobs come after those of all others.
+        """Load a method's model in the place of the one that is loaded; return whether it could be.
+
+        A method whose model could not be loaded is `unloadable`: its jobs come after all others.
 
         Raises:
-            Outdated: the sweep has come to have a method that this worker does not know.
+            Outdated: the sweep has got a method that this worker does not know.
             Restart: the model before it cannot be closed.
             OSError: the disk is full.
         """
@@ -133,7 +133,7 @@ class Models:
         return True
 
     def close(self) -> bool:
-        """Free what is loaded; whether that went well."""
+        """Free the model that is loaded; return whether that went well."""
         loaded, self.loaded = self.loaded, None
         if loaded is None:
             return True
@@ -146,7 +146,7 @@ class Models:
         return True
 
     def processes(self) -> tuple[int, ...]:
-        """Those of the engine that is loaded, beside the worker's own."""
+        """The processes of the engine that is loaded, beside the worker's own."""
         return () if self.loaded is None else self.loaded.engine.processes()
 
 

@@ -1,4 +1,4 @@
-"""One attempt of a job in the making: its claim, its stages, its last sign of life."""
+"""An attempt in hand: its claim, its stages, its last sign of life."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Stages:
 
 @dataclass(frozen=True)
 class Patience:
-    """How long a job may take, in seconds: without a step, and in all (None: for ever)."""
+    """How many seconds an attempt may take: without a step, and in all (None sets no limit)."""
 
     step: float
     job: float | None = None
@@ -45,12 +45,16 @@ class Patience:
 
 @dataclass(eq=False)
 class Attempt:
-    """One attempt of a job in the making.
+    """An attempt of a job by this worker, from its claim to its end.
 
-    `from_step` is the number of steps that earlier attempts had done for it, `kernels` the hash of
-    the compiled kernels that it is made with, `lineage` the sha256 of each video of another run
-    that it is made from, by its role. `is_lost` once its claim is another's. `waits` while
-    it waits for something outside, such as room on the disk, and may take as long as that takes.
+    Args:
+        from_step: the number of steps that earlier attempts had done for it.
+        kernels: the hash of the compiled kernels that its video is made with.
+        lineage: by role, the sha256 of each video of another run that its video is made from.
+        is_lost: whether the claim has become another worker's.
+        waits: whether it waits for something outside, such as room on the disk, for which no time
+            counts against it.
+        steps: the number of steps of which the backend speaks.
     """
 
     claim: Claim
@@ -63,7 +67,6 @@ class Attempt:
     begun: float = field(default_factory=time.monotonic)
     touched: float = field(default_factory=time.monotonic)
     steps: int = 0
-    """Of how many steps the backend speaks."""
     _step_times: list[float] = field(default_factory=list)
 
     @property
@@ -75,15 +78,15 @@ class Attempt:
         self.touched = time.monotonic()
 
     def step(self, steps: int) -> None:
-        """Note a step that was made, of so many."""
+        """Note that a step was made; `steps` is the number of all."""
         self.touch()
         self.steps = steps
         self._step_times.append(self.touched)
 
     @property
     def seconds_per_step(self) -> float | None:
-        """From the first step to the last, on average; None where there were fewer than two, or
-        where they are others than those of `num_inference_steps`."""
+        """The mean from the first step to the last. None where there were fewer than two steps, or
+        where the backend's steps are not those of `num_inference_steps`."""
         times = self._step_times
         is_other = self.steps != self.job.parameters.get(STEPS)
         return None if len(times) < 2 or is_other else (times[-1] - times[0]) / (len(times) - 1)
@@ -102,7 +105,7 @@ class Attempt:
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
-        """Within this, no time counts against the job."""
+        """While this lasts, no time counts against the attempt."""
         self.waits = True
         start = time.monotonic()
         try:
@@ -113,7 +116,7 @@ class Attempt:
             self.waits = False
 
     def overdue(self, patience: Patience) -> tuple[FailureKind, str] | None:
-        """Why it is given up, or None while it is in time."""
+        """Why the attempt is given up; None while it is in time."""
         now = time.monotonic()
         if self.waits:
             return None

@@ -1,4 +1,4 @@
-"""What a worker has to do with beside its jobs: room on the disk, its GPU, its own memory."""
+"""What a worker depends on beside its jobs: room on the disk, its GPU, its own memory."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ REPORT_SECONDS = 2.0
 
 
 def report(queue: Queue, slot: Slot, seconds: float, **values: object) -> None:
-    """Say in the queue what a slot's worker does. Nothing depends on it, so that a full disk, or
-    whoever holds the queue, just keeps it from being said.
+    """Say in the queue what a slot's worker does. Nothing depends on it: where the disk is full or
+    another process holds the queue, it stays unsaid.
 
     Args:
-        seconds: to wait at most for others that write.
+        seconds: the most to wait for others that write.
     """
     try:
         queue.workers.report(slot, Waiting.at_most(seconds), **values)
@@ -42,15 +42,15 @@ def report(queue: Queue, slot: Slot, seconds: float, **values: object) -> None:
 
 @dataclass(frozen=True)
 class Recycling:
-    """When a worker makes room for a new one: after so many jobs, or once its memory in RAM has
-    grown by so many GiB since its first job."""
+    """When a worker ends for a new one: after a number of jobs, or once its memory in RAM has grown
+    by a number of GiB since its first job."""
 
     after_jobs: int | None = None
     growth_gib: float | None = None
 
 
 class Surroundings:
-    """Looks at what surrounds a worker, and waits for it to be well."""
+    """Watches what a worker depends on, and waits until it is well."""
 
     def __init__(
         self,
@@ -76,24 +76,25 @@ class Surroundings:
     # Room on the disk.
 
     def refuse(self) -> None:
-        """Note that the disk has refused a write: there is no room until it takes one."""
+        """Note that the disk has refused a write: there is no room until a write succeeds."""
         self._is_refused = True
 
     def shortage(self) -> str | None:
-        """Why there is no room for another video, or None."""
+        """Why there is no room for another video; None where there is room."""
         if self._is_refused:
             return "the disk, or a quota, takes no more"
         rows = self._queue.workers.rows
         return self.room.shortage(lambda: sum(row.jobs_done for row in rows()))
 
     def is_full(self) -> bool:
-        """Whether there is no room, by a trial if need be."""
+        """Whether there is no room; where that is not known, by writing a file."""
         if self.shortage() is None and self.room.is_refused():
             self.refuse()
         return self.shortage() is not None
 
     def is_refusal(self, error: BaseException) -> bool:
-        """Whether an error says that there is no room; by a trial where it leaves that open."""
+        """Whether an error says that there is no room; where it leaves that open, by writing a
+        file."""
         if is_disk_full(error):
             self.refuse()
             return True
@@ -122,11 +123,11 @@ class Surroundings:
     # The GPU.
 
     def foreign_gib(self) -> float:
-        """GPU memory that someone else holds, in GiB; 0 where it is too little to tell."""
+        """GPU memory that other people hold, in GiB; 0 where it is too little to tell."""
         return self._watch.foreign_gib(self._queue.workers.rows())
 
     def wait_for_gpu(self) -> bool:
-        """Wait while someone else holds as much memory on this GPU as now; False where nobody
+        """Wait while other people hold as much memory on this GPU as now; return False where nobody
         does."""
         first = foreign = self.foreign_gib()
         if not first:
@@ -159,14 +160,15 @@ class Surroundings:
     # The process itself.
 
     def begin_anew(self) -> None:
-        """Note that another model is loaded: what this process holds is measured from here."""
+        """Note that another model is loaded: growth of this process's memory counts from here."""
         self._first_resident_gib = None
 
     def recycle(self, jobs_done: int, others: tuple[int, ...] = ()) -> str | None:
-        """Why this worker should make room for a new one after so many jobs, or None.
+        """Why this worker should end for a new one after its jobs so far; None where it should not.
 
         Args:
-            others: pids of the backend's own processes; others than before start it all anew.
+            others: pids of the backend's own processes. With other pids than before, the count of
+                growth starts anew.
         """
         if not jobs_done:
             return None
