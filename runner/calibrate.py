@@ -36,7 +36,7 @@ from .fingerprint import identities_of
 from .gpus import GpuWish, choose_gpus, find_gpus
 from .job import METHOD, Alike, JobState
 from .kinds import Kind, kinds_of
-from .loading import load_experiment
+from .loading import ExperimentFile
 from .manifest import read_manifest
 from .publish import read_sidecar
 from .queue import Queue
@@ -78,7 +78,7 @@ class Telling:
 
 
 def _measure_kinds(
-    path: Path, overrides: Sequence[str], trial: Trial, telling: Telling
+    path: Path, experiment: Experiment, trial: Trial, telling: Telling
 ) -> list[MeasuredKind]:
     """Measure each kind of an experiment's videos on this machine and keep the results.
 
@@ -86,7 +86,6 @@ def _measure_kinds(
         UserError: the experiment is wrong, or videos failed for another reason than that further
             processes did not fit; rows of fewer processes are kept.
     """
-    experiment = load_experiment(path, overrides)
     if experiment.jobs is not None:
         raise UserError(f"{path}: jobs: what is calibrated must be a grid, with prompts")
     kinds = kinds_of(experiment, identities_of(experiment), _one_of_each(experiment))
@@ -424,38 +423,43 @@ def calibrate(
         UserError: the experiment or a setting is wrong, the GPU is not there or in use, or the
             experiment as it is cannot be measured.
     """
-    path = Path(experiment)
+    file = ExperimentFile.read(Path(experiment))
+    plain = file.experiment(overrides)
     numbers = None if processes is None else tuple(processes)
     if numbers is not None and not all(1 <= number <= MOST_PROCESSES_PER_GPU for number in numbers):
         told = ",".join(map(str, numbers))
         raise UserError(f"--processes {told}: must be from 1 to {MOST_PROCESSES_PER_GPU}")
-    trial = Trial(_gpu_for(path, overrides, gpu), steps, numbers)
+    trial = Trial(_gpu_for(file.path, plain, gpu), steps, numbers)
+    settings: dict[str | None, Experiment] = {None: plain}
     for setting in tried:
         # Before minutes are spent on the others.
-        check_backend(load_experiment(path, [*overrides, setting]), find_gpus())
-    variants: list[MeasuredSetting] = []
+        settings[setting] = file.experiment([*overrides, setting])
+        check_backend(settings[setting], find_gpus())
+    telling = Telling(say, show)
+    measured: list[MeasuredSetting] = []
     failed: dict[str, str] = {}
-    for one in (None, *tried):
+    for one, with_it in settings.items():
         what = f"{'' if steps is None else f'{steps} steps a video '}on GPU {trial.gpu}"
         say(f"calibrating{f' with {one}' if one else ''}: {what}")
         try:
-            variants.append(_measure_variant(path, overrides, one, trial, Telling(say, show)))
+            kinds = _measure_kinds(file.path, with_it, trial, telling)
+            measured.append(MeasuredSetting(one, tuple(kinds), _is_as(with_it, plain)))
         except UserError as error:
             if one is None:
                 raise
             # What was measured with other settings is worth its table.
             say(f"sweep: with {one}: {error}")
             failed[one] = str(error)
-    return Calibrated(tuple(variants), failed)
+    return Calibrated(tuple(measured), failed)
 
 
-def _gpu_for(path: Path, overrides: Sequence[str], wanted: int | None) -> int:
+def _gpu_for(path: Path, experiment: Experiment, wanted: int | None) -> int:
     """The GPU to measure on.
 
     Raises:
         UserError: it is not there, or is in use by someone else.
     """
-    gpus: Any = load_experiment(path, overrides).placement.gpus
+    gpus: Any = experiment.placement.gpus
     source = f"{path}: placement.gpus"
     if wanted is not None:
         gpus, source = [wanted], "--gpu"
@@ -470,13 +474,7 @@ def _gpu_for(path: Path, overrides: Sequence[str], wanted: int | None) -> int:
     return choice.numbers[0]
 
 
-def _measure_variant(
-    path: Path, overrides: Sequence[str], setting: str | None, trial: Trial, telling: Telling
-) -> MeasuredSetting:
-    """Calibrate an experiment with these overrides, and with `setting` as well."""
-    words = (*overrides, *((setting,) if setting else ()))
-    experiment, plain = load_experiment(path, words), load_experiment(path, overrides)
-    parts = _measure_kinds(path, words, trial, telling)
-    is_same = identities_of(experiment) == identities_of(plain)
-    same = is_same and experiment.parameter_sets == plain.parameter_sets
-    return MeasuredSetting(setting, tuple(parts), same)
+def _is_as(experiment: Experiment, other: Experiment) -> bool:
+    """Whether both make the same videos."""
+    same = identities_of(experiment) == identities_of(other)
+    return same and experiment.parameter_sets == other.parameter_sets

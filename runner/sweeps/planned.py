@@ -87,23 +87,8 @@ def plan_sweep(
         UserError: the experiment is wrong, the run folder is another experiment's, or the
             file differs from the run and `take_changes` is False.
     """
-    file = ExperimentFile.read(path)
-    given = [override for override in overrides if not takes_back(override)]
-    experiment = file.experiment(given)
+    experiment, key_changes = _read(path, overrides, take_changes=take_changes)
     run = experiment.run_folder
-    run.refuse_links()
-    key_changes: list[str] = []
-    is_runs_own = path.absolute() == run.experiment
-    planned = read_planned(run, restoring=take_changes and not is_runs_own)
-    kept = [] if planned is None or is_runs_own else planned.overrides
-    if kept or len(given) < len(overrides):
-        experiment = file.experiment([*kept, *overrides])
-    if planned is not None:
-        if not is_runs_own and not take_changes:
-            _refuse_changes(file.experiment(kept), planned)
-        key_changes = experiment.differences(planned)
-    elif not was_planned(run) and has_content(run.path):
-        raise UserError(f"{run.path}: is not empty and no run folder; change `name` or `results`")
     dataset = read_dataset(experiment, skip_invalid=skip_invalid)
     check_placement(experiment, dataset)
     check_gpus(experiment, gpus)
@@ -115,18 +100,10 @@ def plan_sweep(
         if not live_slots(run):
             mend_queue(run)
         former = read_former(run)
-        manifest = expand(
-            experiment, dataset.leads, identities, former, is_partial=bool(dataset.left_out)
-        )
-        known = {job.id for job in (*former.jobs, *former.retired)}
-        if known and not known & {job.id for job in manifest.jobs}:
-            raise UserError(
-                f"{run.path}: belongs to another experiment (no job in common); change `name`, "
-                "or move that folder away"
-            )
-        text = experiment.to_yaml(run.path)
-        if not run.experiment.exists() or run.experiment.read_text(encoding="utf-8") != text:
-            write_atomically(run.experiment, text.encode())
+        is_partial = bool(dataset.left_out)
+        manifest = expand(experiment, dataset.leads, identities, former, is_partial=is_partial)
+        _refuse_other_experiment(run, former, manifest)
+        _write_experiment(experiment, run)
         if manifest != former or not run.manifest.exists():
             sha256 = write_manifest(run.manifest, manifest)
         else:
@@ -149,7 +126,7 @@ def plan_sweep(
         manifest=manifest,
         changes=changes(former, manifest, len(changed)),
         left_out=dataset.left_out,
-        key_changes=tuple(key_changes),
+        key_changes=key_changes,
         identities=identities,
         stale=tuple(job for job in manifest.jobs if job.id in stale) if stale else (),
         left=left,
@@ -163,14 +140,58 @@ def plan_sweep(
     )
 
 
-def _refuse_changes(experiment: Experiment, planned: Experiment) -> None:
+def _read(
+    path: Path, overrides: Sequence[str], *, take_changes: bool
+) -> tuple[Experiment, tuple[str, ...]]:
+    """The experiment with the overrides that its run was planned with and these, and which keys
+    differ from what the run was planned with.
+
+    Raises:
+        UserError: as `plan_sweep`.
+    """
+    file = ExperimentFile.read(path)
+    given = [override for override in overrides if not takes_back(override)]
+    experiment = file.experiment(given)
+    run = experiment.run_folder
+    run.refuse_links()
+    is_runs_own = path.absolute() == run.experiment
+    planned = read_planned(run, restoring=take_changes and not is_runs_own)
+    kept = [] if planned is None or is_runs_own else planned.overrides
+    if kept or len(given) < len(overrides):
+        experiment = file.experiment([*kept, *overrides])
+    if planned is not None:
+        if not is_runs_own and not take_changes:
+            _refuse_changes(path, file.experiment(kept), planned)
+        return experiment, tuple(experiment.differences(planned))
+    if not was_planned(run) and has_content(run.path):
+        raise UserError(f"{run.path}: is not empty and no run folder; change `name` or `results`")
+    return experiment, ()
+
+
+def _refuse_other_experiment(run: RunFolder, former: Manifest, manifest: Manifest) -> None:
+    """Raise UserError where a run folder's jobs are all other ones."""
+    known = {job.id for job in (*former.jobs, *former.retired)}
+    if known and not known & {job.id for job in manifest.jobs}:
+        raise UserError(
+            f"{run.path}: belongs to another experiment (no job in common); change `name`, "
+            "or move that folder away"
+        )
+
+
+def _write_experiment(experiment: Experiment, run: RunFolder) -> None:
+    text = experiment.to_yaml(run.path)
+    if not run.experiment.exists() or run.experiment.read_text(encoding="utf-8") != text:
+        write_atomically(run.experiment, text.encode())
+
+
+def _refuse_changes(path: Path, experiment: Experiment, planned: Experiment) -> None:
     """Raise UserError where an experiment's file says else than the run that it has planned."""
     if changes := experiment.differences(planned):
-        file, run = experiment.file, planned.run_folder
+        run = planned.run_folder
         raise UserError(
-            f"{file}: differs from the run it has planned ({run.experiment}):",
+            f"{path}: differs from the run it has planned ({run.experiment}):",
             *(f"  {change}" for change in changes),
-            f"`sweep plan {shlex.quote(str(file))}` takes the changes in; "
+            f"`sweep plan {shlex.quote(str(path))}` takes the changes in; "
             f"`sweep resume {run.name}` goes on as planned",
         )
 
