@@ -17,7 +17,7 @@ from .dataset_files import (
     find_companions,
     find_leads,
     folder_of,
-    place_of,
+    source_of,
     stems_elsewhere,
 )
 from .errors import UserError
@@ -95,7 +95,7 @@ class Lead:
         return self.item.given if isinstance(self.item.given, FileInput) else None
 
     @property
-    def place(self) -> str:
+    def label(self) -> str:
         """How a person calls it: `<category>/<name>`."""
         return f"{self.category}/{self.name}"
 
@@ -154,8 +154,8 @@ def read_dataset(experiment: Experiment, *, skip_invalid: bool = False) -> Datas
             *problems,
         )
     if not leads:
-        place = place_of(experiment, experiment.input_axes.leading)
-        raise UserError(f"{experiment.file}: dataset: no usable file is left in {place}")
+        source = source_of(experiment, experiment.input_axes.leading)
+        raise UserError(f"{experiment.file}: dataset: no usable file is left in {source}")
     remarks = [remark for lead in leads for remark in remarks_of(experiment, lead)]
     return DatasetContent(leads, tuple(problems), tuple(remarks))
 
@@ -169,7 +169,7 @@ def remarks_of(experiment: Experiment, lead: Lead) -> Iterator[Remark]:
             for parameter_set in parameter_sets_wanted(experiment, lead)
             for shape in [shape_for(experiment, lead.info, parameter_set)]
         ]
-        yield from remarks_on(lead.place, lead.info, wanted)
+        yield from remarks_on(lead.label, lead.info, wanted)
 
 
 # Finding what belongs together.
@@ -187,7 +187,7 @@ def leads_with_prompts(experiment: Experiment, problems: list[str]) -> list[Want
     found = match(
         files,
         read_own_prompts(experiment),
-        folder=place_of(experiment, axes.leading),
+        folder=source_of(experiment, axes.leading),
         source=" or ".join(experiment.dataset.text_files(axes.texts[0])),
         is_subset=experiment.dataset.categories is not None,
         elsewhere=elsewhere,
@@ -249,13 +249,13 @@ def listed_leads(experiment: Experiment) -> list[WantedLead]:
         given = categories[0] if job.category is None and len(categories) == 1 else job.category
         if given is None or nfc(given) not in of_category:
             what = "is missing" if given is None else f"no category is called {given!r}"
-            problems.append(f"{job.place}: category: {what} (there are: {', '.join(categories)})")
+            problems.append(f"{job.where}: category: {what} (there are: {', '.join(categories)})")
             continue
         category = of_category[nfc(given)]
         file = files[category].get(stem_of(leading, job.names[leading.name]))
         if file is None:
             problems.append(
-                no_file(job.place, leading, job.names[leading.name], files[category], category)
+                no_file(job.where, leading, job.names[leading.name], files[category], category)
             )
             continue
         usual = experiment.reading_of(category, file.stem)
@@ -284,11 +284,11 @@ def stem_of(axis: InputAxis, text: str) -> str:
     return nfc(path.stem if path.suffix.lower() in SUFFIXES[axis.kind] else text)
 
 
-def no_file(place: str, axis: InputAxis, text: str, there: Iterable[str], category: str) -> str:
+def no_file(where: str, axis: InputAxis, text: str, there: Iterable[str], category: str) -> str:
     """The line for a name that no file has."""
     near = difflib.get_close_matches(text, list(there), n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
-    return f"{place}: {axis.name}: no {axis.kind.value} is called {text!r} in {category}{hint}"
+    return f"{where}: {axis.name}: no {axis.kind.value} is called {text!r} in {category}{hint}"
 
 
 # Reading files.
@@ -388,10 +388,10 @@ def unknown_names(
     for axis in experiment.input_axes.files[1:]:
         for job in wanted.listed or ():
             if axis.name in own and axis.name not in job.names:
-                yield f"{job.place}: {axis.name}: is missing; every job needs one"
+                yield f"{job.where}: {axis.name}: is missing; every job needs one"
             elif axis.name in own and stem_of(axis, job.names[axis.name]) not in own[axis.name]:
                 text = job.names[axis.name]
-                yield no_file(job.place, axis, text, own[axis.name], wanted.category)
+                yield no_file(job.where, axis, text, own[axis.name], wanted.category)
 
 
 def parameter_sets_wanted(experiment: Experiment, wanted: WantedLead | Lead) -> list[ParameterSet]:

@@ -22,7 +22,8 @@ SUFFIXES: Mapping[InputKind, tuple[str, ...]] = {
 PLURAL = {InputKind.CLIP: "clips", InputKind.AUDIO: "audio files"}
 
 FileValue = Path | RunVideo
-"""Of a file axis: a file, or a video that another run makes. Both have a `name` and a `stem`."""
+"""A value of a file axis: a file, or a video that another run makes. Both have a `name` and a
+`stem`."""
 
 
 def folder_of(experiment: Experiment, axis: InputAxis) -> Path:
@@ -32,7 +33,7 @@ def folder_of(experiment: Experiment, axis: InputAxis) -> Path:
     return experiment.data / source
 
 
-def place_of(experiment: Experiment, axis: InputAxis) -> str:
+def source_of(experiment: Experiment, axis: InputAxis) -> str:
     """Where the values of an axis lie, for a person."""
     source = experiment.dataset.run_videos(axis)
     return shown(folder_of(experiment, axis)) if source is None else f"the sweep {source.run}"
@@ -106,10 +107,10 @@ def find_categories(experiment: Experiment, folder: Path) -> list[str]:
         UserError: there is no such folder, or a name that no category can have.
     """
     axis = experiment.input_axes.leading
-    place, kind = f"{experiment.file}: dataset.{axis.key}", axis.kind
+    where, kind = f"{experiment.file}: dataset.{axis.key}", axis.kind
     if not folder.is_dir():
         raise UserError(
-            f"{place}: no such folder: {shown(folder)} "
+            f"{where}: no such folder: {shown(folder)} "
             f"(relative paths start at {shown(experiment.data)})"
         )
     flat = is_flat(folder, kind)
@@ -130,7 +131,7 @@ def find_categories(experiment: Experiment, folder: Path) -> list[str]:
     if not chosen:
         suffix = SUFFIXES[kind][0]
         raise UserError(
-            f"{place}: {shown(folder)} has neither {PLURAL[kind]} nor category folders; "
+            f"{where}: {shown(folder)} has neither {PLURAL[kind]} nor category folders; "
             f"{PLURAL[kind]} belong in <{axis.key}>/<category>/<{axis.name}>{suffix}"
         )
     had = planned_categories(experiment) if RESERVED_LATER & set(chosen) else ()
@@ -138,7 +139,7 @@ def find_categories(experiment: Experiment, folder: Path) -> list[str]:
         try:
             check_category(name, had=had)
         except ValueError as error:
-            raise UserError(f"{place}: {error}") from None
+            raise UserError(f"{where}: {error}") from None
     return list(chosen)
 
 

@@ -33,21 +33,21 @@ def number_prompts(former: Mapping[int, str], texts: Sequence[str]) -> list[int]
     present = set(texts)
     number_of = {text: number for number, text in former.items()}
     numbers: dict[int, int] = {
-        place: number_of[text] for place, text in enumerate(texts) if text in number_of
+        index: number_of[text] for index, text in enumerate(texts) if text in number_of
     }
     taken = set(numbers.values())
-    for place in range(len(texts)):
-        gone = place in former and former[place] not in present
-        if place not in numbers and gone and place not in taken:
-            numbers[place] = place
-            taken.add(place)
+    for index in range(len(texts)):
+        gone = index in former and former[index] not in present
+        if index not in numbers and gone and index not in taken:
+            numbers[index] = index
+            taken.add(index)
     free = iter(n for n in range(len(former) + len(texts) + 1) if n not in former)
-    for place in range(len(texts)):
-        if place not in numbers:
+    for index in range(len(texts)):
+        if index not in numbers:
             number = next(n for n in free if n not in taken)
-            numbers[place] = number
+            numbers[index] = number
             taken.add(number)
-    return [numbers[place] for place in range(len(texts))]
+    return [numbers[index] for index in range(len(texts))]
 
 
 def expand(
@@ -209,7 +209,7 @@ def prompt_numbers(former: Manifest, leading: InputAxis) -> dict[tuple[str, str]
     for job in (*former.retired, *former.jobs):
         point = job.series.point
         if PROMPT.name in point and leading.name in point:
-            place = (job.category, str(point[leading.name]))
+            item = (job.category, str(point[leading.name]))
             text = job.series.text(PROMPT.role)
-            numbers.setdefault(place, {})[int(point[PROMPT.name])] = text
+            numbers.setdefault(item, {})[int(point[PROMPT.name])] = text
     return numbers

@@ -247,20 +247,20 @@ class Experiment(Section):
         name: str | None = self.every_method[0].generation.method
         return name
 
-    def parameter_set_of(self, values: Mapping[str, Any], place: str) -> ParameterSet:
+    def parameter_set_of(self, values: Mapping[str, Any], where: str) -> ParameterSet:
         """The parameters of a job that is listed with these values.
 
         Args:
-            place: where they stand, for an error.
+            where: where they stand, for an error.
 
         Raises:
             UserError: they are of no method, or the method's schema refuses one.
         """
         if len(self._methods) > 1 or None not in self._methods:
             name = values.get(METHOD, self.usual_method)
-            refuse_other_method(f"{place}: {METHOD}", name, self._generations)
+            refuse_other_method(f"{where}: {METHOD}", name, self._generations)
             values = {**values, METHOD: name}
-        return parameter_set_of(self._generations, values, place)
+        return parameter_set_of(self._generations, values, where)
 
     @property
     def _generations(self) -> dict[str | None, Generation]:

@@ -81,13 +81,13 @@ def checked_axes(
             raise UserError(f"axes.{name}: must have at least one value")
         own: dict[str, Any] = {}
         for number, value in enumerate(values):
-            place = f"axes.{name}.{number}"
+            where = f"axes.{name}.{number}"
             if name == METHOD:
-                refuse_other_method(place, value, methods)
+                refuse_other_method(where, value, methods)
             for generation in knowing(methods, name):
-                found = with_values(generation, {name: value}, place).complete()[name]
+                found = with_values(generation, {name: value}, where).complete()[name]
             if canonical_json(found) in own:
-                raise UserError(f"{place}: {value!r} is there twice; name each value once")
+                raise UserError(f"{where}: {value!r} is there twice; name each value once")
             own[canonical_json(found)] = found
         checked[name] = list(own.values())
     return checked
@@ -98,14 +98,14 @@ def knowing(methods: GenerationByMethod, parameter: str) -> list[Generation]:
     return [own for own in methods.values() if parameter in own.parameter_names()]
 
 
-def refuse_other_method(place: str, name: Any, methods: GenerationByMethod) -> None:
+def refuse_other_method(where: str, name: Any, methods: GenerationByMethod) -> None:
     """Raise UserError where no method is called so."""
     if isinstance(name, (str, type(None))) and name in methods:
         return
     valid = ", ".join("null" if one is None else one for one in methods)
     if list(methods) == [None]:
-        raise UserError(f"{place}: {shown(name)}: there are no methods; name them in `methods`")
-    raise UserError(f"{place}: no method is called {shown(name)} (valid: {valid})")
+        raise UserError(f"{where}: {shown(name)}: there are no methods; name them in `methods`")
+    raise UserError(f"{where}: no method is called {shown(name)} (valid: {valid})")
 
 
 def parameter_sets_of(
@@ -135,16 +135,16 @@ def of_method(methods: GenerationByMethod, values: Mapping[str, Any]) -> Generat
 
 
 def parameter_set_of(
-    methods: GenerationByMethod, values: Mapping[str, Any], place: str
+    methods: GenerationByMethod, values: Mapping[str, Any], where: str
 ) -> ParameterSet:
     """A method's parameters, with these in the place of its own.
 
     Args:
-        place: where the values stand, for an error.
+        where: where the values stand, for an error.
     """
     generation = of_method(methods, values)
     base = generation.complete()
-    found = with_values(generation, values, place)
+    found = with_values(generation, values, where)
     complete = found.complete()
     differing = {
         name: complete[name]
@@ -156,7 +156,7 @@ def parameter_set_of(
     return ParameterSet(found.to_parameters(), differing, {**dict.fromkeys(others), **complete})
 
 
-def with_values(generation: Generation, values: Mapping[str, Any], place: str) -> Generation:
+def with_values(generation: Generation, values: Mapping[str, Any], where: str) -> Generation:
     """A generation with those of `values` in the place of its own, checked by the schema.
 
     Args:
@@ -171,14 +171,14 @@ def with_values(generation: Generation, values: Mapping[str, Any], place: str) -
         detail = error.errors(include_url=False, include_context=False)[0]
         message = detail["msg"].removeprefix("Value error, ")
         said = ", ".join(f"{name}={shown(value)}" for name, value in values.items())
-        raise UserError(f"{place}: {said}: {message[:1].lower()}{message[1:]}") from None
+        raise UserError(f"{where}: {said}: {message[:1].lower()}{message[1:]}") from None
 
 
-def unknown_parameter(place: str, name: str, valid: Sequence[str]) -> str:
+def unknown_parameter(where: str, name: str, valid: Sequence[str]) -> str:
     """The message for a parameter that a backend does not have."""
     near = difflib.get_close_matches(name, valid, n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
-    return f"{place}: no parameter is called so{hint} (valid: {', '.join(sorted(valid))})"
+    return f"{where}: no parameter is called so{hint} (valid: {', '.join(sorted(valid))})"
 
 
 def shown(value: Any) -> str:

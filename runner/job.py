@@ -134,7 +134,7 @@ def input_of(record: Mapping[str, Any]) -> Input:
         return TextInput(record["text"])
     if "run" in record:
         check_run_name(record["run"])
-        check_place(record["job"], record["output"])
+        check_id_and_output(record["job"], record["output"])
         return MadeInput(record["run"], record["job"], record["fingerprint"], record["output"])
     return FileInput(record["path"], record["sha256"])
 
@@ -219,7 +219,7 @@ class Alike:
     number: int
 
 
-class Placed(Protocol):
+class PlannedVideo(Protocol):
     """A video: its path in a run folder, and what it must have been made from."""
 
     @property
@@ -300,7 +300,7 @@ def check_run_name(name: Any) -> None:
         raise ValueError(f"{name!r:.60} is no run's name")
 
 
-def check_place(job_id: Any, output: Any) -> None:
+def check_id_and_output(job_id: Any, output: Any) -> None:
     """Raise ValueError for an id that no job can have, or a path of no video below the run folder.
 
     What a manifest or a queue says is input like any other: folders are named after the id, and

@@ -30,10 +30,16 @@ MOST_PROBLEMS_TOLD = 20
 
 @dataclass(frozen=True)
 class ListedJob:
-    """One line of a list. `place` is its file and line; `category` is None where it has none;
-    `names` are those of its files, by axis; `reading` has what the line says of `Reading`."""
+    """One line of a list of jobs.
 
-    place: str
+    Args:
+        where: its file and line, for a person.
+        category: None where the line names none.
+        names: of its files, by axis.
+        reading: what the line says of `Reading`.
+    """
+
+    where: str
     category: str | None
     names: Mapping[str, str]
     prompt: str | None
@@ -56,18 +62,18 @@ def read_job_list(experiment: Experiment) -> list[ListedJob]:
     problems: list[str] = []
     first: dict[tuple[Any, ...], str] = {}
     for line, record in read_records(experiment, path):
-        place = f"{experiment.jobs}:{line}"
+        where = f"{experiment.jobs}:{line}"
         try:
-            refuse_unknown(place, record, experiment.input_axes.names, parameters)
-            job = _listed(experiment, place, record, parameter_sets)
+            refuse_unknown(where, record, experiment.input_axes.names, parameters)
+            job = _listed(experiment, where, record, parameter_sets)
         except UserError as error:
             problems.append(str(error))
             continue
         read = tuple(job.reading.items())
         names = tuple(job.names.items())
         key = (job.category, names, job.prompt, job.seed, id(job.parameter_set), read)
-        if first.setdefault(key, place) != place:
-            problems.append(f"{place}: is the same job as {first[key]}; take one of them out")
+        if first.setdefault(key, where) != where:
+            problems.append(f"{where}: is the same job as {first[key]}; take one of them out")
         found.append(job)
     if problems:
         more = (
@@ -83,7 +89,7 @@ def read_job_list(experiment: Experiment) -> list[ListedJob]:
 
 def _listed(
     experiment: Experiment,
-    place: str,
+    where: str,
     record: Mapping[str, Any],
     parameter_sets: dict[str, ParameterSet],
 ) -> ListedJob:
@@ -91,27 +97,27 @@ def _listed(
     category = record.get(CATEGORY)
     for column in (CATEGORY, *(axis.name for axis in axes.inputs)):
         if record.get(column) is not None:
-            text_of(place, column, record[column])
+            text_of(where, column, record[column])
     for column in needed(experiment):
         if record.get(column) is None:
-            raise UserError(f"{place}: {column}: is missing; every job needs one")
+            raise UserError(f"{where}: {column}: is missing; every job needs one")
     values = {n: v for n, v in record.items() if n not in axes.names and v is not None}
     own = experiment.parameter_names
     reading = {key: values.pop(key) for key in KEYS if key in values and key not in own}
     key = canonical_json(values)
     if key not in parameter_sets:
-        parameter_set = experiment.parameter_set_of(values, place)
+        parameter_set = experiment.parameter_set_of(values, where)
         # However a value is written, jobs of the same parameters share their set.
         whole = canonical_json(parameter_set.parameters)
         parameter_sets[key] = parameter_sets.setdefault(f"whole {whole}", parameter_set)
     return ListedJob(
-        place,
+        where,
         category,
         {axis.name: record[axis.name] for axis in axes.files if record.get(axis.name) is not None},
         record.get(PROMPT.name),
-        seed_of(place, record[SEED]),
+        seed_of(where, record[SEED]),
         parameter_sets[key],
-        reading_of(place, reading),
+        reading_of(where, reading),
     )
 
 
@@ -122,38 +128,38 @@ def needed(experiment: Experiment) -> list[str]:
     return [*inputs, SEED]
 
 
-def reading_of(place: str, given: Mapping[str, Any]) -> dict[str, Any]:
+def reading_of(where: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """What a line says of how its clip is read: in a CSV it is text."""
     checked: dict[str, Any] = {}
     for key, value in given.items():
         try:
             checked[key] = checked_start(value) if key == "start" else checked_fit(value)
         except ValueError as error:
-            raise UserError(f"{place}: {key}: {shown(value)} {error}") from None
+            raise UserError(f"{where}: {key}: {shown(value)} {error}") from None
     return checked
 
 
-def text_of(place: str, column: str, value: Any) -> str:
+def text_of(where: str, column: str, value: Any) -> str:
     """A text that can stand in a file and says something."""
     if not isinstance(value, str) or not value.strip():
-        raise UserError(f"{place}: {column}: {shown(value)} must be text")
+        raise UserError(f"{where}: {column}: {shown(value)} must be text")
     try:
         refuse_unwritable(value)
     except ValueError as error:
-        raise UserError(f"{place}: {column}: {error}") from None
+        raise UserError(f"{where}: {column}: {error}") from None
     return value
 
 
-def seed_of(place: str, value: Any) -> int:
+def seed_of(where: str, value: Any) -> int:
     """A seed as a number: in a CSV it is text."""
     number = int(value) if isinstance(value, str) and value.strip().isdecimal() else value
     if type(number) is not int or not 0 <= number < 2**63:
-        raise UserError(f"{place}: seed: {shown(value)} must be a whole number from 0")
+        raise UserError(f"{where}: seed: {shown(value)} must be a whole number from 0")
     return number
 
 
 def refuse_unknown(
-    place: str, record: Mapping[str, Any], axes: Sequence[str], parameters: Sequence[str]
+    where: str, record: Mapping[str, Any], axes: Sequence[str], parameters: Sequence[str]
 ) -> None:
     columns = (*axes, *KEYS)
     for column in record:
@@ -161,7 +167,7 @@ def refuse_unknown(
             near = difflib.get_close_matches(str(column), [*columns, *parameters], n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise UserError(
-                f"{place}: {column}: no such column{hint} (valid: {', '.join(columns)}, and the "
+                f"{where}: {column}: no such column{hint} (valid: {', '.join(columns)}, and the "
                 f"parameters {', '.join(sorted(parameters))})"
             )
 

@@ -20,7 +20,7 @@ import sqlalchemy as sa
 
 from .borrowed import queue_to_ask
 from .errors import UserError
-from .job import UNMADE, Job, JobState, check_place
+from .job import UNMADE, Job, JobState, check_id_and_output
 from .manifest import Manifest
 from .publish import files_of, inputs_of, publish, read_sidecar, state_on_disk
 from .queue import Queue
@@ -120,7 +120,7 @@ def look_up(runs: Iterable[RunFolder], wanted: Mapping[str, Sequence[Job]]) -> d
 def is_inside(run: RunFolder, job_id: str, output: str) -> bool:
     """Whether what another run's queue names is a video in its own folder, links resolved."""
     try:
-        check_place(job_id, output)
+        check_id_and_output(job_id, output)
         video = run.path / output
         return run.holds(video) and run.holds(video.with_suffix(".json"))
     except ValueError:

@@ -29,16 +29,16 @@ class LineFormatter(logging.Formatter):
     """A record as one line, whatever is in it, and a traceback as indented lines below it.
 
     Args:
-        mark: put before the line, for `kept_line` to tell it by.
+        prefix: put before the line, for `kept_line` to tell it by.
     """
 
-    def __init__(self, form: str = FORMAT, mark: str = "") -> None:
+    def __init__(self, form: str = FORMAT, prefix: str = "") -> None:
         super().__init__(form)
-        self._mark = mark
+        self._prefix = prefix
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         record.message = printable(record.message)
-        return self._mark + super().formatMessage(record)
+        return self._prefix + super().formatMessage(record)
 
     def formatException(
         self,
@@ -64,7 +64,7 @@ def print_traceback(
             print(plain_line(line), file=sys.stderr)
 
 
-def new_mark() -> str:
+def new_prefix() -> str:
     """What one supervisor and its workers tell their own lines by.
 
     It has the form of a control sequence, so that a terminal is never shown it.
@@ -72,14 +72,14 @@ def new_mark() -> str:
     return f"\x1b[>{int.from_bytes(os.urandom(8), 'big')}z"
 
 
-def kept_line(line: bytes, mark: str) -> str:
+def kept_line(line: bytes, prefix: str) -> str:
     """A line of a worker's output as its log keeps it.
 
     Args:
         line: as it finally stood, without the progress bars that it overwrote.
     """
     text = line.decode("utf-8", "backslashreplace")
-    if text.startswith(mark):
+    if text.startswith(prefix):
         return plain_line(text)
     text = plain_line(text)
     return INDENT + text if STAMP.match(text) else text

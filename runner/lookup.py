@@ -1,4 +1,4 @@
-"""Looking a job up by whatever a person has of it: an id, a path, or its place in the grid."""
+"""Looking a job up by what a person has of it: an id, a path, or its point in the grid."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from .canonical import canonical_json, json_in_order
 from .errors import UserError
 from .forms import checked, is_writable
 from .input_file import MOST_MANIFEST_BYTES, NotAnInput, lines_in, open_input, parse_json
-from .job import Job, Series, check_place
+from .job import Job, Series, check_id_and_output
 from .job_record import SERIES, SHAPE, series_of, series_record
 from .run_folder import write_atomically
 from .shape import Shape
@@ -212,10 +212,10 @@ class _Reader:
         The one met last stands last: jobs with the same parameters stand next to each other.
         """
         known = self._parameters
-        for place in range(len(known) - 1, -1, -1):
-            if _is_same(known[place], parameters):
-                if place < len(known) - 1:
-                    known.append(known.pop(place))
+        for index in range(len(known) - 1, -1, -1):
+            if _is_same(known[index], parameters):
+                if index < len(known) - 1:
+                    known.append(known.pop(index))
                 return known[-1]
         if not isinstance(parameters, dict):
             raise TypeError("parameters are no mapping")
@@ -231,7 +231,7 @@ def _job(record: dict[str, Any], series: Series) -> Job:
     Raises:
         ValueError, KeyError, TypeError: it is none.
     """
-    check_place(record["id"], record["output"])
+    check_id_and_output(record["id"], record["output"])
     seed = record["seed"]
     if type(seed) is not int or not 0 <= seed < _MOST_SEED:
         raise ValueError(f"{seed!r:.40} is no seed")

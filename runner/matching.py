@@ -70,7 +70,7 @@ def match(
         for file in files:
             names = [nfc(name) for name in names_of(file)]
             own = prompts.of(category, names)
-            used |= {(place, name) for name in names for place in (nfc(category), None)}
+            used |= {(within, name) for name in names for within in (nfc(category), None)}
             for name in names:
                 homes[name].add(category)
             if own:
@@ -79,12 +79,12 @@ def match(
                 bare.append((category, file))
     lonely: list[tuple[str | None, str | None, str]] = []
     known = {nfc(category) for category in clips}
-    for place, name in sorted(prompts.videos - used, key=lambda one: (one[0] or "", one[1])):
+    for within, name in sorted(prompts.videos - used, key=lambda one: (one[0] or "", one[1])):
         stem = name.rpartition(".")[0] or name
-        if place is None and not {name, stem} & elsewhere:
+        if within is None and not {name, stem} & elsewhere:
             lonely.append((None, name, f"has prompts but no video in {folder}"))
-        elif place in known:
-            lonely.append((place, name, f"has prompts but no video in {folder}/{place}"))
+        elif within in known:
+            lonely.append((within, name, f"has prompts but no video in {folder}/{within}"))
     if not is_subset:
         lonely += [
             (category, None, f"has prompts but no folder in {folder}")
@@ -117,9 +117,9 @@ def _leftovers(
     for category, file in bare:
         near = _nearest(nfc(file.stem), wanted) if len(found) < MOST_NAMES_COMPARED else None
         found.append(Leftover(category, file.name, file, f"has no prompts in {source}", near))
-    for number, (place, name, problem) in enumerate(lonely):
+    for number, (within, name, problem) in enumerate(lonely):
         near = _nearest(name, unclaimed) if name and number < MOST_NAMES_COMPARED else None
-        found.append(Leftover(place, name, None, problem, near))
+        found.append(Leftover(within, name, None, problem, near))
     return found
 
 

@@ -256,8 +256,8 @@ def generations(
         except ValidationError as error:
             first, *more = describe(error, schema)
             key = str(error.errors()[0]["loc"][0]) if error.errors()[0]["loc"] else ""
-            place = "" if name is None or key not in own else f"methods.{name}."
-            raise UserError(f"{place}generation.{first}", *more) from None
+            where = "" if name is None or key not in own else f"methods.{name}."
+            raise UserError(f"{where}generation.{first}", *more) from None
     return found
 
 

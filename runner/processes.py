@@ -293,10 +293,10 @@ def peak_resident_gib(others: Iterable[int] = ()) -> float | None:
     """
     kib = 0
     for of in ("self", *others):
-        place = Path(f"/proc/{of}")
+        proc = Path(f"/proc/{of}")
         try:
-            peak = re.search(r"^VmHWM:\s+(\d+) kB", (place / "status").read_text(), re.MULTILINE)
-            (place / "clear_refs").write_text("5")
+            peak = re.search(r"^VmHWM:\s+(\d+) kB", (proc / "status").read_text(), re.MULTILINE)
+            (proc / "clear_refs").write_text("5")
         except OSError:
             if of == "self":
                 return None

@@ -77,12 +77,12 @@ def read_prompts(paths: Iterable[Path]) -> Prompts:
     for path in paths:
         for category, video, texts in read_rows(path):
             refuse_bad_texts(path, category, video, texts)
-            place = f"{shown(path)}: {named(category, video)}"
+            where = f"{shown(path)}: {named(category, video)}"
             if video is None:
-                of_all = added(place, of_all, texts)
+                of_all = added(where, of_all, texts)
                 continue
             held = by_video if category is None else by_category.setdefault(nfc(category), {})
-            held[nfc(video)] = added(place, held.get(nfc(video), ()), texts)
+            held[nfc(video)] = added(where, held.get(nfc(video), ()), texts)
     return Prompts(by_category, by_video, of_all)
 
 
@@ -127,8 +127,10 @@ def read_table(path: Path) -> Iterator[PromptRow]:
                     f"{shown(path)}:1: has {count} columns called {name!r} and needs one; the "
                     "first line names the columns: category (optional), video, prompt"
                 )
-        place = {name: head.index(name) for name in ("category", "video", "prompt") if name in head}
-        last = max(place.values())
+        column_of = {
+            name: head.index(name) for name in ("category", "video", "prompt") if name in head
+        }
+        last = max(column_of.values())
         for cells in reader:
             if not any(cell.strip() for cell in cells):
                 continue
@@ -137,7 +139,7 @@ def read_table(path: Path) -> Iterator[PromptRow]:
                     f"{shown(path)}:{reader.line_num}: has {len(cells)} cells, the first line "
                     f"{len(head)}; quote a cell that has {delimiter!r} in it"
                 )
-            values = {name: cells[index].strip() for name, index in place.items()}
+            values = {name: cells[index].strip() for name, index in column_of.items()}
             if not values["video"] or not values["prompt"]:
                 empty = "video" if not values["video"] else "prompt"
                 raise UserError(f"{shown(path)}:{reader.line_num}: {empty}: this cell is empty")
@@ -166,9 +168,9 @@ def rows_of(path: Path, values: Any) -> Iterator[PromptRow]:
             raise UserError(f"{shown(path)}: {name}: must be {{video: [prompt, ...]}} or a list")
 
 
-def prompt_list(path: Path, place: str, values: list[Any]) -> Texts:
+def prompt_list(path: Path, where: str, values: list[Any]) -> Texts:
     if not all(isinstance(value, str) for value in values):
-        raise UserError(f"{shown(path)}: {place}: must be a list of prompts")
+        raise UserError(f"{shown(path)}: {where}: must be a list of prompts")
     return tuple(values)
 
 
@@ -188,7 +190,7 @@ def refuse_bad_texts(
             )
 
 
-def added(place: str, former: Texts, texts: Texts) -> Texts:
+def added(where: str, former: Texts, texts: Texts) -> Texts:
     """Both in order.
 
     Raises:
@@ -198,14 +200,14 @@ def added(place: str, former: Texts, texts: Texts) -> Texts:
     for text in texts:
         if text in known:
             raise UserError(
-                f"{place}: the prompt {text!r} is there twice; for another take of it, add a seed"
+                f"{where}: the prompt {text!r} is there twice; for another take of it, add a seed"
             )
         known.add(text)
     return former + texts
 
 
 def named(category: str | None, video: str | None) -> str:
-    """A place in a prompt file, for a person."""
+    """For whom prompts in a file are, for a person."""
     return "/".join(name for name in (category, video) if name is not None) or "every clip"
 
 

@@ -32,7 +32,7 @@ from .forms import (
     record_of,
 )
 from .input_file import read_json
-from .job import Job, JobState, Placed
+from .job import Job, JobState, PlannedVideo
 from .job_record import SHAPE, inputs_record, is_input, is_shape
 from .run_folder import (
     RunFolder,
@@ -155,14 +155,14 @@ def supersede(run: RunFolder, job: Job) -> None:
     stamp = time.strftime("%Y%m%d-%H%M%S") + f"-{time.time_ns() % 1_000_000_000:09d}"
     target = run.superseded(job, stamp)
     run.own(target.parent)
-    for former, place in (
+    for former, new_path in (
         (sidecar, target.with_suffix(".json")),
         (video, target),
     ):
         if former.exists():
-            make_folder(place.parent)
-            former.rename(place)
-            flush_folder(place.parent)
+            make_folder(new_path.parent)
+            former.rename(new_path)
+            flush_folder(new_path.parent)
             flush_folder(former.parent)
 
 
@@ -183,7 +183,7 @@ def read_sidecar(path: Path) -> dict[str, Any] | None:
     return content if misfit(content, FORM) is None else None
 
 
-def state_on_disk(run: RunFolder, job: Placed) -> JobState:
+def state_on_disk(run: RunFolder, job: PlannedVideo) -> JobState:
     """What the files prove: `DONE`, `STALE` (made from other inputs) or `PENDING`.
 
     The video must have its sidecar's size. It is hashed only where it was written to after
@@ -196,7 +196,7 @@ def state_on_disk(run: RunFolder, job: Placed) -> JobState:
     return JobState.DONE if sidecar.get("fingerprint") == job.fingerprint else JobState.STALE
 
 
-def vouching_sidecar(run: RunFolder, job: Placed) -> dict[str, Any] | None:
+def vouching_sidecar(run: RunFolder, job: PlannedVideo) -> dict[str, Any] | None:
     """The sidecar of the video at a job's path, whatever the video was made from. None where no
     sidecar vouches for the file there."""
     sidecar = read_sidecar(run.sidecar(job))

@@ -111,14 +111,14 @@ def check_rules(
         UserError: a rule is empty, or names what is no axis.
     """
     for number, rule in enumerate(rules):
-        place = f"{kind}.{number}"
+        where = f"{kind}.{number}"
         if not isinstance(rule, dict) or not rule:
-            raise UserError(f"{place}: must name axes and values, such as {{seed: [42, 142]}}")
+            raise UserError(f"{where}: must name axes and values, such as {{seed: [42, 142]}}")
         for axis, value in rule.items():
             if axis not in axes and axis not in parameters:
-                raise UserError(unknown_parameter(f"{place}.{axis}", axis, [*axes, *parameters]))
+                raise UserError(unknown_parameter(f"{where}.{axis}", axis, [*axes, *parameters]))
             if value in (None, []) or isinstance(value, dict):
-                raise UserError(f"{place}.{axis}: must have a value, or a list of values")
+                raise UserError(f"{where}.{axis}: must have a value, or a list of values")
 
 
 def as_tuple(value: Any) -> tuple[Any, ...]:

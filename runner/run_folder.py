@@ -18,7 +18,7 @@ from pathlib import Path
 
 from .errors import UserError
 from .input_file import open_input
-from .job import Placed
+from .job import PlannedVideo
 from .slot_names import Slot
 from .waiting import PATIENT, Waiting, repeat, wait_for
 
@@ -152,21 +152,21 @@ class RunFolder:
     def lock(self, slot: Slot) -> Path:
         return self.locks / slot.lock
 
-    def scratch(self, job: Placed) -> Path:
+    def scratch(self, job: PlannedVideo) -> Path:
         return self.path / "work" / job.id
 
-    def video(self, job: Placed) -> Path:
+    def video(self, job: PlannedVideo) -> Path:
         return self.path / job.output
 
-    def sidecar(self, job: Placed) -> Path:
+    def sidecar(self, job: PlannedVideo) -> Path:
         return self.video(job).with_suffix(".json")
 
-    def superseded(self, job: Placed, stamp: str) -> Path:
+    def superseded(self, job: PlannedVideo, stamp: str) -> Path:
         """Where a job's former video goes when it is remade; `stamp` keeps the makes apart."""
         former = Path(job.output)
         return self.path / "superseded" / former.parent / f"{former.stem}.{stamp}{former.suffix}"
 
-    def temporary(self, job: Placed) -> Path:
+    def temporary(self, job: PlannedVideo) -> Path:
         """A new unique name beside the job's video, for the file in the making.
 
         Raises:
@@ -176,7 +176,7 @@ class RunFolder:
         self.own(video.parent)
         return video.with_name(f".{video.stem}.{uuid.uuid4().hex[:12]}.tmp{video.suffix}")
 
-    def temporaries(self, job: Placed) -> list[Path]:
+    def temporaries(self, job: PlannedVideo) -> list[Path]:
         """What earlier attempts of a job left beside its video, of video and sidecar."""
         video = self.video(job)
         if not video.parent.is_dir():

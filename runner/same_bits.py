@@ -55,7 +55,7 @@ class ProcessOutput:
     """What a process made with some settings ("plain" or "the experiment's")."""
 
     settings: str
-    place: GpuProcess
+    gpu_process: GpuProcess
     found: dict[str, Any]
 
     def is_as(self, first: ProcessOutput) -> bool:
@@ -78,9 +78,9 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args(words)
     try:
-        places = places_of(arguments.gpus, arguments.processes)
+        gpu_processes = gpu_processes_of(arguments.gpus, arguments.processes)
         run = find_run(arguments.run)
-        made = compare(run, places, max(1, arguments.steps))
+        made = compare(run, gpu_processes, max(1, arguments.steps))
     except UserError as error:
         say(f"same_bits: {error}")
         return 2
@@ -93,7 +93,7 @@ def main(words: Sequence[str] | None = None) -> int:
     return 1 if differing else 0
 
 
-def places_of(gpus: str | None, processes: int) -> list[GpuProcess]:
+def gpu_processes_of(gpus: str | None, processes: int) -> list[GpuProcess]:
     """The processes that are compared, at least two.
 
     Raises:
@@ -107,13 +107,13 @@ def places_of(gpus: str | None, processes: int) -> list[GpuProcess]:
             raise UserError(f"--gpus: there is no GPU {name} here (there are: {known})")
     if len(names) == 1 and processes == 1 and gpus is None:
         processes = 2
-    places = [GpuProcess(name, number) for number in range(processes) for name in names]
-    if len(set(places)) < 2 or processes < 1:
+    gpu_processes = [GpuProcess(name, number) for number in range(processes) for name in names]
+    if len(set(gpu_processes)) < 2 or processes < 1:
         raise UserError("one process has nothing to be compared with; give --processes 2")
-    return places
+    return gpu_processes
 
 
-def compare(run: RunFolder, places: Sequence[GpuProcess], steps: int) -> list[ProcessOutput]:
+def compare(run: RunFolder, gpu_processes: Sequence[GpuProcess], steps: int) -> list[ProcessOutput]:
     """What each process made, the first place's first, for each kind of settings.
 
     Raises:
@@ -146,7 +146,7 @@ def compare(run: RunFolder, places: Sequence[GpuProcess], steps: int) -> list[Pr
         folder = Path(name)
         with_choices(run, folder / "cache")
         for kind, values in kinds.items():
-            made += list(by_all(experiment, job, kind, values, places, folder))
+            made += list(by_all(experiment, job, kind, values, gpu_processes, folder))
     return made
 
 
@@ -165,48 +165,55 @@ def by_all(
     job: Job,
     kind: str,
     settings: dict[str, Any],
-    places: Sequence[GpuProcess],
+    gpu_processes: Sequence[GpuProcess],
     folder: Path,
 ) -> Iterator[ProcessOutput]:
     """The first place alone, which leaves half a video; then GPU beside GPU."""
     half = folder / f"half of {kind}"
 
-    def by(place: GpuProcess, *, is_first: bool) -> ProcessOutput:
-        own = folder / f"{kind}, {place}"
+    def by(gpu_process: GpuProcess, *, is_first: bool) -> ProcessOutput:
+        own = folder / f"{kind}, {gpu_process}"
         if not is_first:
             shutil.copytree(half, own / "half")
         wanted = {
             "settings": {**settings, "keep_latents_every": 1},
             "root": str(experiment.root),
-            "device": "cpu" if place.gpu == "cpu" else "cuda",
+            "device": "cpu" if gpu_process.gpu == "cpu" else "cuda",
             "cache": str(folder / "cache"),
             "job": job_record(job),
             "scratch": str(own / "whole"),
             "leave": str(half) if is_first else None,
             "go_on": None if is_first else str(own / "half"),
         }
-        say(f"{kind}: {place}")
-        return ProcessOutput(kind, place, in_process(wanted, place))
+        say(f"{kind}: {gpu_process}")
+        return ProcessOutput(kind, gpu_process, in_process(wanted, gpu_process))
 
-    yield by(places[0], is_first=True)
-    others = [[place for place in places[1:] if place.gpu == gpu] for gpu in gpus_of(places)]
+    yield by(gpu_processes[0], is_first=True)
+    others = [
+        [gpu_process for gpu_process in gpu_processes[1:] if gpu_process.gpu == gpu]
+        for gpu in gpus_of(gpu_processes)
+    ]
     with ThreadPoolExecutor(len(others)) as pool:
-        for row in pool.map(lambda row: [by(place, is_first=False) for place in row], others):
+        for row in pool.map(
+            lambda row: [by(gpu_process, is_first=False) for gpu_process in row], others
+        ):
             yield from row
 
 
-def gpus_of(places: Sequence[GpuProcess]) -> list[str]:
-    return list(dict.fromkeys(place.gpu for place in places))
+def gpus_of(gpu_processes: Sequence[GpuProcess]) -> list[str]:
+    return list(dict.fromkeys(gpu_process.gpu for gpu_process in gpu_processes))
 
 
-def in_process(wanted: dict[str, Any], place: GpuProcess) -> dict[str, Any]:
+def in_process(wanted: dict[str, Any], gpu_process: GpuProcess) -> dict[str, Any]:
     """What a process of its own answers.
 
     Raises:
         UserError: it failed; says its last lines.
     """
     environment = {**os.environ, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-    environment["CUDA_VISIBLE_DEVICES"] = "" if place.gpu == "cpu" else uuid_of(place.gpu)
+    environment["CUDA_VISIBLE_DEVICES"] = (
+        "" if gpu_process.gpu == "cpu" else uuid_of(gpu_process.gpu)
+    )
     package = str(Path(__file__).resolve().parents[1])
     path = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
     environment["PYTHONPATH"] = os.pathsep.join(path)
@@ -223,9 +230,11 @@ def in_process(wanted: dict[str, Any], place: GpuProcess) -> dict[str, Any]:
             timeout=PROCESS_SECONDS,
         )
     except subprocess.TimeoutExpired:
-        raise UserError(f"{place}: not done within {PROCESS_SECONDS} s") from None
+        raise UserError(f"{gpu_process}: not done within {PROCESS_SECONDS} s") from None
     if done.returncode != 0:
-        raise UserError(f"{place}: the process failed:", *done.stderr.strip().splitlines()[-3:])
+        raise UserError(
+            f"{gpu_process}: the process failed:", *done.stderr.strip().splitlines()[-3:]
+        )
     found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     for line in done.stderr.splitlines():
         if "kernels" in line or "begins anew" in line:
@@ -244,8 +253,8 @@ def answer(
     rows = [
         {
             "settings": one.settings,
-            "gpu": None if one.place.gpu == "cpu" else int(one.place.gpu),
-            "process": one.place.process,
+            "gpu": None if one.gpu_process.gpu == "cpu" else int(one.gpu_process.gpu),
+            "process": one.gpu_process.process,
             "same": one.is_as(first[one.settings]),
             **one.found,
         }
@@ -263,7 +272,13 @@ def show(made: Sequence[ProcessOutput], first: dict[str, ProcessOutput], differi
             resumed = "same" if is_same else "different"
             if not found["from_step"]:
                 resumed = "begins anew"
-        cells = [one.settings, str(one.place), found["latents"][:10], found["frames"][:10], resumed]
+        cells = [
+            one.settings,
+            str(one.gpu_process),
+            found["latents"][:10],
+            found["frames"][:10],
+            resumed,
+        ]
         widths = (18, 20, 14, 14, 20)
         line = "".join(f"{cell:{width}}" for cell, width in zip(cells, widths, strict=True))
         print_lines(f"{line}{'' if one.is_as(first[one.settings]) else 'DIFFERENT'}".rstrip())

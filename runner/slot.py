@@ -393,7 +393,7 @@ def main() -> int:
         return refuse(f"{run.path}: no run folder (it has no run.id); see `sweep resume`")
     sys.excepthook = print_traceback
     log = SlotLog(run.log(slot), echo=not arguments.quiet)
-    command.append(f"--mark={log.mark}")
+    command.append(f"--prefix={log.prefix}")
     try:
         with contextlib.closing(SlotLock(run.lock(slot))) as lock:
             environment = worker_environment(slot, device, arguments.threads)

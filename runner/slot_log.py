@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from .failures import is_disk_full
-from .log_lines import Passing, kept_line, new_mark
+from .log_lines import Passing, kept_line, new_prefix
 from .plain_text import printable
 from .run_folder import open_own
 
@@ -24,14 +24,14 @@ LONGEST_LINE_BYTES = 1 << 20
 class SlotLog:
     """The slot's log file, with a copy to the terminal where there is one.
 
-    `mark` is what a worker puts before its own log's lines.
+    `prefix` is what a worker puts before its own log's lines.
     """
 
     def __init__(self, path: Path, *, echo: bool) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.fdopen(open_own(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT), "ab", 0)
         self._echo = echo
-        self.mark = new_mark()
+        self.prefix = new_prefix()
         if echo:
             ignore_stop_key()
 
@@ -68,7 +68,7 @@ class SlotLog:
     def _write_line(self, line: bytes) -> None:
         final = line.rstrip(b"\r").rpartition(b"\r")[2]
         if final.strip():
-            self._write(f"{kept_line(final, self.mark)}\n".encode())
+            self._write(f"{kept_line(final, self.prefix)}\n".encode())
 
     def _write(self, line: bytes) -> None:
         try:

@@ -90,9 +90,9 @@ def parse_yaml(path: Path, text: str) -> Any:
     try:
         return yaml.load(text, UniqueKeyLoader)
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        place = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-        raise UserError(f"{shown(path)}{place}: not valid YAML: {error.problem}") from None
+        at = error.problem_mark or error.context_mark
+        where = f":{at.line + 1}:{at.column + 1}" if at else ""
+        raise UserError(f"{shown(path)}{where}: not valid YAML: {error.problem}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{shown(path)}: not valid YAML: {str(error).splitlines()[0]}") from None
 

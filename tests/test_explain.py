@@ -31,7 +31,7 @@ def story(project: Project, *words: str, cwd: Path | None = None) -> dict[str, A
 
 
 def test_a_job_is_found_by_whatever_a_person_has_of_it(project: Project) -> None:
-    """Id, its beginning, video, sidecar, place in the grid; from any folder where it can be."""
+    """Id, its beginning, video, sidecar, point in the grid; from any folder where it can be."""
     project.finish()
     folder = project.run_folder.path
     job = next(job for job in read_manifest(project.run_folder.manifest).jobs if job.output == RED)

@@ -48,12 +48,12 @@ def key(
             within a section, all of its keys are then later ones.
         field: as `Field` has it: `default_factory`, bounds, `description`.
     """
-    marks: dict[str, Any] = {}
+    extra: dict[str, Any] = {}
     if loss is not None:
-        marks["loss"] = loss.value
+        extra["loss"] = loss.value
     if later:
-        marks["later"] = True
-    return Field(default, json_schema_extra=marks or None, **field)
+        extra["later"] = True
+    return Field(default, json_schema_extra=extra or None, **field)
 
 
 def _kinds(annotation: Any) -> set[Any]:
@@ -165,8 +165,8 @@ def _leaves(
 ) -> Iterator[Leaf]:
     for name, value in values.items():
         field = schema.model_fields.get(name)
-        marks = field.json_schema_extra if field is not None else None
-        own = marks if isinstance(marks, dict) else {}
+        extra = field.json_schema_extra if field is not None else None
+        own = extra if isinstance(extra, dict) else {}
         later = is_later or bool(own.get("later"))
         lost = Loss(own["loss"]) if "loss" in own else loss
         inner = None if field is None else _inner(field)

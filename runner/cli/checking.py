@@ -56,7 +56,7 @@ def verify(run: str, as_json: bool) -> None:
 def explain(words: tuple[str, ...], as_json: bool) -> None:
     """Tell one job's story: inputs, why it is in its state, attempts with log lines, what next.
 
-    JOB is an id (or its beginning), the path of a video or sidecar, or a place in the grid.
+    JOB is an id (or its beginning), the path of a video or sidecar, or a point in the grid.
 
     \b
     sweep explain results/my/camera_motion/ref_a/seed_42_prompt_0.mp4

@@ -182,7 +182,7 @@ def jobs_left(experiment: Experiment, run: RunFolder, data: DatasetContent | Non
 
 def placed(lead: Lead) -> dict[str, int]:
     """A number for each prompt."""
-    return {text: place for place, text in enumerate(lead.prompts)}
+    return {text: number for number, text in enumerate(lead.prompts)}
 
 
 def examine_file(path: Path, overrides: tuple[str, ...] = ()) -> Iterator[Finding]:

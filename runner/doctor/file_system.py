@@ -67,19 +67,19 @@ def mount_of(path: Path, mountinfo: str) -> Mount | None:
 def existing(path: Path) -> Path:
     """The nearest folder that is there."""
     path = path.absolute()
-    return next(place for place in (path, *path.parents) if place.is_dir())
+    return next(nearest for nearest in (path, *path.parents) if nearest.is_dir())
 
 
 def check_file_system(folder: Path) -> Iterator[Finding]:
     """The file system on which a run folder lies or will lie."""
-    place = existing(folder).resolve()
+    nearest = existing(folder).resolve()
     try:
         # Mount points need not be UTF-8.
-        mount = mount_of(place, os.fsdecode(MOUNTS.read_bytes()))
+        mount = mount_of(nearest, os.fsdecode(MOUNTS.read_bytes()))
     except OSError:
         mount = None
     yield judge_mount(folder, mount)
-    yield from try_locking(place)
+    yield from try_locking(nearest)
 
 
 def judge_mount(folder: Path, mount: Mount | None) -> Finding:
@@ -93,17 +93,17 @@ def judge_mount(folder: Path, mount: Mount | None) -> Finding:
     return right("file system", found)
 
 
-def try_locking(place: Path) -> Iterator[Finding]:
+def try_locking(folder: Path) -> Iterator[Finding]:
     """Whether a lock that one holds is refused to another there, and what time it is there."""
-    probe = place / f".sweep-doctor-{uuid.uuid4().hex[:12]}"
+    probe = folder / f".sweep-doctor-{uuid.uuid4().hex[:12]}"
     try:
         first = os.open(probe, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     except OSError as error:
         remedy = "choose another folder with results=, or mend its owner and mode"
-        yield wrong("writing", f"{place}: cannot be written: {error.strerror}", remedy)
+        yield wrong("writing", f"{folder}: cannot be written: {error.strerror}", remedy)
         return
     try:
-        yield judge_lock(place, first, probe)
+        yield judge_lock(folder, first, probe)
         apart = abs(probe.stat().st_mtime - time.time())
         if apart > CLOCK_APART_SECONDS:
             found = f"the clock of the file server is {apart:.0f} s away from this machine's"
@@ -113,16 +113,16 @@ def try_locking(place: Path) -> Iterator[Finding]:
         probe.unlink(missing_ok=True)
 
 
-def judge_lock(place: Path, first: int, probe: Path) -> Finding:
+def judge_lock(folder: Path, first: int, probe: Path) -> Finding:
     second = os.open(probe, os.O_RDWR)
     try:
         fcntl.flock(first, fcntl.LOCK_EX | fcntl.LOCK_NB)
         try:
             fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            return right("locking", f"{place}: a lock that one holds is refused to another")
-        return wrong("locking", f"{place}: two hold the same lock", MOVE)
+            return right("locking", f"{folder}: a lock that one holds is refused to another")
+        return wrong("locking", f"{folder}: two hold the same lock", MOVE)
     except OSError as error:
-        return wrong("locking", f"{place}: locks do not work: {error.strerror}", MOVE)
+        return wrong("locking", f"{folder}: locks do not work: {error.strerror}", MOVE)
     finally:
         os.close(second)

@@ -138,7 +138,7 @@ def compare(experiment: Experiment, clips: Sequence[Lead]) -> Iterator[Finding]:
         parameter_sets = parameter_sets_wanted(experiment, clip)
         fps = max(shape_for(experiment, info, one).fps for one in parameter_sets)
         if info.fps < fps * 0.999:
-            found = f"{clip.place}: has {info.fps:g} frames a second, {fps:g} are asked for"
+            found = f"{clip.label}: has {info.fps:g} frames a second, {fps:g} are asked for"
             yield warning("clips", found, f"frames are repeated; fps: {info.fps:g} repeats none")
 
 
@@ -154,7 +154,7 @@ def check_prompts(method: Method, model: Examined, data: DatasetContent) -> Iter
     longest = max((count(text) for text in texts), default=0)
     remedy = "shorten it: the rest is not read"
     found = [
-        warning("prompts", f"{clip.place}: {count(text)} tokens: {text:.40}", remedy)
+        warning("prompts", f"{clip.label}: {count(text)} tokens: {text:.40}", remedy)
         for text, clip in texts.items()
         if count(text) > limit
     ]

@@ -244,17 +244,17 @@ def find_prompts(
 def prompt_places(folder: Path, root: Path) -> Iterator[Path]:
     """Where prompts for a folder of clips usually lie, the likeliest first."""
     seen: set[Path] = set()
-    for place in (folder.parent, folder, folder.parent / "prompts", root / "prompts", root):
-        if not place.is_dir():
+    for searched in (folder.parent, folder, folder.parent / "prompts", root / "prompts", root):
+        if not searched.is_dir():
             continue
-        files = sorted(path for path in place.iterdir() if path.suffix.lower() in SUFFIXES)
+        files = sorted(path for path in searched.iterdir() if path.suffix.lower() in SUFFIXES)
         likely = [path for path in files if nfc(path.stem).lower() in PROMPT_NAMES]
-        inside = files if place.name == "prompts" else []
+        inside = files if searched.name == "prompts" else []
         for path in (*likely, *inside):
             if path not in seen and path.is_file() and path.suffix.lower() != ".txt":
                 seen.add(path)
                 yield path
-        texts = place / "prompts" if place.name != "prompts" else place
+        texts = searched / "prompts" if searched.name != "prompts" else searched
         if texts.is_dir() and texts not in seen:
             seen.add(texts)
             yield texts
@@ -303,8 +303,8 @@ def add_model(wish: InitWish, draft: _Draft) -> None:
         return
     folder: Path | None
     if named is None:
-        places = sorted((wish.root / "models").glob("*/diffusion_pytorch_model*"))
-        folder = next((p.parent for p in places if not Checkpoint(p.parent).missing()), None)
+        weights_files = sorted((wish.root / "models").glob("*/diffusion_pytorch_model*"))
+        folder = next((p.parent for p in weights_files if not Checkpoint(p.parent).missing()), None)
         folder = folder or wish.root / FULL_CHECKPOINT
     elif wish.checkpoint is None and config is not None:
         folder = near_config(config, named)

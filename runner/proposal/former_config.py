@@ -42,21 +42,21 @@ def read_config(file: Path) -> FormerConfig:
     values: dict[str, Any] = {}
     spelled: dict[str, str] = {}
     puzzles: list[str] = []
-    for place, word, value in settings_in(content, ()):
+    for where, word, value in settings_in(content, ()):
         kind = KEYS.get(normal(word))
         if kind is None:
-            puzzles.append(f"{place}: {brief(value)}: no setting of that name is known")
+            puzzles.append(f"{where}: {brief(value)}: no setting of that name is known")
             continue
         try:
             found = READERS[kind](value)
         except (ValueError, TypeError, OverflowError):
-            puzzles.append(f"{place}: {brief(value)}: is no value for {kind}")
+            puzzles.append(f"{where}: {brief(value)}: is no value for {kind}")
             continue
         for key, one in found.items():
             if key in values and values[key] != one:
-                puzzles.append(f"{place}: {brief(value)}: {spelled[key]} says otherwise")
+                puzzles.append(f"{where}: {brief(value)}: {spelled[key]} says otherwise")
             elif key not in values:
-                values[key], spelled[key] = one, place
+                values[key], spelled[key] = one, where
     return FormerConfig(file, values, spelled, tuple(puzzles))
 
 

@@ -103,8 +103,8 @@ def line(
     text: str, comment: str, indent: int, *, used: bool = True, off: bool = False
 ) -> Iterator[str]:
     """`text  # comment`, the comment above where there is no room for it."""
-    mark = "# " + " " * indent if not used else " " * indent + "# "
-    text = (mark if off or not used else " " * indent) + text
+    start = "# " + " " * indent if not used else " " * indent + "# "
+    text = (start if off or not used else " " * indent) + text
     comment = printable(comment)
     wide = cell_len(text)
     if wide < COMMENT_COLUMN and COMMENT_COLUMN + 2 + cell_len(comment) <= LINE_CHARACTERS:

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from .. import job_record
 from ..canonical import canonical_json, json_in_order
-from ..job import Job, JobState, Series, check_place
+from ..job import Job, JobState, Series, check_id_and_output
 from ..job_record import series_record
 from ..shape import Shape
 from ..waiting import Waiting
@@ -206,7 +206,7 @@ def job_of(row: Any) -> Job:
     Raises:
         ValueError: its id or its path is none.
     """
-    check_place(row.id, row.output)
+    check_id_and_output(row.id, row.output)
     series = series_of(row.series_json, row.alike_json)
     return Job(row.id, series, row.seed, row.fingerprint, row.output)
 

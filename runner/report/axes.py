@@ -34,7 +34,7 @@ class AxisKind(str, Enum):
 class Axis:
     """One axis: its name and its values in the order of the manifest.
 
-    `absent` is the place of the jobs whose method has no such parameter, where there are any; its
+    `absent` is the index of the jobs whose method has no such parameter, where there are any; its
     value is None.
     """
 
@@ -46,10 +46,11 @@ class Axis:
 
 @dataclass(frozen=True)
 class Grid:
-    """The axes of some runs, and for each cell of each run its place on every one of them."""
+    """The axes of some runs. `indices` has, for each cell of each run, the index of its value on
+    every axis."""
 
     axes: tuple[Axis, ...]
-    places: tuple[tuple[tuple[int, ...], ...], ...]
+    indices: tuple[tuple[tuple[int, ...], ...], ...]
     """Per run and cell: an index into each axis' values."""
 
 
@@ -67,12 +68,12 @@ def lay_out(runs: Sequence[Run]) -> Grid:
     names = list(kinds)
     values: list[dict[str, int]] = [{} for _ in names]
     originals: list[list[AxisValue]] = [[] for _ in names]
-    places = []
+    indices = []
     for run in runs:
         own = []
         known = _of_methods(run)
         for cell in run.cells:
-            place = []
+            cell_indices = []
             for number, name in enumerate(names):
                 value = run.name if kinds[name] is AxisKind.RUN else run.value_on(cell.job, name)
                 is_own = kinds[name] is not AxisKind.PARAMETER or name in known[cell.job.method]
@@ -80,14 +81,14 @@ def lay_out(runs: Sequence[Run]) -> Grid:
                 index = values[number].setdefault(key, len(values[number]))
                 if index == len(originals[number]):
                     originals[number].append(value)
-                place.append(index)
-            own.append(tuple(place))
-        places.append(tuple(own))
+                cell_indices.append(index)
+            own.append(tuple(cell_indices))
+        indices.append(tuple(own))
     own_axes = zip(kinds.items(), originals, values, strict=True)
     axes = tuple(
         Axis(name, kind, tuple(own), index.get(_ABSENT)) for (name, kind), own, index in own_axes
     )
-    return Grid(axes, tuple(places))
+    return Grid(axes, tuple(indices))
 
 
 def _of_grids(runs: Sequence[Run]) -> dict[str, AxisKind]:

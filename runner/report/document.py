@@ -122,17 +122,19 @@ class _Writer:
 
     def _cells(self, runs: Sequence[Run], grid: Grid) -> list[dict[str, Any]]:
         return [
-            self._cell(number, run, cell, place)
-            for number, (run, places) in enumerate(zip(runs, grid.places, strict=True))
-            for cell, place in zip(run.cells, places, strict=True)
+            self._cell(number, run, cell, cell_indices)
+            for number, (run, indices) in enumerate(zip(runs, grid.indices, strict=True))
+            for cell, cell_indices in zip(run.cells, indices, strict=True)
         ]
 
-    def _cell(self, number: int, run: Run, cell: Cell, place: Sequence[int]) -> dict[str, Any]:
+    def _cell(
+        self, number: int, run: Run, cell: Cell, cell_indices: Sequence[int]
+    ) -> dict[str, Any]:
         job, look = cell.job, self.look
         value: dict[str, Any] = {
             "id": job.id,
             "run": number,
-            "at": list(place),
+            "at": list(cell_indices),
             "state": cell.state.value,
             "text": self.shared.number(cell.text),
             "reference": self._reference(cell),

@@ -37,7 +37,7 @@ def dashboard(run: Run, numbers: Mapping[str, int], *, by_error: bool = True) ->
     attempts = [one for one in run.attempts if _is_timed(one)]
     start = min((float(one["started_at"]) for one in attempts), default=0.0)
     workers = sorted({str(one["worker"]) for one in attempts}, key=_natural)
-    places = {name: number for number, name in enumerate(workers)}
+    row_of = {name: number for number, name in enumerate(workers)}
     bars = []
     for one in attempts:
         stages = one.get("seconds") or {}
@@ -46,7 +46,7 @@ def dashboard(run: Run, numbers: Mapping[str, int], *, by_error: bool = True) ->
         outcome = str(one["outcome"])
         bars.append(
             [
-                places[str(one["worker"])],
+                row_of[str(one["worker"])],
                 round(float(one["started_at"]) - start, 3),
                 round(max(took, 0.0), 3),
                 round(device, 3) if stages else None,

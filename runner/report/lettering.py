@@ -133,8 +133,8 @@ def _draw(
     own.text((-left, -top), character, font=face.font, anchor="ls", embedded_color=True)
     size = [max(1, round(side * face.scale)) for side in picture.size]
     small = picture.resize((size[0], size[1]), Image.Resampling.LANCZOS)
-    place = (round(at[0] + left * face.scale), round(at[1] + top * face.scale))
-    image.paste(small.convert(image.mode), place, small)
+    corner = (round(at[0] + left * face.scale), round(at[1] + top * face.scale))
+    image.paste(small.convert(image.mode), corner, small)
 
 
 def is_unseen(character: str) -> bool:

@@ -76,18 +76,18 @@ def sheets(run: Run, only: Mapping[str, Collection[str]]) -> list[Sheet]:
     _check(grid.axes, only)
     fixed = [n for n, axis in enumerate(grid.axes) if axis.kind is not AxisKind.TEXT]
     groups: dict[tuple[int, ...], list[Cell]] = {}
-    for cell, place in zip(run.cells, grid.places[0], strict=True):
-        values = {a.name: a.values[i] for a, i in zip(grid.axes, place, strict=True)}
+    for cell, indices in zip(run.cells, grid.indices[0], strict=True):
+        values = {a.name: a.values[i] for a, i in zip(grid.axes, indices, strict=True)}
         if all(_is_one(values[name], wanted) for name, wanted in only.items()):
-            groups.setdefault(tuple(place[n] for n in fixed), []).append(cell)
+            groups.setdefault(tuple(indices[n] for n in fixed), []).append(cell)
     found = []
-    for place, cells in groups.items():
+    for indices, cells in groups.items():
         if not any(cell.record for cell in cells):
             continue
         job = cells[0].job
         rest = [
             f"{grid.axes[n].name} {grid.axes[n].values[index]}"
-            for n, index in zip(fixed, place, strict=True)
+            for n, index in zip(fixed, indices, strict=True)
             if grid.axes[n].kind not in (AxisKind.CATEGORY, AxisKind.LEADING)
             and index != grid.axes[n].absent
         ]
@@ -199,7 +199,7 @@ def write_mp4(sheet: Sheet, path: Path, style: Style) -> frozenset[str]:
         head.wrap(sheet.title, width - 2 * MARGIN_PIXELS, 1),
         INK,
     )
-    places = []
+    moving = []
     for number, (text, frames, problem) in enumerate(rows):
         x = MARGIN_PIXELS + number % columns * step[0]
         y = top + number // columns * step[1]
@@ -208,11 +208,11 @@ def write_mp4(sheet: Sheet, path: Path, style: Style) -> frozenset[str]:
         if frames is None:
             _hole(page, (x, y), size, small, problem)
         else:
-            places.append((x, y, frames))
+            moving.append((x, y, frames))
     still = np.asarray(page)
-    longest = max(len(frames) for *_, frames in places)
+    longest = max(len(frames) for *_, frames in moving)
     moments = np.repeat(still[None], longest, axis=0)
-    for x, y, frames in places:
+    for x, y, frames in moving:
         for moment in range(longest):
             frame = frames[min(moment, len(frames) - 1)]
             moments[moment, y : y + size[1], x : x + size[0]] = frame

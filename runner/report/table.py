@@ -36,9 +36,9 @@ def table(runs: Sequence[Run]) -> list[dict[str, Any]]:
         )
     )
     rows = []
-    for run, places in zip(runs, grid.places, strict=True):
-        for cell, place in zip(run.cells, places, strict=True):
-            point = {a.name: a.values[i] for a, i in zip(grid.axes, place, strict=True)}
+    for run, indices in zip(runs, grid.indices, strict=True):
+        for cell, cell_indices in zip(run.cells, indices, strict=True):
+            point = {a.name: a.values[i] for a, i in zip(grid.axes, cell_indices, strict=True)}
             rows.append({**point, **dict(_of_cell(run, cell)), **dict(_seconds(cell, stages))})
     return rows
 

@@ -23,18 +23,18 @@ def _things(scene: Scene, *, motion: bool) -> str:
     return " and ".join(parts)
 
 
-def english(scene: Scene, *, motion: bool = True, place: bool = True) -> str:
+def english(scene: Scene, *, motion: bool = True, background: bool = True) -> str:
     """`a red ball rolling to the right on grass`, with or without its motion and its place."""
     words = _things(scene, motion=motion)
     if scene.camera and motion:
         words = f"the camera {CAMERAS[scene.camera.move].english} {words}"
-    return f"{words} {BACKGROUNDS[scene.background].english}" if place else words
+    return f"{words} {BACKGROUNDS[scene.background].english}" if background else words
 
 
 def turned(scene: Scene) -> str:
     """The same facts in another order, as a sentence."""
-    place = BACKGROUNDS[scene.background].english
-    return f"{place.capitalize()}, {english(scene, place=False)}."
+    background = BACKGROUNDS[scene.background].english
+    return f"{background.capitalize()}, {english(scene, background=False)}."
 
 
 def chinese(scene: Scene, *, motion: bool = True) -> str:
@@ -59,7 +59,7 @@ def captions(scene: Scene) -> dict[str, float]:
         turned(scene): 0.1,
         chinese(scene): 0.2,
         english(scene, motion=False): 0.12,
-        english(scene, place=False): 0.08,
+        english(scene, background=False): 0.08,
         chinese(scene, motion=False): 0.06,
-        english(scene, motion=False, place=False): 0.04,
+        english(scene, motion=False, background=False): 0.04,
     }

@@ -79,7 +79,7 @@ def _pick(random: np.random.Generator, names: object) -> str:
 def _single(random: np.random.Generator) -> Scene:
     colour, shape, motion = (_pick(random, names) for names in (COLOURS, SHAPES, MOTIONS))
     thing = random_thing(random, colour, shape, motion, radius=random.uniform(0.22, 0.26))
-    return Scene("single_object", _pick(random, BACKGROUNDS), _place(random), (thing,))
+    return Scene("single_object", _pick(random, BACKGROUNDS), _scenery(random), (thing,))
 
 
 def _multiple(random: np.random.Generator) -> Scene:
@@ -95,7 +95,7 @@ def _multiple(random: np.random.Generator) -> Scene:
         if _apart(first, second):
             break
     background = _pick(random, BACKGROUNDS)
-    return Scene("multiple_objects", background, _place(random), (first, second))
+    return Scene("multiple_objects", background, _scenery(random), (first, second))
 
 
 def _apart(one: Thing, other: Thing) -> bool:
@@ -108,7 +108,7 @@ def _apart(one: Thing, other: Thing) -> bool:
 def _human(random: np.random.Generator) -> Scene:
     person = random_person(random, _pick(random, COLOURS), _pick(random, ACTIONS))
     background = _pick(random, BACKGROUNDS)
-    return Scene("complex_human_motion", background, _place(random), person=person)
+    return Scene("complex_human_motion", background, _scenery(random), person=person)
 
 
 def _camera(random: np.random.Generator) -> Scene:
@@ -124,10 +124,10 @@ def _camera(random: np.random.Generator) -> Scene:
         0.0,
     )
     background = _pick(random, BACKGROUNDS)
-    return Scene("camera_motion", background, _place(random), (thing,), camera=camera)
+    return Scene("camera_motion", background, _scenery(random), (thing,), camera=camera)
 
 
-def _place(random: np.random.Generator) -> int:
+def _scenery(random: np.random.Generator) -> int:
     return int(random.integers(SCENERIES))
 
 

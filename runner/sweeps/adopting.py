@@ -55,12 +55,18 @@ def adopt(
         UserError: there is no such run or folder, or the pattern does not tell jobs apart, or fits
             no file.
     """
-    place = folder_of(run)
-    experiment = load_experiment(place.experiment)
-    with closing(open_queue(place, look_at_disk=True, is_mending=True)) as queue:
+    run_folder = folder_of(run)
+    experiment = load_experiment(run_folder.experiment)
+    with closing(open_queue(run_folder, look_at_disk=True, is_mending=True)) as queue:
         parsed = Pattern.parse(pattern, queue.points()[0])
-        take_back(place, queue)
+        take_back(run_folder, queue)
         found = take_in(
-            place, queue, experiment, Path(folder), parsed, dry_run=dry_run, on_finding=on_finding
+            run_folder,
+            queue,
+            experiment,
+            Path(folder),
+            parsed,
+            dry_run=dry_run,
+            on_finding=on_finding,
         )
-    return Adopted(OpenRun(place), dry_run, found)
+    return Adopted(OpenRun(run_folder), dry_run, found)

@@ -89,7 +89,7 @@ def explain(words: Sequence[str]) -> Story:
     those that failed, and what to do next.
 
     Args:
-        words: an id, the path of a video or sidecar, or a run and the job's place in its grid.
+        words: an id, the path of a video or sidecar, or a run and the job's point in its grid.
 
     Raises:
         UserError: these words name no job, or several.

@@ -116,7 +116,7 @@ class OpenRun:
 
         Args:
             job: its id or the beginning of one, the path of its video or sidecar, or words of its
-                place in the grid, such as `"camera_motion/ref_a", "prompt=0", "seed=42"`.
+                point in the grid, such as `"camera_motion/ref_a", "prompt=0", "seed=42"`.
 
         Raises:
             UserError: these words name no job, or several.

@@ -168,10 +168,10 @@ def main() -> int:
     parser.add_argument("slot")
     parser.add_argument("--device", choices=("cuda", "cpu"), required=True)
     parser.add_argument("--home", action="append", default=[])
-    parser.add_argument("--mark", default="", help="put before every line of the log")
+    parser.add_argument("--prefix", default="", help="put before every line of the log")
     arguments = parser.parse_args()
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(LineFormatter(mark=arguments.mark))
+    handler.setFormatter(LineFormatter(prefix=arguments.prefix))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
     with logging_redirect_tqdm():
         try:

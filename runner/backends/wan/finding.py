@@ -56,14 +56,14 @@ def hugging_face_folders(environment: Mapping[str, str] = os.environ) -> list[Pa
     https://huggingface.co/docs/huggingface_hub/package_reference/environment_variables,
     https://huggingface.co/docs/transformers/installation#cache-directory
     """
-    caches = _place(environment, "XDG_CACHE_HOME") or Path.home() / ".cache"
-    home = _place(environment, "HF_HOME") or caches / "huggingface"
+    caches = _folder_named(environment, "XDG_CACHE_HOME") or Path.home() / ".cache"
+    home = _folder_named(environment, "HF_HOME") or caches / "huggingface"
     hub = (
-        _place(environment, "HF_HUB_CACHE")
-        or _place(environment, "HUGGINGFACE_HUB_CACHE")
+        _folder_named(environment, "HF_HUB_CACHE")
+        or _folder_named(environment, "HUGGINGFACE_HUB_CACHE")
         or home / "hub"
     )
-    own = _place(environment, "TRANSFORMERS_CACHE")
+    own = _folder_named(environment, "TRANSFORMERS_CACHE")
     return [hub] if own in (None, hub) else [hub, own]
 
 
@@ -73,7 +73,9 @@ def modelscope_folders(environment: Mapping[str, str] = os.environ) -> list[Path
 
     https://modelscope.cn/docs/models/download; MS_CACHE_HOME is a former name.
     """
-    cache = _place(environment, "MODELSCOPE_CACHE") or _place(environment, "MS_CACHE_HOME")
+    cache = _folder_named(environment, "MODELSCOPE_CACHE") or _folder_named(
+        environment, "MS_CACHE_HOME"
+    )
     default = Path.home() / ".cache" / "modelscope"
     return [default / "hub", default] if cache is None else [cache]
 
@@ -84,7 +86,7 @@ def newest_first(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: -path.stat().st_mtime)
 
 
-def _place(environment: Mapping[str, str], name: str) -> Path | None:
+def _folder_named(environment: Mapping[str, str], name: str) -> Path | None:
     """The folder that a variable names: as it stands, if there is such a folder, else as the
     libraries read it, with `~` and variables in it. An empty one names none."""
     text = environment.get(name)

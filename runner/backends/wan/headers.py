@@ -75,7 +75,9 @@ def format_of(path: Path) -> Format:
     # A length of eight bytes stands before a JSON object.
     if start[8:9] == b"{":
         return Format.SAFETENSORS
-    return next((found for mark, found in BEGINNINGS if start.startswith(mark)), Format.UNKNOWN)
+    return next(
+        (found for signature, found in BEGINNINGS if start.startswith(signature)), Format.UNKNOWN
+    )
 
 
 def tensors_in(path: Path) -> dict[str, TensorHeader]:

@@ -23,8 +23,8 @@ def without_prefix(tensors: TensorHeaders) -> tuple[TensorHeaders, str]:
 
 def measured(tensors: TensorHeaders) -> tuple[ModelPart | None, ModelFacts | None, str]:
     """Part, facts and, where it is not Wan's own, the layout of the first that fits."""
-    for mark, part, layout, measure in LAYOUTS:
-        if mark in tensors:
+    for tensor, part, layout, measure in LAYOUTS:
+        if tensor in tensors:
             return part, measure(tensors), layout
     return None, None, ""
 

@@ -128,13 +128,13 @@ def mixed(paths: Sequence[Path]) -> Iterator[tuple[str, str, str]]:
 
 def without_mark(name: str) -> str:
     """A file's name without what a download tool put behind it."""
-    return next((name.removesuffix(mark) for mark in UNFINISHED if name.endswith(mark)), name)
+    return next((name.removesuffix(ending) for ending in UNFINISHED if name.endswith(ending)), name)
 
 
 def unfinished(path: Path) -> str | None:
     """The file beside a file that tells that its download has not ended."""
-    for mark in UNFINISHED:
-        if os.path.lexists(beside := path.with_name(path.name + mark)):
+    for ending in UNFINISHED:
+        if os.path.lexists(beside := path.with_name(path.name + ending)):
             return beside.name
     return None
 
@@ -157,13 +157,13 @@ def why_absent(folder: Path, names: Iterable[str]) -> str:
 def still_downloading(folder: Path) -> list[str]:
     """Files that tools which download whole models have not ended, relative to the folder."""
     found: list[str] = []
-    for place in DOWNLOADING:
+    for subfolder in DOWNLOADING:
         # What lies two folders up counts only where they are a cache's.
-        if place.startswith("..") and folder.parent.name != "snapshots":
+        if subfolder.startswith("..") and folder.parent.name != "snapshots":
             continue
-        for path in _in_folder(folder / place):
-            if path.name.endswith(UNFINISHED) or place.endswith("temp"):
-                found.append(f"{place}/{path.name}")
+        for path in _in_folder(folder / subfolder):
+            if path.name.endswith(UNFINISHED) or subfolder.endswith("temp"):
+                found.append(f"{subfolder}/{path.name}")
     return found
 
 
