@@ -43,7 +43,7 @@ class EndCommands:
 
     @classmethod
     def take(cls, run: RunFolder) -> EndCommands:
-        """Those that were put down, to be run by whoever takes them."""
+        """The commands that were written down, for the process that is to run them."""
         try:
             values = checked(read_json(run.at_end), _FORM)
         except (OSError, ValueError):

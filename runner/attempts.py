@@ -55,11 +55,11 @@ def record_attempt(path: Path, attempt: AttemptRecord) -> None:
 
 
 def read_attempts(path: Path, job: str | None = None) -> list[dict[str, Any]]:
-    """The attempts recorded so far, of one job or of all, oldest first; a line that is damaged, or
-    says of a key what cannot be, is left out.
+    """The attempts recorded so far, of one job or of all, oldest first. A line that is damaged, or
+    has a value that its key cannot have, is left out.
 
-    A death is recorded before the job goes back, so that none is lost; where whoever recorded it
-    was killed in between, it is recorded again, and counts once.
+    A death is recorded before the job goes back, so that none is lost. Where a process was killed
+    between the two, the death is recorded a second time, and counts once.
     """
     attempts = []
     deaths: set[str] = set()

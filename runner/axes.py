@@ -49,7 +49,8 @@ AUDIO = InputAxis("audio", "audio", "audios", InputKind.AUDIO)
 PROMPT = InputAxis("prompt", "prompt", "prompts", InputKind.TEXT)
 
 EVERY_NAME = (CATEGORY, VIDEO.name, AUDIO.name, PROMPT.name, SEED)
-"""Of the axes that a grid may have beside parameters, for whoever does not know which grid."""
+"""The names of all axes that a grid may have beside parameters, for code that does not know which
+grid it is."""
 
 
 @dataclass(frozen=True)

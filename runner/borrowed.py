@@ -52,8 +52,8 @@ class BorrowedQueue(Queue):
 
 
 def copy_of_queue(run: RunFolder) -> BorrowedQueue | None:
-    """The queue of a run as it is now; None where it is missing, damaged, of another version, or
-    not ours to read.
+    """A copy of the queue of a run as it is now; None where the queue is missing, damaged, of
+    another version, or not ours to read.
 
     Raises:
         OSError: there is no room for the copy.

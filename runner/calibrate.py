@@ -191,7 +191,7 @@ def _goes_on(rows: Sequence[CalibrationRow], steps: int, per_group: float) -> bo
 def _measure(
     experiment: Experiment, kind: Kind, trial: Trial, processes: int, say: Say
 ) -> Tried | Shortfall:
-    """What so many processes do, or why nothing is known of it.
+    """Measure this number of processes; return the measurement, or why there is none.
 
     Quick videos are made in greater numbers, until all processes were at work at once.
     """
@@ -206,7 +206,7 @@ def _measure(
 def _try(
     experiment: Experiment, kind: Kind, trial: Trial, processes: int, videos: int, say: Say
 ) -> Tried | Shortfall | None:
-    """As `_measure`, with so many videos for each process; None where none of them counts."""
+    """Measure with this number of videos for each process; None where none of the videos counts."""
     with tempfile.TemporaryDirectory(prefix="sweep-calibrate-") as name:
         folder = Path(name)
         number = videos * processes

@@ -118,10 +118,10 @@ class Subject:
 
 @dataclass(frozen=True)
 class CalibrationRow:
-    """What so many processes on one GPU do, in seconds a video for each of them.
+    """What processes do that share one GPU, in seconds a video for each of them.
 
     Attributes:
-        processes: on the GPU at once.
+        processes: the number of them.
         load: until the model is loaded.
         prepare: taking in a reference video, once a group.
         step: one denoising step.
@@ -150,10 +150,10 @@ class CalibrationRow:
 
 @dataclass(frozen=True)
 class Calibration:
-    """Measured rows, fewest processes first; `gpu` is the GPU's name, or the processor's.
+    """Measured rows, fewest processes first.
 
-    `full` is the number of processes that did not fit the GPU's memory any more, where that was
-    met.
+    `gpu` is the name of the GPU, or of the processor. `full` is the number of processes that did
+    not fit the GPU's memory any more; None where no such number was met.
     """
 
     subject: Subject
@@ -167,7 +167,7 @@ class Calibration:
         return next((row for row in self.rows if row.processes == processes), None)
 
     def tells(self, steps: int) -> bool:
-        """Whether it tells what a video of so many steps takes."""
+        """Whether it tells what a video with this number of steps takes."""
         return steps == self.steps or any(row.step for row in self.rows)
 
     def to_json(self) -> dict[str, Any]:
@@ -201,7 +201,7 @@ class Share:
     videos: int
 
     def gpu_seconds(self, processes: int) -> float | None:
-        """Of one video, where so many processes were measured."""
+        """The GPU seconds of one video; None where this number of processes was not measured."""
         row = self.calibration.row(processes)
         return None if row is None else 3600 / row.videos_per_hour(self.steps, self.jobs_per_group)
 
@@ -233,7 +233,8 @@ class Mix:
         return self.shares[0].calibration.gpu
 
     def videos_per_hour(self, processes: int) -> float:
-        """Of a GPU with so many processes, the kinds as often as there are videos of them."""
+        """The videos an hour of a GPU with this number of processes. Each kind counts by its number
+        of videos."""
         seconds = [(share.gpu_seconds(processes) or 0.0, share.videos) for share in self.shares]
         number = sum(videos for _, videos in seconds)
         return 3600 * number / sum(each * videos for each, videos in seconds)
@@ -250,8 +251,8 @@ def folder_of(experiment: Experiment) -> Path:
 
 
 def save(folder: Path, calibration: Calibration) -> Path:
-    """Write a calibration, in place of a former one of the same subject, GPU and steps, of which
-    the rows of other numbers of processes are kept."""
+    """Write a calibration in place of a former one of the same subject, GPU and steps. The former
+    one's rows of other numbers of processes are kept."""
     key = {
         "subject": calibration.subject.to_json(),
         "gpu": calibration.gpu,

@@ -51,7 +51,8 @@ class Trial:
 
 @dataclass(frozen=True)
 class Shortfall:
-    """Why nothing is known of so many processes; `is_memory` where they did not fit together."""
+    """Why there is no measurement of a number of processes; `is_memory` where they did not fit the
+    GPU's memory together."""
 
     reason: str
     is_memory: bool = False
@@ -63,8 +64,8 @@ def write_experiment(
     """Write the experiment of a sweep that has videos of one kind only.
 
     Args:
-        processes: on the GPU.
-        videos: so many of each group.
+        processes: the number of them on the GPU.
+        videos: the number of videos of each group.
     """
     values: dict[str, Any] = yaml.safe_load(experiment.to_yaml(folder))
     values |= {"name": NAME, "results": str(folder / "results"), "overrides": []}
@@ -116,8 +117,8 @@ def only_its_machine_file(folder: Path) -> Iterator[None]:
 
 
 def part_to_make(run: RunFolder, number: int) -> dict[str, list[str]] | Shortfall:
-    """The part of the sweep to launch, as values by axis: so many videos, each of another
-    reference as far as there are so many in a category."""
+    """The part of the sweep to launch, as values by axis: this number of videos, each of another
+    reference as far as a category has enough of them."""
     planned = read_manifest(run.manifest).jobs
     above = Upstream.of(run)
     made = above.made(one for job in planned for one in job.series.made.values())
@@ -142,7 +143,7 @@ def part_to_make(run: RunFolder, number: int) -> dict[str, list[str]] | Shortfal
 
 
 def make_videos(file: Path, run: RunFolder, number: int, say: Say) -> Shortfall | None:
-    """Plan an experiment and make so many of its videos, until no worker is left.
+    """Plan an experiment and make a number of its videos, until no worker is left.
 
     Interrupted, it ends the workers.
 

@@ -52,9 +52,9 @@ GAIN_WORTH_SAYING = 1.02
 
 @dataclass(frozen=True)
 class Measured:
-    """One video that was made: what its sidecar says of its cost. Seconds of its worker.
+    """What a video that was made has cost its worker, in seconds, by its sidecar.
 
-    `step` is None where the record has no seconds a step.
+    `step` is None where the sidecar has no seconds a step.
     """
 
     gpu: str
@@ -66,7 +66,8 @@ class Measured:
     video_bytes: int
 
     def seconds(self, steps: int, jobs_per_group: float) -> float | None:
-        """What it would have taken with so many steps; None where that cannot be told."""
+        """The seconds that it would have taken with this number of steps; None where that cannot be
+        told."""
         generate = self.generate
         if steps != self.steps:
             if self.step is None:
@@ -88,7 +89,7 @@ class Pace:
 
 @dataclass(frozen=True)
 class Portion:
-    """So many videos of one kind (see `Kind.name`), and the pace at which they are made."""
+    """A number of videos of one kind (see `Kind.name`), and the pace at which they are made."""
 
     name: str
     videos: int
@@ -110,9 +111,9 @@ class Portion:
 
 @dataclass(frozen=True)
 class Cost:
-    """What is left of a sweep, in hours; each with the least and the most it may be.
+    """What is left of a sweep, in hours, each number with its least and its most.
 
-    `portions` are the kinds of videos of which there are several.
+    `portions` are the kinds of videos, where there are several.
     """
 
     videos: int
@@ -193,7 +194,7 @@ def pace_of_calibration(calibration: Calibration, work: Work) -> Pace:
 
 
 def pace_of_jobs(jobs: Sequence[Measured], work: Work, whose: str) -> Pace | None:
-    """From jobs that were measured; None where none of them tells.
+    """The pace by jobs that were made; None where none of them tells.
 
     Args:
         whose: names the sweep they are of.

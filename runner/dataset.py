@@ -91,7 +91,7 @@ class Lead:
 
     @property
     def file(self) -> FileInput | None:
-        """It as a file; None where another run makes it."""
+        """The item as a file; None where another run makes it."""
         return self.item.given if isinstance(self.item.given, FileInput) else None
 
     @property
@@ -351,7 +351,7 @@ def read_item(experiment: Experiment, axis: InputAxis, file: FileValue) -> Item 
 def read_lead(
     experiment: Experiment, wanted: WantedLead, companions: Companions
 ) -> tuple[Lead | None, list[str]]:
-    """What that file leads, None where nothing can be made of it; and what is wrong with it."""
+    """The `Lead` of that file, None where nothing can be made of it, and the problems of it."""
     axis = experiment.input_axes.leading
     category, file = wanted.category, wanted.file
     parameter_sets = parameter_sets_wanted(experiment, wanted)

@@ -64,9 +64,9 @@ class Now:
     """What videos would be made with now.
 
     Args:
-        identities: of those methods of which it can be told on this machine.
+        identities: of the methods whose identity can be told on this machine.
         model_files: of each method, as `Planner.model_files` gives them.
-        unknown: why it cannot be told of the others.
+        unknown: why the identity of the other methods cannot be told.
     """
 
     identities: MethodIdentities
@@ -190,7 +190,7 @@ def _of_method(change: Change, method: str | None) -> Change:
 
 
 def _other_content(change: Change) -> Change:
-    """A change of files of which nobody can say which of them it was."""
+    """A change of files, where nobody can say which of them has changed."""
     key = change.input.removeprefix("model.")
     key = NAMES.get(key, key)
     what = "weights" if key == "checkpoint" else "content"
@@ -231,7 +231,8 @@ class SharedChange:
 
 @dataclass(frozen=True)
 class Survey:
-    """What changed of a sweep's stale videos, of which `examined` were looked at."""
+    """The changes in the inputs of a sweep's stale videos. `examined` is the number of videos whose
+    sidecars were read."""
 
     stale: int
     examined: int

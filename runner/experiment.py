@@ -46,9 +46,9 @@ from .yaml_file import schema_line
 class Experiment(Section):
     """One experiment as resolved: every key has its value, overrides included.
 
-    `model` and `generation` are the backend's own classes; where there are `methods`, `generation`
-    is what they have in common, as it was written, and `backend` and `model` are None where they
-    are no method. Paths stay as written, relative to `root`.
+    `model` and `generation` are the backend's own classes. Where there are `methods`, `generation`
+    is what they have in common, as it was written; and where the experiment names no backend beside
+    them, `backend` and `model` are None. Paths stay as written, relative to `root`.
     """
 
     name: str = Field(pattern=RUN_NAME, description="run folder and tmux prefix")

@@ -96,9 +96,10 @@ class Policy:
         failures: further attempts of a job that has failed.
         deaths: workers that may die on one job.
         backoff_seconds: before the next attempt; doubled with every further one.
-        gpu_errors: so many in a row, no job done between them, and the GPU is set aside.
-        max_failures: so many failed jobs stop the sweep; below 1 a share of all jobs. None
-            stops it only where nothing but failures is seen.
+        gpu_errors: after this number of errors in a row, with no job done between them, the GPU is
+            set aside.
+        max_failures: the number of failed jobs that stops the sweep; below 1, the share of all
+            jobs. None stops it only where all attempts fail.
     """
 
     failures: int = 1
@@ -108,7 +109,7 @@ class Policy:
     max_failures: float | None = None
 
     def backoff(self, attempts: int) -> float:
-        """Seconds to wait after so many attempts."""
+        """Seconds to wait after this number of attempts."""
         return min(self.backoff_seconds * 2.0 ** min(attempts - 1, 20), MOST_BACKOFF_SECONDS)
 
     def failed_jobs_allowed(self, total: Callable[[], int]) -> int | None:
@@ -133,10 +134,10 @@ class Policy:
 
 
 def failures_allowed(value: float | str | None) -> float | None:
-    """A number of jobs (20), or a share of all below 1 (5% or 0.05); None is no limit.
+    """A number of jobs (20), or below 1 a share of all (5% or 0.05); None is no limit.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: the text is neither a number nor a share.
     """
     if value is None:
         return None

@@ -30,14 +30,14 @@ ENOUGH_VIDEOS = 3
 """From this number on, videos of this sweep tell more than a calibration."""
 
 Flops = Callable[[Kind], "float | None"]
-"""Floating-point operations of a video of some kind; None where they are not known, or where no
-GPU makes it."""
+"""Tells the floating-point operations of a video of a kind; None where they are not known, or where
+no GPU makes it."""
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """`cost` is None where nothing tells it, and `unknown` then names the kinds of videos of which
-    nothing does (see `Kind.name`); `advice` are lines on what would be better."""
+    """`cost` is None where its kinds of videos are not all known; `unknown` names those that are
+    not (see `Kind.name`). `advice` are lines on what would be better."""
 
     cost: Cost | None
     advice: tuple[str, ...] = ()
@@ -75,12 +75,12 @@ class Tale:
         return [job for job in jobs if self._fits(job.gpu, job.steps)]
 
     def _fits(self, device: str, steps: int) -> bool:
-        """Whether videos of so many steps on that device tell of this kind's."""
+        """Whether videos with this number of steps on that device tell of this kind's cost."""
         same = self._device in (None, device)
         return same and (self._alike is not False or steps == self.kind.steps)
 
     def pace(self, work: Work, flops: float | None) -> Pace | None:
-        """By the best source; None where nothing tells."""
+        """The pace by the best source; None where no source tells it."""
         if len(self.own) >= ENOUGH_VIDEOS and (pace := pace_of_jobs(self.own, work, "this sweep")):
             return pace
         if self.calibration is not None:
@@ -97,16 +97,17 @@ class Experience:
     """What is known of the cost of an experiment's videos: calibrations and former videos.
 
     Args:
-        kinds: of the videos that are to be made; where there are none any more, of all.
-        device: the name of the GPU, or processor, that will make them; None where it is not here,
-            and any GPU's numbers are better than none.
+        kinds: of the videos that are still to be made; of all where none is left.
+        device: the name of the GPU, or processor, that will make them. None where it is not in this
+            machine: then numbers of any GPU are better than none.
     """
 
     def __init__(self, experiment: Experiment, kinds: Sequence[Kind], device: str | None) -> None:
         self.tales = [Tale(experiment, kind, device) for kind in kinds]
 
     def peak_memory(self, processes: int) -> PeakMemory | None:
-        """Of one of so many processes on a GPU, where all kinds were calibrated: the most."""
+        """The most GPU memory of one process, as calibrated with this number of processes; None
+        where a kind was not calibrated, or without a GPU."""
         found: list[PeakMemory] = []
         for tale in self.tales:
             if tale.calibration is None:
@@ -124,7 +125,7 @@ class Experience:
         return sum(sizes) // len(sizes) if len(sizes) >= ENOUGH_VIDEOS else None
 
     def mix(self, jobs_per_group: float) -> Mix | None:
-        """The calibrations of all kinds; None where one of them has none."""
+        """The calibrations of all kinds; None where a kind has none."""
         shares = [
             Share(tale.calibration, tale.kind.steps, jobs_per_group, tale.kind.number)
             for tale in self.tales

@@ -106,7 +106,8 @@ def mapping_of(test: Test) -> Test:
 
 
 def record_of(form: Form) -> Test:
-    """A mapping of which the keys that it has are as the form has them."""
+    """A check of mappings: a key of the form that a mapping has must have the form's kind of
+    value."""
     return lambda value: isinstance(value, dict) and misfit(value, form) is None
 
 

@@ -1,5 +1,5 @@
 """Asking git for the commit in a folder. A repository is input like any other: its configuration
-and attributes name commands, and none of them is run."""
+and attributes may name commands, and none of them is run."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ DRIVERS = r"^filter\..*\.(clean|smudge|process|required)$"
 def git_state(folder: Path, seconds: float = GIT_SECONDS) -> tuple[str | None, bool | None]:
     """The commit checked out in a folder, and whether tracked files there differ from it.
 
-    A file that is kept through a filter (git-lfs) counts as changed where its size or time is
-    not as git last saw it, for the filter is not run. Changes within submodules do not count,
-    another commit of one does.
+    A file that is kept through a filter (git-lfs) counts as changed where its size or time is not
+    as git last saw it, since the filter is not run. Changes within submodules do not count; another
+    commit of a submodule does.
 
-    (None, None) outside git, or where git takes longer than so many seconds or refuses the
-    repository; (commit, None) where only the second cannot be told.
+    (None, None) outside git, and where git takes longer than the seconds or refuses the repository;
+    (commit, None) where only the difference cannot be told.
     """
     commit = (_said_by_git(folder, seconds, "rev-parse", "--verify", "HEAD") or "").strip()
     if not re.fullmatch(r"[0-9a-f]{40}([0-9a-f]{24})?", commit):
@@ -50,7 +50,8 @@ def git_state(folder: Path, seconds: float = GIT_SECONDS) -> tuple[str | None, b
 
 
 def _filters(folder: Path, seconds: float) -> list[str] | None:
-    """Settings that take every filter's command away; None where one cannot be named."""
+    """Git options that turn every filter's command off; None where a filter cannot be named in
+    one."""
     words = ("config", "-z", "--name-only", "--get-regexp", DRIVERS)
     keys = _said_by_git(folder, seconds, *words, ends=(0, 1))
     if keys is None or "=" in keys:
@@ -70,7 +71,7 @@ def _said_by_git(
     settings: Sequence[str] = (),
     ends: Sequence[int] = (0,),
 ) -> str | None:
-    """Git's standard output, or None where it failed or took longer than so many seconds."""
+    """Git's standard output; None where git failed or took longer than the seconds."""
     options = [word for setting in (*SILENCED, *settings) for word in ("-c", setting)]
     try:
         process = subprocess.Popen(

@@ -83,8 +83,8 @@ def processor_name() -> str:
 
 
 def compute_capability() -> tuple[int, int] | None:
-    """The least CUDA compute capability of the GPUs that this process may use; None where there
-    is none, or NVML does not tell."""
+    """The least CUDA compute capability of the GPUs that this process may use; None without a GPU,
+    or where NVML does not tell."""
     import pynvml
 
     numbers = [gpu.number for gpu in find_gpus() if gpu.problem is None]
@@ -212,10 +212,10 @@ class Choice:
 
 @dataclass(frozen=True)
 class GpuWish:
-    """Which GPUs a person wants: `gpus` is "auto" or numbers, `source` is where that stands.
+    """Which GPUs a person wants: `gpus` is "auto" or numbers, `source` says where that was written.
 
     `exclude` and `min_free_gib` narrow the choice. `own` are the GPUs on which workers of this
-    sweep run already: what is in use there is their own.
+    sweep run already: memory in use there is their own.
     """
 
     gpus: str | Sequence[int]

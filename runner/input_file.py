@@ -72,7 +72,7 @@ def read_input(path: Path, most: int = MOST_STATE_BYTES) -> bytes:
 
 
 def lines_in(file: BinaryIO, most: int = MOST_LINE_BYTES) -> Iterator[bytes]:
-    """The lines of a file, each with its end; of a longer one only so many bytes."""
+    """The lines of a file, each with its end; a longer line is cut at `most` bytes."""
     while line := file.readline(most):
         yield line
         while line and not line.endswith(b"\n"):

@@ -69,8 +69,8 @@ def kinds_of(
 
 
 def _name(own: Sequence[Mapping[str, Any]], everything: Sequence[Mapping[str, Any]]) -> str:
-    """The parameters of which not all values that there are occur in a kind; what its method
-    sets by itself tells it from no other kind of that method."""
+    """The parameters that tell a kind from the others: not all of their values occur in it.
+    Parameters that only its method has tell it from no other kind of that method."""
     words = []
     methods = {one.get(METHOD) for one in own}
     if methods != {one.get(METHOD) for one in everything}:

@@ -58,7 +58,8 @@ def writers(paths: Iterable[Path]) -> list[int]:
 
 
 def holder_of(paths: Iterable[Path]) -> Holder | None:
-    """Whoever holds a write lock of any of these files, one that stands still before others."""
+    """The process that holds a write lock on any of these files; of several, one that stands
+    still."""
     holders = [Holder(pid, _command_of(pid), state_of(pid)) for pid in writers(paths)]
     return min(holders, key=lambda holder: not holder.stands_still, default=None)
 

@@ -65,12 +65,12 @@ def _end_of(path: Path, begins_at: int = 0) -> list[str]:
 
 
 def why_ended(path: Path, begins_at: int = 0) -> str | None:
-    """What made a slot end, by its log: the last error that its worker has told, else what its
-    supervisor has, else the last line; None where it ended well, or the log says nothing.
+    """What made a slot end, by its log: the last error of its worker, else the last of its
+    supervisor, else the last line. None where the slot ended well or the log says nothing.
 
     Args:
-        begins_at: only what the log has from this byte on; what it has of former supervisors of
-            the slot is left out anyway.
+        begins_at: the byte of the log to begin at; lines of former supervisors of the slot are left
+            out anyway.
     """
     error = supervisor = other = None
     in_traceback = False
@@ -98,11 +98,11 @@ def why_ended(path: Path, begins_at: int = 0) -> str | None:
 
 
 def attempt_lines(path: Path, job_id: str, started_at: float, number: int) -> list[str]:
-    """The last lines that a worker's log has of one attempt of a job; [] where it has none.
+    """The last lines of a worker's log about one attempt of a job; [] where it has none.
 
-    An attempt begins where the job was claimed, at the time nearest to `started_at` (Unix
-    seconds), and has every line that names the job, with what follows of it (a traceback), and
-    until another job is claimed also those that name none (how the worker died).
+    An attempt begins where the job was claimed, at the time nearest to `started_at` (Unix seconds).
+    Its lines are those that name the job, with the tracebacks below them, and, until another job is
+    claimed, lines that name no job: they tell how the worker died.
     """
     attempts: list[tuple[float, deque[str]]] = []
     is_alone = belongs = False

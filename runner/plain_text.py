@@ -55,7 +55,7 @@ def _json_escaped(character: str) -> str:
 
 
 def tail(text: str, cells: int) -> str:
-    """The end of a text in at most so many terminal cells: a Chinese character takes two."""
+    """The end of a text that fits this number of terminal cells; a Chinese character takes two."""
     from rich.cells import cell_len
 
     if cell_len(text) <= cells:

@@ -100,14 +100,15 @@ _TOLD = {
 
 
 def state_of(pid: int) -> ProcessState | None:
-    """How a process stands; None where it runs, sleeps or has ended."""
+    """How a process is stopped; None where it runs, sleeps or has ended."""
     fields = _stat_fields(pid)
     state = "" if fields is None else fields[0].decode("ascii", "replace")
     return ProcessState(state) if state in {one.value for one in ProcessState} else None
 
 
 def send(process: ProcessId, number: signal.Signals) -> bool:
-    """Send a signal to a process of this host; False where it has ended, whoever has its pid now.
+    """Send a signal to a process of this host; return False where it has ended, even if another
+    process has its pid now.
 
     Raises:
         PermissionError: it is another user's.
@@ -179,7 +180,7 @@ def _has_ended(fields: list[bytes]) -> bool:
 
 
 def _stat_fields(pid: int) -> list[bytes] | None:
-    """The fields of proc_pid_stat(5) from the third on, or None where there is no such process."""
+    """The fields of proc_pid_stat(5) from the third on; None for a process that is not there."""
     try:
         # Not by a file object: each claim asks this of every other worker.
         descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
@@ -321,7 +322,7 @@ class Stop:
         self.is_asked = True
 
     def wait(self, seconds: float) -> None:
-        """Sleep for so long, or until asked to stop."""
+        """Sleep for these seconds, or until asked to stop."""
         ends = time.monotonic() + seconds
         while not self.is_asked and (left := ends - time.monotonic()) > 0:
             time.sleep(min(left, POLL_SECONDS))
@@ -341,8 +342,8 @@ class Stop:
 
 
 def share_of_cores(processes: int) -> int:
-    """How many threads each of so many processes may compute with, of the cores that this one may
-    use; what `OMP_NUM_THREADS` says goes before, as everywhere."""
+    """The number of threads with which each of these processes may compute, sharing the cores that
+    this one may use. `OMP_NUM_THREADS` comes first, as everywhere."""
     said = os.environ.get("OMP_NUM_THREADS", "")
     if said.isdecimal() and int(said):
         return int(said)

@@ -28,7 +28,8 @@ SHAPE = "{category: {video: [prompt, ...]}} or {video: [prompt, ...]}"
 
 Texts = tuple[str, ...]
 PromptRow = tuple[str | None, str | None, Texts]
-"""Category, video and their prompts as a file has them; None where it names none."""
+"""A category, a video, and their prompts, as a file has them; None where the file names no category
+or no video."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ class Prompts:
 
     @property
     def videos(self) -> set[tuple[str | None, str]]:
-        """Every (category, video) that has prompts of its own, the category None if not said."""
+        """Every (category, video) that has prompts of its own; the category is None where the file
+        names none."""
         own = {(c, video) for c, videos in self.by_category.items() for video in videos}
         return own | {(None, video) for video in self.by_video}
 

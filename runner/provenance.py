@@ -49,7 +49,8 @@ def provenance(
 
 
 def inputs_in_common(method: Method, identity: MethodIdentity | None) -> dict[str, Any]:
-    """The part of it that decides the videos; `identity` is None where the model is not here."""
+    """The part of the record that decides the videos; `identity` is None where the model is not on
+    this machine."""
     return {
         "backend": method.backend,
         "recipe": method.planner().recipe,
@@ -71,7 +72,7 @@ def versions() -> dict[str, str]:
 
 
 def ffmpeg_version() -> str | None:
-    """Of the ffmpeg that writes and checks videos, or None where it does not start."""
+    """The version of the ffmpeg that writes and checks videos; None where it does not start."""
     said = _said_by(ffmpeg(), "-version")
     match = re.match(r"ffmpeg version (\S+)", said or "")
     return match[1] if match else None

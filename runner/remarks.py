@@ -102,7 +102,7 @@ def by_kind(remarks: Iterable[Remark]) -> dict[RemarkKind, list[Remark]]:
 
 
 def remark_lines(remarks: Iterable[Remark], most: int = CLIPS_NAMED) -> list[str]:
-    """A line for each kind, which names so many clips."""
+    """A line for each kind of remark, which names the first clips."""
     return [line_of(kind, own, most) for kind, own in by_kind(remarks).items()]
 
 

@@ -31,8 +31,8 @@ class Rule:
         return self.name.startswith("include")
 
     def given(self, known: Mapping[str, Any]) -> Rule | None:
-        """What of it is still open where these axes have these values; None where they do not
-        fit."""
+        """What the rule still asks of other axes where these axes have these values; None where it
+        does not fit."""
         for axis, values in self.wanted.items():
             if axis in known and not any(is_same(known[axis], value) for value in values):
                 return None
@@ -65,7 +65,8 @@ class Cut:
 
     @property
     def may_keep(self) -> bool:
-        """Whether a point may be left, whatever its values on the axes not yet known are."""
+        """Whether a point with these values may be in the grid, for some values on the axes that
+        are not yet known."""
         excluded = any(not rule.wanted for rule in self.rules if not rule.is_include)
         return not excluded and (not self.has_include or any(r.is_include for r in self.rules))
 

@@ -79,13 +79,14 @@ class Dataset(Section):
         return value
 
     def source(self, axis: InputAxis) -> str | None:
-        """The folder in which the values of a file axis lie; None where it is left out, or the
-        values are videos of another run."""
+        """The folder in which the values of a file axis lie; None where the axis is left out, or
+        its values are videos of another run."""
         given: str | RunVideos | None = getattr(self, axis.key)
         return given if isinstance(given, str) else None
 
     def run_videos(self, axis: InputAxis) -> RunVideos | None:
-        """The other run's videos that are the values of an axis; None where they are files."""
+        """The videos of another run that are the values of an axis; None where the values are
+        files."""
         given: str | RunVideos | None = getattr(self, axis.key)
         return given if isinstance(given, RunVideos) else None
 
@@ -109,7 +110,7 @@ class Dataset(Section):
 
 
 class ClipDataset(Dataset):
-    """One of which clips are a part."""
+    """A data set with clips."""
 
     fit: Fit = Field(
         "crop",

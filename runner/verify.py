@@ -21,7 +21,7 @@ ENDED_OTHERWISE = (JobState.FAILED, JobState.RUNNING)
 
 @dataclass(frozen=True)
 class CheckedVideo:
-    """What verification found of one job's video: `problem` is None where it is whole."""
+    """What verification found of one job's video; `problem` is None where the video is whole."""
 
     job: Job
     problem: str | None

@@ -30,9 +30,9 @@ class Waiting:
     """How long to wait.
 
     Attributes:
-        seconds: at most so long for a holder that is at work; None for ever.
-        still_seconds: at most so long for one that stands still; None for ever. A frozen worker
-            is continued or killed sooner.
+        seconds: the most to wait for a holder that is at work; None waits for ever.
+        still_seconds: the most to wait for a holder that stands still; None waits for ever. A
+            frozen worker is continued or killed sooner.
         is_over: asked meanwhile, with the seconds waited, whether to wait no longer.
     """
 
@@ -52,10 +52,10 @@ PATIENT = Waiting()
 def wait_for(
     attempt: Callable[[float], bool], waiting: Waiting, what: Path, files: Sequence[Path]
 ) -> None:
-    """Try until an attempt succeeds, and say who stands in the way where that takes long.
+    """Call `attempt` until it succeeds, and say who stands in the way where that takes long.
 
     Args:
-        attempt: tries for at most so many seconds.
+        attempt: given the most seconds that it may take.
         what: the file that is waited for, as a person knows it.
         files: those whose locks tell who holds it.
 
@@ -84,7 +84,7 @@ def wait_for(
 
 
 def repeat(attempt: Callable[[], bool], seconds: float) -> bool:
-    """Try again and again for at most so many seconds."""
+    """Call it again and again, for at most these seconds."""
     ends = time.monotonic() + seconds
     while not attempt():
         if time.monotonic() >= ends:

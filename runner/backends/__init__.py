@@ -70,7 +70,7 @@ class PeakMemory:
 
 @dataclass(frozen=True)
 class GpuMemory:
-    """GPU memory of an engine's processes, in GiB; None where there is no GPU, or nobody tells.
+    """GPU memory of an engine's processes, in GiB; None without a GPU, or where it cannot be told.
 
     `held` is what they hold now, `peak` the most that they held: see `Engine.memory`.
     """
@@ -134,11 +134,12 @@ class Planner(ABC, Generic[SettingsT, GenerationT]):
     recipe: ClassVar[int]
     """Part of every fingerprint; raised when this backend's preparation or output changes."""
     recipe_change: ClassVar[str]
-    """What has changed with the present `recipe`, for whoever has videos of the one before."""
+    """What has changed with the present `recipe`, for people who have videos of the one before."""
     imports: ClassVar[tuple[str, ...]] = ()
     """Top-level packages that a worker of this backend needs beyond the core's."""
     prompt_tokens: ClassVar[int | None] = None
-    """So many tokens of a prompt are read, the end mark among them; None where all are."""
+    """The number of tokens of a prompt that are read, the end token among them; None where all
+    are."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -187,11 +188,11 @@ class Planner(ABC, Generic[SettingsT, GenerationT]):
         return {}
 
     def peak_memory(self, generation: GenerationT) -> PeakMemory | None:
-        """Peak GPU memory of one worker, or None where it is not known or none is used."""
+        """Peak GPU memory of one worker; None where it is not known, or no GPU is used."""
         return None
 
     def flops(self, generation: GenerationT) -> float | None:
-        """Floating-point operations of making one video, or None where they are not known."""
+        """Floating-point operations of one video; None where they are not known."""
         return None
 
     def steps_are_alike(self) -> bool | None:
@@ -222,8 +223,8 @@ class Engine(ABC):
 
     @abstractmethod
     def prepare(self, series: Series) -> None:
-        """Take in what a group of jobs shares, of which this is a series; the following
-        `generate` calls are of this group. Paths of inputs are absolute, here and below."""
+        """Prepare what a group of jobs shares; `series` is one of the group, and the `generate`
+        calls that follow are for its jobs. Paths of inputs are absolute, here and below."""
 
     def look_ahead(self, series: Series) -> None:  # noqa: B027 - not everyone has what to begin
         """Begin what `prepare` of this series, likely the next group's, needs no device for: on
@@ -253,8 +254,8 @@ class Engine(ABC):
         """
 
     def kernels(self, job: Job) -> str | None:
-        """A hash of the compiled kernels that a job of the prepared group is made with, which
-        decide its last bits; None where nothing is compiled on the machine."""
+        """A hash of the compiled kernels with which a job of the prepared group is made; they
+        decide its last bits. None where nothing is compiled on the machine."""
         return None
 
     def reconstruct(self, series: Series) -> Any:

@@ -132,7 +132,7 @@ def decode(experiment: Experiment, clip: Lead) -> Finding | None:
 
 
 def compare(experiment: Experiment, clips: Sequence[Lead]) -> Iterator[Finding]:
-    """Clips of which more frames a second are asked than they have."""
+    """Clips with fewer frames a second than their videos are to have."""
     for clip in clips:
         info = clip.info
         parameter_sets = parameter_sets_wanted(experiment, clip)
@@ -143,7 +143,7 @@ def compare(experiment: Experiment, clips: Sequence[Lead]) -> Iterator[Finding]:
 
 
 def check_prompts(method: Method, model: Examined, data: DatasetContent) -> Iterator[Finding]:
-    """Prompts of which a method's text encoder would read only the beginning."""
+    """Prompts that are longer than a method's text encoder reads."""
     limit = method.planner().prompt_tokens
     texts = {text: clip for clip in data.leads for text in clip.prompts}
     if limit is None:

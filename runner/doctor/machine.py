@@ -26,7 +26,8 @@ EARLIEST_CLOCK_SECONDS = 1_760_000_000
 
 
 def check_disk(folder: Path, need_bytes: int | None, jobs: int) -> Iterator[Finding]:
-    """Free disk against what the jobs that are left will write; None where it is not known."""
+    """The free disk, compared with what the jobs that are left will write; `need_bytes` is None
+    where that is not known."""
     free = shutil.disk_usage(existing(folder)).free
     room = f"{size(free)} free at {existing(folder)}"
     if need_bytes is None:
@@ -102,7 +103,8 @@ def check_clock() -> Iterator[Finding]:
 
 
 def in_step() -> bool | None:
-    """Whether the kernel says that something sets its clock; None where it does not tell."""
+    """Whether the kernel says that something sets its clock; None where the kernel does not
+    tell."""
     libc = ctypes.CDLL(None, use_errno=True)
     # A struct timex, of which all zeros asks and changes nothing; it has 208 bytes.
     asked = ctypes.create_string_buffer(512)

@@ -107,7 +107,7 @@ def masked(text: str, home: str | None = None) -> str:
 
 
 def _without_hook(found: re.Match[str]) -> str:
-    """An address, of which no more than the host stays where it is a secret itself."""
+    """An address; where it is a secret itself, only its host stays."""
     scheme, host, port, rest = found.groups()
     parts = re.split(r"\\*/", rest.partition("?")[0])
     is_address = bool(scheme) or "." in host

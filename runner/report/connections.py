@@ -1,4 +1,5 @@
-"""Who is connected to a server: so many that it always has room for one more, none for ever."""
+"""Who is connected to a server: never so many that there is no room for one more, and nobody for
+ever."""
 
 from __future__ import annotations
 

@@ -68,8 +68,8 @@ def dashboard(run: Run, numbers: Mapping[str, int], *, by_error: bool = True) ->
 
 
 def kind_of(attempt: Mapping[str, Any], *, by_error: bool = True) -> str | None:
-    """The kind of failure of an attempt: as recorded, else its error's class; None if it has
-    not failed.
+    """The kind of failure of an attempt: as recorded, else the class of its error; None where the
+    attempt has not failed.
 
     Args:
         by_error: whether a word of the error's text may be told.

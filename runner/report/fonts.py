@@ -65,7 +65,7 @@ def basic(size: int) -> Face:
 
 
 def open_face(path: str, size: int) -> Face | None:
-    """A font file at a size in pixels; None where it is none that can be read."""
+    """A font file at a size in pixels; None where the file cannot be read as a font."""
     for own in (size, *STRIKE_PIXELS):
         try:
             return Face(ImageFont.truetype(path, own), size / own)

@@ -81,10 +81,10 @@ class Lettering:
         return sum(face.width(character) for face, character in faces if face is not None)
 
     def wrap(self, text: str, width: int, lines: int) -> list[str]:
-        """A text in at most so many lines of that width in pixels, cut short with `…`.
+        """A text in at most this number of lines of that width in pixels, cut short with `…`.
 
-        It breaks at spaces, and between any two characters where a word is wider than a line,
-        as Chinese text always may.
+        It breaks at spaces, and between any two characters where a word is wider than a line, as
+        Chinese text always may.
         """
         found = [""]
         text = unicodedata.normalize("NFC", text)

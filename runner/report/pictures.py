@@ -70,7 +70,7 @@ class Pictures:
 
         Args:
             name: of the clip, for a message.
-            width: make it at most so many pixels wide; 0 keeps the job's size.
+            width: the most pixels across; 0 keeps the job's size.
         """
         sha256, reading, shape = seen
         if 0 < width < shape.width:

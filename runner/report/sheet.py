@@ -221,7 +221,8 @@ def write_mp4(sheet: Sheet, path: Path, style: Style) -> frozenset[str]:
 
 
 def _rows(sheet: Sheet, size: tuple[int, int]) -> Iterator[tuple[str, Frames | None, str]]:
-    """Label, frames (None where there are none) and why, for the reference and each cell."""
+    """The label and the frames of the reference and of each cell; where there are no frames, None
+    and the reason."""
     first = sheet.cells[0]
     if first.clip is not None:
         inputs = {**first.job.inputs, sheet.run.axes.leading.role: first.clip}
@@ -243,7 +244,7 @@ def _read_video(video: Path, cell: Cell, size: tuple[int, int]) -> Frames:
 
 
 def _read(read: Callable[[], Frames]) -> tuple[Frames | None, str]:
-    """What that reads, None where it cannot, and why."""
+    """What `read` returns, or None with the reason where it cannot read."""
     try:
         clip = read()
     except FileNotFoundError:

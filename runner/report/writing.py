@@ -44,7 +44,7 @@ class ReportWish:
     out: Path | None = None
 
     def folder(self, first: RunFolder) -> Path:
-        """Where page and pictures of some runs go, of which this is the first."""
+        """The folder for page and pictures of runs; `first` is the first of them."""
         return first.path / "report" if self.out is None else self.out
 
 

@@ -29,8 +29,8 @@ class Turn:
 
     @classmethod
     def of_matrix(cls, matrix: Sequence[int]) -> Turn | None:
-        """What a display matrix says (ISO/IEC 14496-12, 6.2.2: nine numbers, of which the first,
-        second, fourth and fifth turn); None where it turns by no multiple of 90 degrees."""
+        """The turn that a display matrix describes (ISO/IEC 14496-12, 6.2.2: of its nine numbers
+        the first, second, fourth and fifth turn); None for a turn by no multiple of 90 degrees."""
         a, b, c, d = (matrix[n] for n in (0, 1, 3, 4))
         if a and d and not b and not c:
             return cls(False, a < 0, d < 0)

@@ -1,4 +1,4 @@
-"""Whether a video file is whole, by its outermost parts alone, and of which kind it is.
+"""Whether a video file is whole, and of which kind it is, by its outermost parts alone.
 
 This sees any cut without reading the file, also where the index comes first and a decoder would
 notice only on reaching the cut.
