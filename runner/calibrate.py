@@ -20,8 +20,8 @@ from .backends.video_parameters import steps_of
 from .calibration import Calibration, CalibrationRow, Mix, Share, folder_of, save
 from .calibration_sweep import (
     NAME,
+    MeasuringPlan,
     Shortfall,
-    Trial,
     end_of_log,
     make_videos,
     only_its_machine_file,
@@ -60,7 +60,7 @@ CALIBRATION_STEPS = 4
 
 
 @dataclass(frozen=True)
-class Tried:
+class Measurement:
     """A row; `is_warm` where its `prepare` is of processes that had warmed up."""
 
     row: CalibrationRow
@@ -78,7 +78,7 @@ class Telling:
 
 
 def _measure_kinds(
-    path: Path, experiment: Experiment, trial: Trial, telling: Telling
+    path: Path, experiment: Experiment, measuring: MeasuringPlan, telling: Telling
 ) -> list[MeasuredKind]:
     """Measure each kind of an experiment's videos on this machine and keep the results.
 
@@ -89,7 +89,7 @@ def _measure_kinds(
     if experiment.jobs is not None:
         raise UserError(f"{path}: jobs: what is calibrated must be a grid, with prompts")
     kinds = kinds_of(experiment, identities_of(experiment), _one_of_each(experiment))
-    return [_measure_kind(experiment, kind, trial, telling) for kind in kinds]
+    return [_measure_kind(experiment, kind, measuring, telling) for kind in kinds]
 
 
 def _one_of_each(experiment: Experiment) -> list[Alike]:
@@ -113,28 +113,28 @@ def _one_of_each(experiment: Experiment) -> list[Alike]:
 
 
 def _measure_kind(
-    experiment: Experiment, kind: Kind, trial: Trial, telling: Telling
+    experiment: Experiment, kind: Kind, measuring: MeasuringPlan, telling: Telling
 ) -> MeasuredKind:
     alike = experiment.method_of(kind.parameters).steps_are_alike
-    steps = trial.steps or (CALIBRATION_STEPS if alike else kind.steps)
+    steps = measuring.steps or (CALIBRATION_STEPS if alike else kind.steps)
     if alike is False and steps != kind.steps:
         raise UserError(
             f"--steps {steps}: with these settings a video's time does not go by its steps, of "
             f"which there are {kind.steps}; leave --steps away"
         )
     per_group = jobs_per_group(experiment)
-    tried: list[Tried] = []
+    tried: list[Measurement] = []
     rows: list[CalibrationRow] = []
     short = Shortfall("")
-    for processes in trial.processes or count(1):
-        found = _measure(experiment, kind, replace(trial, steps=steps), processes, telling.say)
+    for processes in measuring.processes or count(1):
+        found = _measure(experiment, kind, replace(measuring, steps=steps), processes, telling.say)
         if isinstance(found, Shortfall):
             short = found
             break
         tried.append(found)
         rows = comparable(tried)
         telling.show(kind, rows[-1])
-        if trial.processes is None and not _goes_on(rows, kind.steps, per_group):
+        if measuring.processes is None and not _goes_on(rows, kind.steps, per_group):
             break
     which = f" ({kind.name})" if kind.name else ""
     if not rows:
@@ -154,7 +154,7 @@ def _measure_kind(
     return MeasuredKind(kind, Share(calibration, kind.steps, per_group, kind.number), file)
 
 
-def comparable(tried: Sequence[Tried]) -> list[CalibrationRow]:
+def comparable(tried: Sequence[Measurement]) -> list[CalibrationRow]:
     """The rows, with `prepare` of warmed up processes in all of them where it is in any: a row
     without takes that of the nearest number of processes."""
     warm = [one.row for one in tried if one.is_warm]
@@ -189,28 +189,33 @@ def _goes_on(rows: Sequence[CalibrationRow], steps: int, per_group: float) -> bo
 
 
 def _measure(
-    experiment: Experiment, kind: Kind, trial: Trial, processes: int, say: Say
-) -> Tried | Shortfall:
+    experiment: Experiment, kind: Kind, measuring: MeasuringPlan, processes: int, say: Say
+) -> Measurement | Shortfall:
     """Measure this number of processes; return the measurement, or why there is none.
 
     Quick videos are made in greater numbers, until all processes were at work at once.
     """
     videos = VIDEOS_PER_PROCESS
-    while (found := _try(experiment, kind, trial, processes, videos, say)) is None:
+    while (found := _measure_once(experiment, kind, measuring, processes, videos, say)) is None:
         videos *= MORE_VIDEOS
         if videos > MOST_VIDEOS:
             return Shortfall("its videos are too quick for all processes to be at work at once")
     return found
 
 
-def _try(
-    experiment: Experiment, kind: Kind, trial: Trial, processes: int, videos: int, say: Say
-) -> Tried | Shortfall | None:
+def _measure_once(
+    experiment: Experiment,
+    kind: Kind,
+    measuring: MeasuringPlan,
+    processes: int,
+    videos: int,
+    say: Say,
+) -> Measurement | Shortfall | None:
     """Measure with this number of videos for each process; None where none of the videos counts."""
     with tempfile.TemporaryDirectory(prefix="sweep-calibrate-") as name:
         folder = Path(name)
         number = videos * processes
-        file = write_experiment(experiment, folder, kind, trial, processes, number)
+        file = write_experiment(experiment, folder, kind, measuring, processes, number)
         run = RunFolder(folder / "results" / NAME)
         with only_its_machine_file(folder):
             short = make_videos(file, run, number, say)
@@ -220,8 +225,8 @@ def _try(
         return _read(run, processes, are_denoising=bool(alike))
 
 
-def _read(run: RunFolder, processes: int, *, are_denoising: bool) -> Tried | Shortfall | None:
-    """As `_try`, of a sweep that has ended.
+def _read(run: RunFolder, processes: int, *, are_denoising: bool) -> Measurement | Shortfall | None:
+    """As `_measure_once`, of a sweep that has ended.
 
     Args:
         are_denoising: whether all time goes into denoising steps where nothing is told of them.
@@ -266,7 +271,7 @@ def _read(run: RunFolder, processes: int, *, are_denoising: bool) -> Tried | Sho
         finish=round(sum(_mean_of(counted, stage) for stage in ("finish", "check", "publish")), 4),
         peak_gib=max((peak for peak in peaks if peak is not None), default=None),
     )
-    return Tried(row, str(records[0]["device"]), is_warm=bool(taken_in))
+    return Measurement(row, str(records[0]["device"]), is_warm=bool(taken_in))
 
 
 def made_beside_all(records: Sequence[dict[str, Any]], processes: int) -> list[dict[str, Any]]:
@@ -429,7 +434,7 @@ def calibrate(
     if numbers is not None and not all(1 <= number <= MOST_PROCESSES_PER_GPU for number in numbers):
         told = ",".join(map(str, numbers))
         raise UserError(f"--processes {told}: must be from 1 to {MOST_PROCESSES_PER_GPU}")
-    trial = Trial(_gpu_for(file.path, plain, gpu), steps, numbers)
+    measuring = MeasuringPlan(_gpu_for(file.path, plain, gpu), steps, numbers)
     settings: dict[str | None, Experiment] = {None: plain}
     for setting in tried:
         # Before minutes are spent on the others.
@@ -439,10 +444,10 @@ def calibrate(
     measured: list[MeasuredSetting] = []
     failed: dict[str, str] = {}
     for one, with_it in settings.items():
-        what = f"{'' if steps is None else f'{steps} steps a video '}on GPU {trial.gpu}"
+        what = f"{'' if steps is None else f'{steps} steps a video '}on GPU {measuring.gpu}"
         say(f"calibrating{f' with {one}' if one else ''}: {what}")
         try:
-            kinds = _measure_kinds(file.path, with_it, trial, telling)
+            kinds = _measure_kinds(file.path, with_it, measuring, telling)
             measured.append(MeasuredSetting(one, tuple(kinds), _is_as(with_it, plain)))
         except UserError as error:
             if one is None:

@@ -34,7 +34,7 @@ NAME = "calibration"
 
 
 @dataclass(frozen=True)
-class Trial:
+class MeasuringPlan:
     """What to measure.
 
     Attributes:
@@ -59,7 +59,12 @@ class Shortfall:
 
 
 def write_experiment(
-    experiment: Experiment, folder: Path, kind: Kind, trial: Trial, processes: int, videos: int
+    experiment: Experiment,
+    folder: Path,
+    kind: Kind,
+    measuring: MeasuringPlan,
+    processes: int,
+    videos: int,
 ) -> Path:
     """Write the experiment of a sweep that has videos of one kind only.
 
@@ -75,11 +80,11 @@ def write_experiment(
     values |= {"backend": method.backend, "model": method.model.model_dump(mode="json")}
     own = {**kind.parameters, METHOD: None}
     if STEPS in own:
-        own[STEPS] = trial.steps
+        own[STEPS] = measuring.steps
     values["generation"] = method.generation.from_parameters(own).model_dump(mode="json")
     values["methods"] = {}
     values["seeds"] = list(range(videos))
-    values["placement"] |= {"gpus": [trial.gpu], "processes_per_gpu": processes, "assign": {}}
+    values["placement"] |= {"gpus": [measuring.gpu], "processes_per_gpu": processes, "assign": {}}
     values["placement"]["balance"] = "steal"
     values["retries"] = {"failures": 0}
     for axis in experiment.input_axes.files:

@@ -312,7 +312,7 @@ def take_back(run: RunFolder, queue: Queue) -> list[Lost]:
 
 
 def _if_it_can_be_written(act: Callable[[], T]) -> T | None:
-    """What `act` returns; None where the disk is full, or somebody else holds the queue."""
+    """What `act` returns; None where the disk is full, or another process holds the queue."""
     try:
         return act()
     except Busy:

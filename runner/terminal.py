@@ -119,7 +119,7 @@ def show_until_end(run: RunFolder, *, on_stdout: bool = False) -> Snapshot:
 
 
 def exit_with_failures(run: RunFolder, snapshot: Snapshot) -> None:
-    """Exit with status 1 where jobs have failed, or so many that the sweep was stopped."""
+    """Exit with status 1 where jobs have failed, or where failures have stopped the sweep."""
     failed, stopped = snapshot.counts.failed, snapshot.stopped_because
     if stopped and not snapshot.has_ended:
         say(f"{run.name}: stopped: {stopped}; `sweep resume {run.name}` goes on")

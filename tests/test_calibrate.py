@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from runner.calibrate import (
     MeasuredKind,
     MeasuredSetting,
-    Tried,
+    Measurement,
     comparable,
     made_beside_all,
     told_of_prepare,
@@ -117,7 +117,7 @@ def test_a_reference_is_told_by_who_took_it_in_and_had_warmed_up(
 def test_rows_are_compared_by_one_kind_of_prepare(made: list[tuple[int, float, bool]]) -> None:
     """Of processes that had warmed up, where any had; nothing else of a row changes."""
     measured = [
-        Tried(CalibrationRow(processes, 9.0, prepare, 0.1, 0.1, 0.1, None), "a GPU", is_warm)
+        Measurement(CalibrationRow(processes, 9.0, prepare, 0.1, 0.1, 0.1, None), "a GPU", is_warm)
         for processes, prepare, is_warm in made
     ]
     warm = [one.row.prepare for one in measured if one.is_warm]

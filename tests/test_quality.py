@@ -17,7 +17,7 @@ from runner.quality.movement import agreement, flow_of
 from runner.scenes.chance import random_scene
 from runner.scenes.render import render
 from runner.scenes.scene import Scene
-from runner.scenes.words import COLOURS, SHAPES, Mention
+from runner.scenes.words import COLOURS, THING_SHAPES, Mention
 
 if TYPE_CHECKING:
     from runner.video import Frames
@@ -46,7 +46,7 @@ def test_a_wrong_colour_or_shape_is_seen(outlines: Outlines) -> None:
     thing = scene.things[0]
     frames = clip(scene)
     for colour in COLOURS:
-        for shape in SHAPES:
+        for shape in THING_SHAPES:
             (judged,) = judge(frames, [Mention(colour, shape)], outlines)
             assert judged.colour == (colour == thing.colour)
             assert judged.shape == (shape == thing.shape)

@@ -30,7 +30,7 @@ class Loss(str, Enum):
     APPROXIMATE = "approximate"
     """Another video, meant to look like the default's."""
     ANOTHER_MODEL = "another model"
-    """Another video: other weights or another method make it."""
+    """Another video: other weights, or another computation, make it."""
 
 
 def key(

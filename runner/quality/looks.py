@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ..scenes.chance import random_scene
 from ..scenes.render import render
 from ..scenes.scene import Scene
-from ..scenes.words import COLOURS, LEAST_SATURATION, PERSON, SHAPES, Mention
+from ..scenes.words import COLOURS, LEAST_SATURATION, PERSON, THING_SHAPES, Mention
 
 if TYPE_CHECKING:
     from ..video import Frames
@@ -109,7 +109,7 @@ class Outlines:
         away = np.stack(outlines)[:, None] - self.means
         distance = np.einsum("nsf,sfg,nsg->ns", away, self.precisions, away) + self.volumes
         # The median, so that a few odd frames decide nothing.
-        return list(SHAPES)[int(np.median(distance, 0).argmin())]
+        return list(THING_SHAPES)[int(np.median(distance, 0).argmin())]
 
 
 def fit_outlines(clips: int = 160, seed: int = 11) -> Outlines:
@@ -119,7 +119,7 @@ def fit_outlines(clips: int = 160, seed: int = 11) -> Outlines:
     smoothly and blurred, so that a dent tells less than what makes a shape.
     """
     random = np.random.default_rng(seed)
-    found: dict[str, list[Doubles]] = {name: [] for name in SHAPES}
+    found: dict[str, list[Doubles]] = {name: [] for name in THING_SHAPES}
     for category in ("single_object", "multiple_objects"):
         for scene, frames in drawn_clips(category, clips // 2, random):
             for number, frame in enumerate(frames):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .scene import Scene
-from .words import ACTIONS, BACKGROUNDS, CAMERAS, COLOUR_WORDS, MOTIONS, SHAPES
+from .words import ACTIONS, BACKGROUNDS, CAMERAS, COLOUR_WORDS, MOTIONS, THING_SHAPES
 
 
 def _article(word: str) -> str:
@@ -13,7 +13,9 @@ def _article(word: str) -> str:
 def _things(scene: Scene, *, motion: bool) -> str:
     parts = []
     for thing in scene.things:
-        words = f"{_article(COLOUR_WORDS[thing.colour].english)} {SHAPES[thing.shape].english}"
+        words = (
+            f"{_article(COLOUR_WORDS[thing.colour].english)} {THING_SHAPES[thing.shape].english}"
+        )
         if motion and thing.motion:
             words += f" {MOTIONS[thing.motion].english}"
         parts.append(words)
@@ -41,7 +43,7 @@ def chinese(scene: Scene, *, motion: bool = True) -> str:
     """`草地上一个红色的球向右滚动`, with or without its motion."""
     parts = []
     for thing in scene.things:
-        words = f"一个{COLOUR_WORDS[thing.colour].chinese}的{SHAPES[thing.shape].chinese}"
+        words = f"一个{COLOUR_WORDS[thing.colour].chinese}的{THING_SHAPES[thing.shape].chinese}"
         parts.append(words + (MOTIONS[thing.motion].chinese if motion and thing.motion else ""))
     if scene.person:
         words = f"一个穿{COLOUR_WORDS[scene.person.colour].chinese}衣服的人"

@@ -8,7 +8,7 @@ import numpy as np
 
 from .motion import track
 from .scene import MOTION_SECONDS, WIDTH, Camera, Person, Scene, Thing
-from .words import ACTIONS, BACKGROUNDS, CAMERAS, COLOURS, MOTIONS, SHAPES
+from .words import ACTIONS, BACKGROUNDS, CAMERAS, COLOURS, MOTIONS, THING_SHAPES
 
 SCENERIES = 8
 """Sceneries that scenes are drawn with, of each background: a small model is to learn things and
@@ -77,14 +77,14 @@ def _pick(random: np.random.Generator, names: object) -> str:
 
 
 def _single(random: np.random.Generator) -> Scene:
-    colour, shape, motion = (_pick(random, names) for names in (COLOURS, SHAPES, MOTIONS))
+    colour, shape, motion = (_pick(random, names) for names in (COLOURS, THING_SHAPES, MOTIONS))
     thing = random_thing(random, colour, shape, motion, radius=random.uniform(0.22, 0.26))
     return Scene("single_object", _pick(random, BACKGROUNDS), _scenery(random), (thing,))
 
 
 def _multiple(random: np.random.Generator) -> Scene:
     colours = [str(colour) for colour in random.choice(list(COLOURS), 2, replace=False)]
-    shapes = [_pick(random, SHAPES) for _ in colours]
+    shapes = [_pick(random, THING_SHAPES) for _ in colours]
     while True:
         first, second = (
             random_thing(
@@ -116,7 +116,7 @@ def _camera(random: np.random.Generator) -> Scene:
     radius = random.uniform(0.2, 0.24)
     thing = Thing(
         _pick(random, COLOURS),
-        _pick(random, SHAPES),
+        _pick(random, THING_SHAPES),
         None,
         radius,
         random.uniform(0.65, WIDTH - 0.65),

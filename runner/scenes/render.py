@@ -16,7 +16,7 @@ import numpy as np
 
 from .motion import LIMBS, SHIRT, Floats, limbs, track, view
 from .scene import WIDTH, Scene
-from .words import COLOURS, SHAPES
+from .words import COLOURS, THING_SHAPES
 
 CLOUDS, PLANTS, THINGS = 3, 4, 2
 _GROUNDS = {
@@ -82,7 +82,7 @@ def batch_of(scenes: Sequence[Scene], times: Floats) -> Batch:
         shapes, radii, paint = [-1] * THINGS, [0.1] * THINGS, np.zeros((THINGS, 3))
         for i, thing in enumerate(scene.things):
             tracks[i] = track(thing, times)
-            shapes[i], radii[i] = list(SHAPES).index(thing.shape), thing.radius
+            shapes[i], radii[i] = list(THING_SHAPES).index(thing.shape), thing.radius
             paint[i] = np.array(COLOURS[thing.colour]) / 255
         rows["things"].append(tracks)
         rows["shapes"].append(shapes)
@@ -214,7 +214,7 @@ def _shape(xp: Any, x: Any, y: Any, shape: Any) -> Any:
         "ring": xp.abs(around - 0.74) - 0.2,
     }
     distance = 0 * around + 9.0
-    for number, name in enumerate(SHAPES):
+    for number, name in enumerate(THING_SHAPES):
         distance = xp.where(shape == number, edges[name], distance)
     return distance
 

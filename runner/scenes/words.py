@@ -39,7 +39,7 @@ COLOUR_WORDS = {
     "purple": Word("purple", "紫色"),
 }
 
-SHAPES = {
+THING_SHAPES = {
     "ball": Word("ball", "球"),
     "square": Word("square", "方块"),
     "triangle": Word("triangle", "三角形"),
@@ -95,7 +95,7 @@ def held_out(colour: str, shape: str, motion: str) -> bool:
 
 @dataclass(frozen=True)
 class Mention:
-    """A thing that a text speaks of; `shape` is one of `SHAPES`, or `PERSON` with a shirt."""
+    """A thing that a text speaks of; `shape` is one of `THING_SHAPES`, or `PERSON` with a shirt."""
 
     colour: str
     shape: str
@@ -103,8 +103,8 @@ class Mention:
 
 def mentions(text: str) -> list[Mention]:
     """The coloured things of a caption in their order; empty for text of another kind."""
-    shapes = {word.english: name for name, word in SHAPES.items()}
-    shapes |= {word.chinese: name for name, word in SHAPES.items()}
+    shapes = {word.english: name for name, word in THING_SHAPES.items()}
+    shapes |= {word.chinese: name for name, word in THING_SHAPES.items()}
     shapes |= {"shirt": PERSON, "衣服": PERSON}
     colours = {word.english: name for name, word in COLOUR_WORDS.items()}
     colours |= {word.chinese: name for name, word in COLOUR_WORDS.items()}

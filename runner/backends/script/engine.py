@@ -45,7 +45,7 @@ class ScriptEngine(Engine):
         try:
             self._child.call("load", settings=self._script.load_settings(machine.device))
         except BaseException as error:
-            # Its memory is free again before another worker tries.
+            # Its memory is free again before another worker loads it.
             self._child.end()
             if isinstance(error, ForeignError) and kind_of(error) is FailureKind.BAD_INPUT:
                 raise UserError(f"model.file: load(settings): {error}") from error
@@ -83,7 +83,7 @@ class ScriptEngine(Engine):
         return PendingFile(path)
 
     def finish(self, pending: PendingFile, path: Path, quality: float) -> None:
-        """Take the script's file as it is. The one in the scratch stays, for another try."""
+        """Take the script's file as it is. The one in the scratch stays, for another attempt."""
         try:
             os.link(pending.file, path)
         except OSError:
