@@ -25,9 +25,9 @@ from settable_clock import Clock
 from runner.failures import FailureKind, Policy
 from runner.job import Job, JobState
 from runner.processes import ProcessId
-from runner.queue import LEASE_SECONDS, Queue
+from runner.queue import Queue
 from runner.queue.claim_order import Taste
-from runner.queue.claims import Claim
+from runner.queue.claims import LEASE_SECONDS, Claim
 from runner.slot_names import Slot
 
 GONE = replace(ProcessId.own(), started=ProcessId.own().started - 1)

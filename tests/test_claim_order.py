@@ -21,9 +21,9 @@ from runner.canonical import sha256_of
 from runner.failures import Policy
 from runner.job import Job
 from runner.processes import ProcessId
-from runner.queue import LEASE_SECONDS, Queue
+from runner.queue import Queue
 from runner.queue.claim_order import Taste
-from runner.queue.claims import Claim
+from runner.queue.claims import LEASE_SECONDS, Claim
 from runner.queue.soundness import find_damage
 from runner.queue.worker_table import WorkerState
 from runner.slot_names import Slot

@@ -21,9 +21,9 @@ from runner.errors import UserError
 from runner.failures import Policy
 from runner.job import Alike, Job, JobState
 from runner.processes import ProcessId
-from runner.queue import LEASE_SECONDS, Queue
+from runner.queue import Queue
 from runner.queue.claim_order import Taste
-from runner.queue.claims import Claim
+from runner.queue.claims import LEASE_SECONDS, Claim
 from runner.queue.damaged import DamagedQueue
 from runner.slot_names import Slot
 

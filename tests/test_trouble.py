@@ -137,9 +137,9 @@ def test_ctrl_z_waits_for_the_end_of_a_transaction(tmp_path: Path) -> None:
     Queue(tmp_path / "sweep.db", create=True).close()
     program = (
         "import sys, time\nfrom pathlib import Path\nfrom runner import suspension\n"
-        "from runner.queue import Queue\nfrom runner.queue.tables import write\n"
+        "from runner.queue import Queue\n"
         "suspension.install()\nqueue = Queue(Path(sys.argv[1]))\n"
-        "with write(queue._engine):\n    print('in', flush=True)\n    time.sleep(1)\n"
+        "with queue.driver.write():\n    print('in', flush=True)\n    time.sleep(1)\n"
         "    Path(sys.argv[2]).touch()\n"
         "time.sleep(60)\n"
     )

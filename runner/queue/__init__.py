@@ -1,15 +1,15 @@
-"""`sweep.db`: what is claimed, done and failed, by whom and how often. SQLite in WAL mode.
+"""`sweep.db`: what is claimed, done and failed, by whom and how often.
 
-A claim is a lease: it is durable when `claim` returns, belongs to one worker, and ends when
-the worker is gone from this host or has not sent a heartbeat for `LEASE_SECONDS`. Every
-method is one transaction. Times are Unix seconds, by the clock that the queue is opened with.
+What can happen to a job, and what that changes, is the table of `states`. A claim is a lease: it is
+durable when `claim` returns, belongs to one worker, and ends when the worker is gone from this host
+or has not sent a heartbeat for `LEASE_SECONDS`. Every method is one transaction. Times are Unix
+seconds, by the clock that the queue is opened with.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import sqlite3
 import time
 import uuid
 import weakref
@@ -28,14 +28,15 @@ from ..job import CATEGORY, SEED, Job, JobState
 from ..processes import ProcessId
 from ..slot_names import Devices, Slot
 from ..waiting import PATIENT, Busy, Waiting
+from .changes import beside_events, by_event, can_happen, everywhere, is_in
 from .claim_counts import count, recount
 from .claim_order import Taste, choose, choose_method
 from .claims import (
     CLAIM,
-    DUE,
-    FINISH,
     GLANCE,
+    LEASE_SECONDS,
     LEASES,
+    OF_CLAIM,
     RUNNING,
     Claim,
     Lost,
@@ -43,34 +44,35 @@ from .claims import (
     claim_of,
     claimed,
     is_lost,
-    update_claimed,
+    of_claim,
+    taken,
 )
 from .damaged import DamagedQueue, note_opened
-from .failing import Trouble, Verdict, cause_of_loss, end_attempt, release_due
+from .driver import Driver
+from .failing import cause_of_loss, end_attempt
 from .gate import Gate
-from .prepared import Prepared
+from .judgement import Failure, Trouble, Verdict
+from .prepared import PreparedQuery
 from .questions import Questions
+from .rows import ValueRow
 from .soundness import check_tables, foreign_part, no_database
+from .sqlite import Sqlite
+from .states import GIVEN_BACK, Event, is_claimable, target
 from .sync import Files, OnDisk, follow_disk, follow_manifest
 from .tables import (
-    CLEAN_SLATE,
-    NO_CLAIM,
     every_series,
     get_meta,
     is_of,
     job_of,
     jobs,
     meta,
-    open_database,
     priorities_in,
-    read,
     set_meta,
-    write,
 )
+from .waits import DUE, WAITING, end_waits
 from .worker_table import WorkerTable
 
 HEARTBEAT_SECONDS = 10.0
-LEASE_SECONDS = 60.0
 RENEWED_SECONDS = 5.0
 RENEWAL = Waiting.at_most(2.0)
 
@@ -83,6 +85,7 @@ class Queue(Questions):
 
     Args:
         clock: tells the Unix time by which claims are given, judged and recorded.
+        driver: what speaks to the database.
     """
 
     def __init__(
@@ -92,6 +95,7 @@ class Queue(Questions):
         create: bool = False,
         waiting: Waiting = PATIENT,
         clock: Callable[[], float] = time.time,
+        driver: type[Driver] = Sqlite,
     ) -> None:
         if not create and not os.path.lexists(path):
             raise UserError(f"{path}: there is no queue; `sweep resume` makes it anew")
@@ -102,14 +106,14 @@ class Queue(Questions):
             raise DamagedQueue(path, told)
         self.path = path
         note_opened(path)
-        super().__init__(open_database(path, waiting), clock)
-        # An engine is a circle of objects: what nobody closed would stay open until Python looks
+        super().__init__(driver(path, waiting), clock)
+        # A driver may be a circle of objects: what nobody closed would stay open until Python looks
         # for such.
-        weakref.finalize(self, self._engine.dispose).atexit = False
-        self.workers = WorkerTable(self._engine, clock)
+        weakref.finalize(self, self.driver.close).atexit = False
+        self.workers = WorkerTable(self.driver, clock)
         try:
-            check_tables(self._engine, create=create)
-        except (sa.exc.OperationalError, sqlite3.OperationalError) as error:
+            check_tables(self.driver, create=create)
+        except driver.errors as error:
             # No room, busy for a minute, not ours to write: what it holds may be whole.
             self.close()
             raise UserError(f"{path}: {getattr(error, 'orig', error)}") from error
@@ -118,7 +122,7 @@ class Queue(Questions):
             raise
 
     def close(self) -> None:
-        self._engine.dispose()
+        self.driver.close()
 
     # Filling the queue.
 
@@ -142,7 +146,7 @@ class Queue(Questions):
                 which a row was last judged, `on_disk` is not asked. None asks it for each job.
             manifest_stamp: size and time of the manifest.
         """
-        with read(self._engine) as connection:
+        with self.driver.read() as connection:
             axis, order = _priorities(connection)
         rank = _ranks(order)
 
@@ -153,58 +157,54 @@ class Queue(Questions):
             set_meta(connection, "manifest_sha256", manifest_sha256)
             set_meta(connection, "manifest_stamp", manifest_stamp)
 
-        follow_manifest(self._engine, planned, retired, on_disk, files, priority, note)
+        follow_manifest(self.driver, planned, retired, on_disk, files, priority, note)
 
     def sync_files(self, on_disk: OnDisk, files: Files) -> None:
         """Bring every row in line with the disk, without the manifest; as `sync` does."""
-        follow_disk(self._engine, on_disk, files)
+        follow_disk(self.driver, on_disk, files)
 
     def manifest_sha256(self) -> str | None:
         """The hash of the manifest that the rows were last brought in line with."""
-        with read(self._engine) as connection:
+        with self.driver.read() as connection:
             return get_meta(connection, "manifest_sha256")
 
     def manifest_stamp(self) -> str | None:
         """Size and time that this manifest had."""
-        with read(self._engine) as connection:
+        with self.driver.read() as connection:
             return get_meta(connection, "manifest_stamp")
 
     def hold_all_but(self, chosen: Collection[str] | None) -> None:
         """Let workers claim only these jobs; None lets them claim every job."""
-        with write(self._engine) as connection:
+        with self.driver.write() as connection:
             wanted = chosen is not None
             # One statement for all would rewrite a million rows that are right already.
-            changed = connection.execute(
-                sa.update(jobs).where(jobs.c.held != wanted).values(held=wanted)
-            ).rowcount
+            changed = connection.execute(everywhere("held", wanted)).rowcount
             if chosen:
-                connection.execute(
-                    sa.update(jobs).where(jobs.c.id == sa.bindparam("of")).values(held=False),
-                    [{"of": job_id} for job_id in chosen],
-                )
+                among = [{"of": job_id, "held": False} for job_id in chosen]
+                connection.execute(beside_events("held"), among)
             if changed or chosen:
                 recount(connection)
 
     def retry(self, states: Iterable[JobState], job_ids: Collection[str] | None = None) -> int:
-        """Make jobs of these states pending again with a clean slate; returns how many."""
-        condition = jobs.c.state.in_([state.value for state in states])
-        values = {"state": JobState.PENDING.value, **CLEAN_SLATE}
-        with write(self._engine) as connection:
+        """Make jobs of these states pending again with a clean slate; returns how many.
+
+        Those that are still to be made, that somebody makes now or that are retired stay as they
+        are.
+        """
+        condition = sa.and_(is_in(states), can_happen(Event.RETRIED))
+        with self.driver.write() as connection:
             found = connection.execute(sa.select(jobs.c.id).where(condition)).scalars().all()
             ids = [job_id for job_id in found if job_ids is None or job_id in job_ids]
             if ids:
-                connection.execute(
-                    sa.update(jobs).where(jobs.c.id == sa.bindparam("of")).values(values),
-                    [{"of": job_id} for job_id in ids],
-                )
+                wanted = by_event(Event.RETRIED, jobs.c.id == sa.bindparam("of"))
+                connection.execute(wanted, [{"of": job_id} for job_id in ids])
                 recount(connection)
         return len(ids)
 
     def end_waiting(self) -> None:
         """Have no job wait any longer for its next attempt."""
-        with write(self._engine) as connection:
-            waiting = sa.select(jobs.c.id).where(jobs.c.retry_at.is_not(None))
-            release_due(connection, list(connection.execute(waiting).scalars()))
+        with self.driver.write() as connection:
+            end_waits(connection, [row.id for row in WAITING.all(connection, {})])
 
     def prioritise(self, axis: str | None, order: Sequence[Any] = ()) -> None:
         """Have the jobs of the first value claimed before those of the second, and so on.
@@ -219,7 +219,7 @@ class Queue(Questions):
         if axis is None or not order:
             axis, order = None, ()
         rank = _ranks(order)
-        with write(self._engine) as connection:
+        with self.driver.write() as connection:
             if axis in (CATEGORY, SEED):
                 place = sa.case(
                     {value: place for place, value in enumerate(order)},
@@ -232,13 +232,11 @@ class Queue(Questions):
                     if (own := rank.get(canonical_json(series.on(axis)))) is not None:
                         of[own].append(key)
                 place = sa.case(
-                    *((is_of(keys), number) for number, keys in enumerate(of)), else_=len(rank)
+                    *((is_of(self.driver, keys), number) for number, keys in enumerate(of)),
+                    else_=len(rank),
                 )
             set_meta(connection, "priorities", json.dumps([axis, list(order)]))
-            changed = connection.execute(
-                sa.update(jobs).where(jobs.c.priority != place).values(priority=place)
-            )
-            if changed.rowcount:
+            if connection.execute(everywhere("priority", place)).rowcount:
                 recount(connection)
 
     # Claims.
@@ -249,10 +247,10 @@ class Queue(Questions):
 
         The worker's row says from then on that it loads it, so that others begin elsewhere.
         """
-        with read(self._engine) as connection:
+        with self.driver.read() as connection:
             if choose_method(connection, taste, Counter()) is None:
                 return None
-        with write(self._engine) as connection:
+        with self.driver.write() as connection:
             rows = self.workers.rows_in(connection)
             others = Counter(
                 row.method
@@ -285,22 +283,18 @@ class Queue(Questions):
         """
         token = uuid.uuid4().hex
         # Chosen before the lock is held, and again under it only where another was faster.
-        with read(self._engine) as connection:
+        with self.driver.read() as connection:
             row = choose(connection, taste)
-        with write(self._engine) as connection:
+        with self.driver.write() as connection:
             now = self.clock()
             if _gate(connection).refusal(slot, now, lasting) is not None:
                 return None
-            values: dict[str, Any] = {"state": JobState.RUNNING.value, "token": token}
-            values |= {"worker": slot.name}
-            values |= {"host": process.host, "pid": process.pid, "pid_started": process.started}
-            values |= {"claimed_at": now, "lease_until": now + LEASE_SECONDS}
-            values |= {"oom_kills": oom_kills}
-            if row is None or not CLAIM.change(connection, {**values, **as_read(row)}):
+            values = {**taken(process, slot.name, token, now), "oom_kills": oom_kills}
+            if row is None or not CLAIM.run(connection, {**values, **as_read(row)}):
                 row = choose(connection, taste)
                 if row is None:
                     return None
-                CLAIM.change(connection, {**values, **as_read(row)})
+                CLAIM.run(connection, {**values, **as_read(row)})
             count(connection, row, added=False)
             self.workers.note_claim(connection, slot.name, row.id, now)
             return Claim(job_of(row), token, slot.name, row.tries + 1, now)
@@ -310,16 +304,16 @@ class Queue(Questions):
 
         One that was extended less than `RENEWED_SECONDS` ago stays as it is.
         """
-        with read(self._engine) as connection:
-            row = GLANCE.first(connection, {"of": claim.job.id, "by": claim.token})
+        with self.driver.read() as connection:
+            row = GLANCE.first(connection, of_claim(claim))
             fresh = self.clock() + LEASE_SECONDS - RENEWED_SECONDS
             if row is None or row.lease_until > fresh:
                 return row is not None
         # Not durable: a power cut ends the worker too.
         try:
-            with write(self._engine, durable=False, waiting=RENEWAL) as connection:
-                lease_until = self.clock() + LEASE_SECONDS
-                return update_claimed(connection, claim, {"lease_until": lease_until})
+            with self.driver.write(durable=False, waiting=RENEWAL) as connection:
+                values = {**of_claim(claim), "lease_until": self.clock() + LEASE_SECONDS}
+                return bool(OF_CLAIM[Event.RENEWED].run(connection, values))
         except Busy:
             # Nobody else can have taken it meanwhile.
             return True
@@ -346,40 +340,42 @@ class Queue(Questions):
             where the claim was lost.
         """
         # Not durable: the sidecar is, and a queue that forgot it learns it from the disk.
-        with write(self._engine, durable=False) as connection:
-            of = {"of": claim.job.id, "by": claim.token}
-            row = GLANCE.first(connection, of)
+        with self.driver.write(durable=False) as connection:
+            row = GLANCE.first(connection, of_claim(claim))
             if row is None:
                 return None
-            current = row.fingerprint == claim.job.fingerprint
-            state = JobState.DONE if current else JobState.STALE
+            is_current = row.fingerprint == claim.job.fingerprint
+            event = Event.MADE if is_current else Event.MADE_OUTDATED
             now = self.clock()
-            values: dict[str, Any] = {"state": state.value, "finished_at": now, "files": files}
-            FINISH.change(connection, {**of, **values, "seconds": seconds})
+            values = {"finished_at": now, "files": files, "seconds": seconds}
+            OF_CLAIM[event].run(connection, {**of_claim(claim), **values})
             if seconds is not None:
                 self.workers.note_done(
                     connection, claim.worker, claim.claimed_at, now, seconds, busy_seconds
                 )
-            return state
+            return target(event)
 
     def fail(
         self, claim: Claim, error: str, kind: FailureKind = FailureKind.BACKEND_BUG
     ) -> Verdict | None:
         """Count a failed attempt as its kind has it; None where the claim was lost."""
-        with write(self._engine) as connection:
+        with self.driver.write() as connection:
             row = claimed(connection, claim)
-            return None if row is None else end_attempt(connection, row, kind, error, self.clock())
+            if row is None:
+                return None
+            return end_attempt(connection, row, Failure(kind, error, self.clock()))
 
     def give_back(self, claim: Claim, state: JobState = JobState.PENDING) -> bool:
         """Return a job unharmed, to be pending or to await its inputs; False where the claim was
         lost."""
-        with write(self._engine) as connection:
+        with self.driver.write() as connection:
             row = claimed(connection, claim)
             if row is None:
                 return False
-            if not row.held and state is JobState.PENDING:
+            event = GIVEN_BACK[state]
+            if is_claimable(target(event), held=row.held, retry_at=None):
                 count(connection, row, added=True)
-            return update_claimed(connection, claim, {"state": state.value, **NO_CLAIM})
+            return bool(OF_CLAIM[event].run(connection, of_claim(claim)))
 
     def reclaim(
         self,
@@ -398,25 +394,25 @@ class Queue(Questions):
             waiting: for other writers.
         """
         now = self.clock()
-        with read(self._engine) as connection:
+        with self.driver.read() as connection:
             due = [row.id for row in DUE.all(connection, {"now": now})]
             is_any_lost = any(is_lost(row, now) for row in LEASES.all(connection, {}))
-            running = connection.execute(RUNNING).all() if is_any_lost else []
+            running = RUNNING.all(connection, {}) if is_any_lost else []
             lost = [(row, claim_of(row)) for row in running if is_lost(row, now)]
         if due:
-            with write(self._engine, waiting=waiting) as connection:
-                release_due(connection, due)
-        taken = []
+            with self.driver.write(waiting=waiting) as connection:
+                end_waits(connection, due)
+        taken_back = []
         for row, claim in lost:
             kind, error = cause_of_loss(row)
-            with write(self._engine, waiting=waiting) as connection:
+            with self.driver.write(waiting=waiting) as connection:
                 current = claimed(connection, claim)
                 if current is None:
                     continue
-                verdict = end_attempt(connection, current, kind, error, now)
+                verdict = end_attempt(connection, current, Failure(kind, error, now))
                 record(one := Lost(claim, kind, error, verdict))
-            taken.append(one)
-        return taken
+            taken_back.append(one)
+        return taken_back
 
     # Who may claim.
 
@@ -437,10 +433,10 @@ class Queue(Questions):
     def reopen(self, which: Collection[Devices] | None = None) -> None:
         """Begin anew after what was set aside or stopped: these devices' slots (None: all) may
         claim on."""
-        with write(self._engine) as connection:
+        with self.driver.write() as connection:
             gate = _gate(connection).drain(False, which).reopen(which)
             set_meta(connection, "gate", gate.to_json())
-            Trouble().save(connection)
+            set_meta(connection, "trouble", Trouble().to_json())
 
     def stop_at(self, moment: float | None) -> None:
         """Have no job claimed that would not end by then, in Unix seconds."""
@@ -452,7 +448,7 @@ class Queue(Questions):
 
     def gate(self) -> Gate:
         """Who may claim now."""
-        with read(self._engine) as connection:
+        with self.driver.read() as connection:
             return _gate(connection)
 
     def refusal(self, slot: Slot, lasting: float = 0.0) -> str | None:
@@ -462,18 +458,18 @@ class Queue(Questions):
     def set_policy(self, policy: Policy) -> None:
         """The experiment's limits, by which failures are judged from now on."""
         text = json.dumps(policy.to_json())
-        with read(self._engine) as connection:
+        with self.driver.read() as connection:
             if get_meta(connection, "policy") == text:
                 return
-        with write(self._engine) as connection:
+        with self.driver.write() as connection:
             set_meta(connection, "policy", text)
 
     def _change_gate(self, change: Callable[[Gate], Gate], waiting: Waiting | None = None) -> None:
-        with write(self._engine, waiting=waiting) as connection:
+        with self.driver.write(waiting=waiting) as connection:
             set_meta(connection, "gate", change(_gate(connection)).to_json())
 
 
-_GATE = Prepared(sa.select(meta.c.value).where(meta.c.key == "gate"))
+_GATE = PreparedQuery(ValueRow, sa.select(meta.c.value).where(meta.c.key == "gate"))
 
 
 def _gate(connection: sa.Connection) -> Gate:

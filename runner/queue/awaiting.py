@@ -11,8 +11,10 @@ import sqlalchemy as sa
 from ..job import JobState, MadeInput, input_of
 from ..waiting import Waiting
 from . import Queue
-from .claim_counts import count, recount
-from .tables import jobs, read, shared, write
+from .changes import by_event, can_happen, is_in
+from .claim_counts import count, counted, recount
+from .states import Event, is_claimable, target
+from .tables import jobs, shared
 
 FEW = 200
 """So many jobs are counted one by one; for more, all are counted anew."""
@@ -20,7 +22,7 @@ FEW = 200
 Made = Callable[[Iterable[MadeInput]], set[MadeInput]]
 """Tells which of these videos are there."""
 
-_ANY = sa.select(jobs.c.id).where(jobs.c.state == JobState.AWAITING.value).limit(1)
+_ANY = sa.select(jobs.c.id).where(can_happen(Event.INPUTS_MADE)).limit(1)
 
 
 @dataclass(frozen=True)
@@ -46,12 +48,12 @@ def follow_upstream(
 
     The disk is looked at before the transaction, so that workers do not wait for it.
     """
-    with read(queue._engine) as connection:
+    with queue.driver.read() as connection:
         if JobState.PENDING not in states and connection.execute(_ANY).first() is None:
             return Followed((), 0)
         series = (
             sa.select(jobs.c.series, sa.func.min(jobs.c.held).label("are_held"))
-            .where(jobs.c.state.in_([state.value for state in states]))
+            .where(is_in(states))
             .group_by(jobs.c.series)
             .subquery()
         )
@@ -67,9 +69,9 @@ def follow_upstream(
     missing = {key: [one for one in own if one not in there] for key, own in wanted.items()}
     ready = [key for key, own in missing.items() if not own]
     unready = [key for key, own in missing.items() if own]
-    released = _move(queue, ready, JobState.AWAITING, JobState.PENDING, waiting)
+    released = _tell(queue, ready, Event.INPUTS_MADE, waiting)
     if JobState.PENDING in states:
-        _move(queue, unready, JobState.PENDING, JobState.AWAITING, waiting)
+        _tell(queue, unready, Event.INPUTS_MISSING, waiting)
     asked = (own for key, own in missing.items() if key not in held)
     awaited = dict.fromkeys(one for own in asked for one in own)
     return Followed(tuple(awaited), released)
@@ -82,31 +84,24 @@ def _made_inputs(text: str) -> list[MadeInput]:
     return [one for one in inputs if isinstance(one, MadeInput)]
 
 
-def _move(
-    queue: Queue,
-    series: Collection[int],
-    before: JobState,
-    after: JobState,
-    waiting: Waiting | None,
-) -> int:
-    """Move the jobs of these series from one state to another; returns how many."""
+def _tell(queue: Queue, series: Collection[int], event: Event, waiting: Waiting | None) -> int:
+    """Have an event happen to the jobs of these series to which it can; returns how many."""
     if not series:
         return 0
-    keys = sa.func.json_each(json.dumps(sorted(series))).table_valued("value")
-    moving = sa.and_(jobs.c.state == before.value, jobs.c.series.in_(sa.select(keys.c.value)))
-    with read(queue._engine) as connection:
-        if connection.execute(sa.select(jobs.c.id).where(moving).limit(1)).first() is None:
+    concerned = sa.and_(can_happen(event), jobs.c.series.in_(queue.driver.listed(sorted(series))))
+    with queue.driver.read() as connection:
+        if connection.execute(sa.select(jobs.c.id).where(concerned).limit(1)).first() is None:
             return 0
-    with write(queue._engine, waiting=waiting) as connection:
-        rows = connection.execute(sa.select(jobs).where(moving)).all()
-        # A time to wait is over once it is pending again.
-        values = {"state": after.value, "retry_at": None}
-        connection.execute(sa.update(jobs).where(moving).values(values))
+    with queue.driver.write(waiting=waiting) as connection:
+        rows = counted(connection, concerned)
+        connection.execute(by_event(event, concerned))
         if len(rows) > FEW:
             recount(connection)
             return len(rows)
         for row in rows:
-            was = before is JobState.PENDING and row.retry_at is None
-            if not row.held and (was or after is JobState.PENDING):
-                count(connection, row, added=after is JobState.PENDING)
+            was = is_claimable(JobState(row.state), held=row.held, retry_at=row.retry_at)
+            # Of these events, each ends a time of waiting.
+            now = is_claimable(target(event), held=row.held, retry_at=None)
+            if was != now:
+                count(connection, row, added=now)
     return len(rows)

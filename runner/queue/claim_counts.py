@@ -7,20 +7,18 @@ jobs change at once, in the transaction of the change itself.
 
 from __future__ import annotations
 
-from typing import Any
-
 import sqlalchemy as sa
 
-from .prepared import Prepared
+from .prepared import PreparedChange
+from .rows import CountedRow, OfCount
 from .tables import claimable, claimable_categories, claimable_groups, jobs
 
 
-def count(connection: sa.Connection, row: Any, *, added: bool) -> None:
+def count(connection: sa.Connection, row: OfCount, *, added: bool) -> None:
     """Note that a job became claimable, or that it no longer is.
 
     Args:
-        row: the job's `category`, `group_key`, `method`, `position`, `priority` and, as they are
-            when it is claimable, `tries`.
+        row: the job's, with `tries` as they are when it is claimable.
     """
     key = {"priority": row.priority, "tried": row.tries > 0, "category": row.category}
     key |= {"method": row.method}
@@ -31,11 +29,19 @@ def count(connection: sa.Connection, row: Any, *, added: bool) -> None:
     ):
         values = {**key, **more}
         if added:
-            if not counter.up.change(connection, values):
+            if not counter.up.run(connection, values):
                 plain = {name.removeprefix("own_"): value for name, value in values.items()}
                 connection.execute(counter.start, {**plain, "left": 1})
-        elif not counter.down.change(connection, values):
-            counter.end.change(connection, values)
+        elif not counter.down.run(connection, values):
+            counter.end.run(connection, values)
+
+
+_COUNTED = sa.select(*(jobs.c[name] for name in CountedRow._fields))
+
+
+def counted(connection: sa.Connection, *where: sa.ColumnElement[bool]) -> list[CountedRow]:
+    """By what these jobs are counted where they are claimable, and whether they are."""
+    return [CountedRow(*row) for row in connection.execute(_COUNTED.where(*where))]
 
 
 class _Counter:
@@ -44,10 +50,10 @@ class _Counter:
     def __init__(self, table: sa.Table, *key: str) -> None:
         own = sa.and_(*(table.c[name] == sa.bindparam(f"own_{name}") for name in key))
         left = table.c.left
-        self.up = Prepared(sa.update(table).where(own).values(left=left + 1))
-        self.down = Prepared(sa.update(table).where(own, left > 1).values(left=left - 1))
+        self.up = PreparedChange(sa.update(table).where(own).values(left=left + 1))
+        self.down = PreparedChange(sa.update(table).where(own, left > 1).values(left=left - 1))
         self.start = sa.insert(table)
-        self.end = Prepared(sa.delete(table).where(own))
+        self.end = PreparedChange(sa.delete(table).where(own))
 
 
 _CATEGORIES = _Counter(claimable_categories, "priority", "method", "tried", "category")

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any
 
-import sqlalchemy as sa
-
-from ..job import UNMADE, JobState
+from ..job import JobState
 from ..processes import ProcessId
-from . import LEASE_SECONDS, Queue
+from . import Queue
+from .changes import by_event, can_happen
 from .claim_counts import count
-from .claims import Claim
-from .tables import job_of, jobs, whole_jobs, write
+from .claims import Claim, taken
+from .states import Event, is_claimable
+from .tables import job_of, jobs, whole, whole_jobs
 
-OPEN = tuple(state.value for state in (*UNMADE, JobState.FAILED))
+_BROUGHT = whole_jobs.where(can_happen(Event.BROUGHT))
 
 
 def claim_job(queue: Queue, job_id: str, holder: str) -> Claim | None:
@@ -27,17 +26,13 @@ def claim_job(queue: Queue, job_id: str, holder: str) -> Claim | None:
         holder: stands where a worker's name does.
     """
     token = uuid.uuid4().hex
-    process = ProcessId.own()
-    query = whole_jobs.where(jobs.c.id == job_id, jobs.c.state.in_(OPEN))
-    with write(queue._engine) as connection:
-        row = connection.execute(query).one_or_none()
+    with queue.driver.write() as connection:
+        row = next(whole(connection, _BROUGHT.where(jobs.c.id == job_id)), None)
         if row is None:
             return None
         now = queue.clock()
-        values: dict[str, Any] = {"state": JobState.RUNNING.value, "token": token, "worker": holder}
-        values |= {"host": process.host, "pid": process.pid, "pid_started": process.started}
-        values |= {"claimed_at": now, "lease_until": now + LEASE_SECONDS, "retry_at": None}
-        connection.execute(sa.update(jobs).where(jobs.c.id == job_id).values(values))
-        if row.state == JobState.PENDING.value and not row.held and row.retry_at is None:
+        values = taken(ProcessId.own(), holder, token, now)
+        connection.execute(by_event(Event.BROUGHT, jobs.c.id == job_id), values)
+        if is_claimable(JobState(row.state), held=row.held, retry_at=row.retry_at):
             count(connection, row, added=False)
         return Claim(job_of(row), token, holder, row.tries + 1, now)

@@ -35,13 +35,14 @@ from typing import Any
 import sqlalchemy as sa
 
 from ..job import JobState
-from .prepared import Prepared
+from .prepared import PreparedQuery
+from .rows import AtWorkRow, CategoryRow, ChosenRow, GroupRow, LeftRow, LevelRow
 from .tables import (
     claimable,
     claimable_categories,
     claimable_groups,
+    columns_of,
     jobs,
-    whole_jobs,
 )
 
 
@@ -70,17 +71,19 @@ class Taste:
 _groups, _categories = claimable_groups.c, claimable_categories.c
 
 _method: sa.BindParameter[str] = sa.bindparam("method")
-_ANY_LEVEL = Prepared(
+_ANY_LEVEL = PreparedQuery(
+    LevelRow,
     sa.select(_categories.priority, _categories.tried)
     .where(
         _categories.priority == sa.select(sa.func.min(_categories.priority)).scalar_subquery(),
         _categories.method == _method,
     )
     .order_by(_categories.tried)
-    .limit(1)
+    .limit(1),
 )
 _FIRST_JOB = (
-    whole_jobs.where(
+    columns_of(ChosenRow)
+    .where(
         claimable,
         jobs.c.group_key == sa.bindparam("group"),
         jobs.c.method == _method,
@@ -89,20 +92,22 @@ _FIRST_JOB = (
     .order_by(jobs.c.tries, jobs.c.position)
     .limit(1)
 )
-_FIRST_FRESH = Prepared(_FIRST_JOB.where(jobs.c.tries == 0))
-_FIRST_TRIED = Prepared(_FIRST_JOB.where(jobs.c.tries > 0))
-_LEFT = Prepared(
+_FIRST_FRESH = PreparedQuery(ChosenRow, _FIRST_JOB.where(jobs.c.tries == 0))
+_FIRST_TRIED = PreparedQuery(ChosenRow, _FIRST_JOB.where(jobs.c.tries > 0))
+_LEFT = PreparedQuery(
+    LeftRow,
     sa.select(_categories.category, _categories.left).where(
         _categories.priority == sa.bindparam("priority"),
         _categories.method == _method,
         _categories.tried == sa.bindparam("tried"),
-    )
+    ),
 )
 # A worker may hold two jobs of a group: the one it generates and the one being encoded.
-_AT_WORK = Prepared(
+_AT_WORK = PreparedQuery(
+    AtWorkRow,
     sa.select(jobs.c.worker, jobs.c.group_key, jobs.c.category)
     .where(jobs.c.state == JobState.RUNNING.value, jobs.c.method == _method)
-    .distinct()
+    .distinct(),
 )
 _started: sa.BindParameter[str] = sa.bindparam("started", expanding=True)
 _FIRST_UNSTARTED = (
@@ -117,7 +122,7 @@ _FIRST_UNSTARTED = (
     .order_by(_groups.position)
     .limit(1)
 )
-_STARTED = sa.select(_groups.group_key, _groups.category, _groups.position, _groups.left).where(
+_STARTED = sa.select(*(_groups[name] for name in GroupRow._fields)).where(
     _groups.priority == sa.bindparam("priority"),
     _groups.tried == sa.bindparam("tried"),
     _groups.method == _method,
@@ -130,19 +135,19 @@ _FIRST_POSITION = sa.select(sa.func.min(_groups.position)).where(
 )
 
 
-def choose(connection: sa.Connection, taste: Taste) -> Any:
-    """The row (of `whole_jobs`) that such a worker should take next, or None where it has nothing
+def choose(connection: sa.Connection, taste: Taste) -> ChosenRow | None:
+    """The job that such a worker should take next, or None where it has nothing
     to make by the method that it has loaded."""
     kept_in = taste.kept_in
     if kept_in or taste.without:
         levels = (row for row in _open_levels(connection, taste) if row.method == taste.method)
-        row: Any = min(levels, key=lambda own: own.tried, default=None)
+        found: CategoryRow | LevelRow | None = min(levels, key=lambda own: own.tried, default=None)
     else:
-        row = _ANY_LEVEL.first(connection, {"method": taste.method})
-    if row is None:
+        found = _ANY_LEVEL.first(connection, {"method": taste.method})
+    if found is None:
         return None
-    level = {"priority": row.priority, "tried": row.tried, "method": taste.method}
-    first = _FIRST_TRIED if row.tried else _FIRST_FRESH
+    level = {"priority": found.priority, "tried": found.tried, "method": taste.method}
+    first = _FIRST_TRIED if found.tried else _FIRST_FRESH
     if taste.group is not None:
         row = first.first(connection, {**level, "group": taste.group})
         if row is not None and (not kept_in or row.category in kept_in):
@@ -178,15 +183,16 @@ def choose_method(connection: sa.Connection, taste: Taste, workers: Counter[str]
     return equal[0] if len(equal) == 1 else min(equal, key=position)
 
 
-def _open_levels(connection: sa.Connection, taste: Taste) -> list[Any]:
+def _open_levels(connection: sa.Connection, taste: Taste) -> list[CategoryRow]:
     """Of the foremost priority that such a worker may claim, what is left by method, category and
     whether it was tried; the methods that it cannot load are left out."""
     allowed: sa.ColumnElement[bool] = _categories.method.not_in(taste.without)
     if taste.kept_in:
         allowed &= _categories.category.in_(taste.kept_in)
     foremost = sa.select(sa.func.min(_categories.priority)).where(allowed).scalar_subquery()
-    query = sa.select(claimable_categories).where(allowed, _categories.priority == foremost)
-    return list(connection.execute(query).all())
+    columns = (_categories[name] for name in CategoryRow._fields)
+    query = sa.select(*columns).where(allowed, _categories.priority == foremost)
+    return [CategoryRow(*row) for row in connection.execute(query)]
 
 
 def _choose_group(
@@ -213,11 +219,12 @@ def _choose_group(
         whole = [group for group in found if group is not None]
         if whole:
             return str(min(whole, key=lambda group: group.position).group_key)
-    open_groups = [row for row in connection.execute(_STARTED, started) if row.category in left]
+    begun = (GroupRow(*row) for row in connection.execute(_STARTED, started))
+    open_groups = [row for row in begun if row.category in left]
     if not open_groups:
         return None
 
-    def rank(group: Any) -> tuple[float, int, int]:
+    def rank(group: GroupRow) -> tuple[float, int, int]:
         place = home.index(group.category) if group.category in home else len(home)
         return -group.left / (1 + workers[group.group_key]), place, group.position
 

@@ -7,33 +7,12 @@ and the error is the queue's where something is found in it.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import sqlalchemy as sa
-
 from ..errors import UserError
-
-CORRUPT, NOT_A_DATABASE = 11, 26
-"""Result codes of SQLite that say it: sqlite.org/rescode.html."""
-
-NOT_OF_THE_FILE = frozenset({3, 5, 6, 7, 8, 9, 10, 13, 14, 15, 22, 23})
-"""Result codes of what may happen to a whole database: no permission, busy, locked, no memory,
-read-only, interrupted, an error of the disk, full, cannot be opened, ..."""
-
-OF_THE_TABLES = (
-    "no such table",
-    "no such column",
-    "has no column named",
-    "cannot modify",
-    "Could not decode to UTF-8",
-    "unsupported file format",
-    "malformed",
-    "not a database",
-)
-"""Parts of what SQLite says of a database that is not the queue's, or no database."""
+from .sqlite_errors import damage_told, may_happen_to_a_whole_one
 
 _opened: dict[Path, None] = {}
 
@@ -65,29 +44,13 @@ class OtherVersion(DamagedQueue):
     """A queue of another version: whole it may be, but not for this one to read."""
 
 
-def damage_told(error: BaseException) -> str | None:
-    """What an error of SQLite, or of SQLAlchemy about one, says is damaged, or None."""
-    error = getattr(error, "orig", None) or error
-    if not isinstance(error, sqlite3.Error):
-        return None
-    # The upper bits say more about the same.
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    text = str(error)
-    if code in NOT_OF_THE_FILE:
-        return None
-    if code in (CORRUPT, NOT_A_DATABASE) or any(part in text for part in OF_THE_TABLES):
-        return f"is damaged: {text.splitlines()[0] if text else 'SQLite cannot read it'}"
-    return None
-
-
 def damage_behind(path: Path, error: BaseException) -> DamagedQueue | None:
     """The queue's damage that an error comes from, where it comes from one."""
     if isinstance(error, (UserError, OSError, MemoryError)):
         return None
     what = damage_told(error)
     if what is None:
-        code = getattr(getattr(error, "orig", None) or error, "sqlite_errorcode", 0) & 0xFF
-        if code in NOT_OF_THE_FILE:
+        if may_happen_to_a_whole_one(error):
             return None
         # It knows the tables, which know this module.
         from .soundness import find_damage
@@ -102,18 +65,13 @@ def damage_behind_opened(error: BaseException) -> DamagedQueue | None:
     return next((one for one in found if one is not None), None)
 
 
-def path_of(engine: sa.Engine) -> Path:
-    """The file of an engine's database."""
-    return Path(engine.url.database or "")
-
-
 @contextmanager
-def telling_damage(engine: sa.Engine) -> Iterator[None]:
+def telling_damage(path: Path) -> Iterator[None]:
     """Raise DamagedQueue in place of an error that comes from the queue's damage."""
     try:
         yield
     except Exception as error:
-        damage = damage_behind(path_of(engine), error)
+        damage = damage_behind(path, error)
         if damage is None:
             raise
         raise damage from error

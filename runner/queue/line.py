@@ -10,19 +10,14 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from .. import suspension
 from ..run_folder import open_own, queue_files, try_lock
 from ..waiting import Waiting, repeat, wait_for
-
-READ_SECONDS = 20.0
-"""A reader waits only for a process that repairs the database after a crash."""
 
 
 class Line:
@@ -39,11 +34,12 @@ class Line:
         os.close(self._descriptor)
 
     @contextlib.contextmanager
-    def transaction(self, driver: Any, waiting: Waiting | None) -> Iterator[None]:
+    def turn(self, begin: Callable[[], bool], waiting: Waiting | None) -> Iterator[None]:
         """Within this, the connection has the database's write lock.
 
         Args:
-            driver: the connection of `sqlite3`, outside a transaction.
+            begin: begins the transaction; False where somebody has the lock who does not stand
+                in line.
             waiting: in place of the connection's own.
 
         Raises:
@@ -54,8 +50,7 @@ class Line:
             if not self._take(held):
                 turn = held.enter_context(contextlib.closing(_Turn(self._path)))
                 wait_for(turn.wait, *how)
-            # Others that do not stand in line may have it, such as a person's sqlite3.
-            wait_for(partial(repeat, partial(_begin, driver)), *how)
+            wait_for(partial(repeat, begin), *how)
             yield
 
     def _take(self, held: contextlib.ExitStack) -> bool:
@@ -100,21 +95,3 @@ class _Turn:
             if self._is_given_up:
                 self._held.close()
             self._has_come.set()
-
-
-def _begin(driver: Any) -> bool:
-    """Begin a transaction that holds the write lock from its start; False where another has it.
-
-    One that reads first and writes later would fail with "database is locked" instead of
-    waiting its turn.
-    """
-    driver.execute("PRAGMA busy_timeout=0")
-    try:
-        driver.execute("BEGIN IMMEDIATE")
-    except sqlite3.OperationalError as error:
-        if "locked" not in str(error):
-            raise
-        return False
-    finally:
-        driver.execute(f"PRAGMA busy_timeout={READ_SECONDS * 1000:.0f}")
-    return True

@@ -1,72 +1,86 @@
-"""Statements that are run for every job, compiled once and handed to SQLite's driver as they are.
+"""Statements that are run for every job, compiled once and handed to the driver as they are.
 
 SQLAlchemy makes a context, looks types up and tells its listeners at each execution, which costs
 several times what SQLite takes; where 16 workers share two cores, that decides how long a claim
 takes. The statements are still written with SQLAlchemy, and their transactions are its own.
+
+Their parameters have names, and none is a list. Values go to the driver unchanged, so they must be
+plain: text, numbers, None.
 """
 
 from __future__ import annotations
 
-import sqlite3
-from collections import namedtuple
 from collections.abc import Iterable, Mapping
-from functools import cached_property
-from typing import Any
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import sqlite
 
-_DIALECT = sqlite.dialect(paramstyle="named")
+from .driver import Cursor, Driver, driver_of
+
+Row = TypeVar("Row", bound=NamedTuple)
 
 
-class Prepared:
-    """A statement with named parameters, none of them a list; compiled when first run.
+class _Statement:
+    """A statement, compiled for a driver when it is first run there."""
 
-    Values go to the driver unchanged, so they must be plain: text, numbers, None. What comes
-    back are rows with the columns as attributes, in which a truth value is 0 or 1.
+    def __init__(self, statement: sa.ClauseElement) -> None:
+        self._statement = statement
+        self._compiled: dict[str, tuple[str, dict[str, Any]]] = {}
+
+    def _execute(self, connection: sa.Connection, values: Mapping[str, Any]) -> Cursor:
+        driver = driver_of(connection)
+        text, constants = self._compiled.get(driver.name) or self._compile(driver)
+        return driver.execute(connection, text, {**constants, **values})
+
+    def _compile(self, driver: Driver) -> tuple[str, dict[str, Any]]:
+        """The text, and the values that stand in the statement itself."""
+        compiled: Any = self._statement.compile(dialect=driver.dialect)
+        constants = {n: bind.value for n, bind in compiled.binds.items() if not bind.required}
+        self._compiled[driver.name] = (str(compiled), constants)
+        return self._compiled[driver.name]
+
+
+class PreparedQuery(_Statement, Generic[Row]):
+    """A SELECT.
+
+    Args:
+        kind: what its rows are; it has the columns' names, in their order.
+    """
+
+    def __init__(self, kind: type[Row], query: sa.Select[Any]) -> None:
+        super().__init__(query)
+        columns = tuple(query.selected_columns.keys())
+        assert columns == kind._fields, (columns, kind._fields)
+        self._kind = kind
+
+    def all(self, connection: sa.Connection, values: Mapping[str, Any]) -> list[Row]:
+        """Every row."""
+        make: Any = self._kind
+        return [make(*row) for row in self._execute(connection, values).fetchall()]
+
+    def first(self, connection: sa.Connection, values: Mapping[str, Any]) -> Row | None:
+        """The first row, or None."""
+        row = self._execute(connection, values).fetchone()
+        make: Any = self._kind
+        return None if row is None else make(*row)
+
+
+class PreparedChange(_Statement):
+    """An INSERT, UPDATE or DELETE.
 
     Args:
         columns: of an UPDATE, those that get a value at each run, each from the parameter of
             its own name.
     """
 
-    def __init__(self, statement: sa.Executable, columns: Iterable[str] = ()) -> None:
+    def __init__(
+        self, statement: sa.Insert | sa.Update | sa.Delete, columns: Iterable[str] = ()
+    ) -> None:
         if columns:
             assert isinstance(statement, sa.Update)
             statement = statement.values({name: sa.bindparam(name) for name in columns})
-        self._statement = statement
+        super().__init__(statement)
 
-    def all(self, connection: sa.Connection, values: Mapping[str, Any]) -> list[Any]:
-        """Every row of a SELECT."""
-        return [self._row(*row) for row in self._execute(connection, values)]
-
-    def first(self, connection: sa.Connection, values: Mapping[str, Any]) -> Any:
-        """The first row of a SELECT, or None."""
-        row = self._execute(connection, values).fetchone()
-        return None if row is None else self._row(*row)
-
-    def change(self, connection: sa.Connection, values: Mapping[str, Any]) -> int:
-        """Run an INSERT, UPDATE or DELETE; returns the number of rows it concerned."""
+    def run(self, connection: sa.Connection, values: Mapping[str, Any]) -> int:
+        """Run it; returns the number of rows it concerned."""
         return self._execute(connection, values).rowcount
-
-    def _execute(self, connection: sa.Connection, values: Mapping[str, Any]) -> sqlite3.Cursor:
-        text, constants = self._compiled
-        driver: Any = connection.connection.dbapi_connection
-        try:
-            cursor: sqlite3.Cursor = driver.execute(text, {**constants, **values})
-        except sqlite3.Error as error:
-            # As everywhere else: what is caught around a transaction is one family of errors.
-            raise sa.exc.DBAPIError.instance(text, dict(values), error, sqlite3.Error) from error
-        return cursor
-
-    @cached_property
-    def _compiled(self) -> tuple[str, dict[str, Any]]:
-        """The text, and the values that stand in the statement itself."""
-        compiled = self._statement.compile(dialect=_DIALECT)  # type: ignore[attr-defined]
-        constants = {n: bind.value for n, bind in compiled.binds.items() if not bind.required}
-        return str(compiled), constants
-
-    @cached_property
-    def _row(self) -> Any:
-        columns = self._statement.selected_columns  # type: ignore[attr-defined]
-        return namedtuple("Row", [column.key for column in columns])

@@ -11,7 +11,10 @@ import sqlalchemy as sa
 from ..failures import FailureKind
 from ..job import CATEGORY, SEED, UNMADE, Alike, InGrid, Job, JobState, Series, is_on
 from ..shape import Shape
+from .changes import is_in
 from .claim_order import Taste, choose
+from .driver import Driver
+from .rows import WholeRow
 from .tables import (
     claimable,
     every_alike,
@@ -19,9 +22,10 @@ from .tables import (
     is_of,
     job_of,
     jobs,
-    read,
+    whole,
     whole_jobs,
 )
+from .waits import WAITS
 
 
 @dataclass(frozen=True)
@@ -55,16 +59,17 @@ class Questions:
     """The questions; every one is a transaction of its own that locks nothing.
 
     Attributes:
+        driver: of the queue's database.
         clock: tells the queue's time, in Unix seconds.
     """
 
-    def __init__(self, engine: sa.Engine, clock: Callable[[], float]) -> None:
-        self._engine = engine
+    def __init__(self, driver: Driver, clock: Callable[[], float]) -> None:
+        self.driver = driver
         self.clock = clock
 
     def counts(self) -> dict[str, dict[JobState, int]]:
         """Number of jobs per category and state, categories in the manifest's order."""
-        with read(self._engine) as connection:
+        with self.driver.read() as connection:
             rows = connection.execute(
                 sa.select(jobs.c.category, jobs.c.state, sa.func.count())
                 .group_by(jobs.c.category, jobs.c.state)
@@ -77,11 +82,11 @@ class Questions:
 
     def held(self) -> int:
         """Number of pending jobs outside the part of the sweep that is being run."""
-        with read(self._engine) as connection:
+        with self.driver.read() as connection:
             return int(
                 connection.execute(
                     sa.select(sa.func.count()).where(
-                        jobs.c.state.in_([state.value for state in UNMADE]),
+                        is_in(UNMADE),
                         jobs.c.held == sa.true(),
                     )
                 ).scalar_one()
@@ -91,13 +96,13 @@ class Questions:
         """How many jobs wait now for their next attempt, and until when the first of them
         does."""
         query = sa.select(sa.func.count(), sa.func.min(jobs.c.retry_at))
-        with read(self._engine) as connection:
-            row = connection.execute(query.where(jobs.c.retry_at > self.clock())).one()
+        with self.driver.read() as connection:
+            row = connection.execute(query.where(WAITS, jobs.c.retry_at > self.clock())).one()
         return int(row[0]), row[1]
 
     def likely_next(self, taste: Taste) -> Job | None:
         """What such a worker would claim now; nothing keeps another from claiming it first."""
-        with read(self._engine) as connection:
+        with self.driver.read() as connection:
             row = choose(connection, taste)
             return None if row is None else job_of(row)
 
@@ -109,9 +114,9 @@ class Questions:
             own &= jobs.c.category.in_(taste.kept_in)
         if taste.without:
             own &= jobs.c.method.not_in(taste.without)
-        running = (jobs.c.state == JobState.RUNNING.value) | jobs.c.retry_at.is_not(None)
+        running = (jobs.c.state == JobState.RUNNING.value) | WAITS
         number = sa.select(sa.func.count()).select_from(jobs)
-        with read(self._engine) as connection:
+        with self.driver.read() as connection:
             pending: int = connection.execute(number.where(claimable, own)).scalar_one()
             may_return: int = connection.execute(
                 number.where(running, jobs.c.held == sa.false(), own)
@@ -120,7 +125,7 @@ class Questions:
 
     def mean_seconds(self, last: int = 200) -> float | None:
         """Mean seconds of the jobs done last, from claim to publication; loading is not in it."""
-        with read(self._engine) as connection:
+        with self.driver.read() as connection:
             recent = (
                 sa.select(jobs.c.seconds)
                 .where(jobs.c.seconds.is_not(None))
@@ -133,7 +138,7 @@ class Questions:
 
     def claim_times(self) -> list[float]:
         """Since when each running job runs."""
-        with read(self._engine) as connection:
+        with self.driver.read() as connection:
             rows = connection.execute(
                 sa.select(jobs.c.claimed_at).where(jobs.c.state == JobState.RUNNING.value)
             ).all()
@@ -147,13 +152,9 @@ class Questions:
             counts = self.counts()
             found = {c: sum(own.get(state, 0) for state in states) for c, own in counts.items()}
             return {category: number for category, number in found.items() if number}
-        query = (
-            sa.select(jobs.c.id, jobs.c.category)
-            .where(jobs.c.state.in_([state.value for state in states]))
-            .order_by(jobs.c.position)
-        )
+        query = sa.select(jobs.c.id, jobs.c.category).where(is_in(states)).order_by(jobs.c.position)
         numbers: dict[str, int] = {}
-        with read(self._engine) as connection:
+        with self.driver.read() as connection:
             for job_id, category in connection.execute(query):
                 if job_id in chosen:
                     numbers[category] = numbers.get(category, 0) + 1
@@ -166,7 +167,7 @@ class Questions:
             .where(jobs.c.state != JobState.RETIRED.value)
             .order_by(jobs.c.position)
         )
-        with read(self._engine) as connection:
+        with self.driver.read() as connection:
             series = every_series(connection)
             return [
                 PointRow(job_id, series[one, own], seed)
@@ -175,35 +176,31 @@ class Questions:
 
     def shapes(self) -> set[Shape]:
         """What videos of this sweep must be."""
-        with read(self._engine) as connection:
+        with self.driver.read() as connection:
             return {shape for _, shape in every_alike(connection).values()}
 
     def axis_names(self) -> list[str]:
         """The axes of the grid in which jobs stand, retired ones included."""
-        with read(self._engine) as connection:
+        with self.driver.read() as connection:
             found = every_series(connection).values()
         return [*dict.fromkeys(axis for series in found for axis in series.point), SEED]
 
     def parameter_names(self) -> list[str]:
         """The names of all parameters that jobs have, retired ones included."""
-        with read(self._engine) as connection:
+        with self.driver.read() as connection:
             found = every_alike(connection).values()
         return list(dict.fromkeys(name for parameters, _ in found for name in parameters))
 
     def ids(self, *states: JobState) -> list[str]:
         """The ids of the jobs of these states, in the manifest's order."""
-        query = (
-            sa.select(jobs.c.id)
-            .where(jobs.c.state.in_([state.value for state in states]))
-            .order_by(jobs.c.position)
-        )
-        with read(self._engine) as connection:
+        query = sa.select(jobs.c.id).where(is_in(states)).order_by(jobs.c.position)
+        with self.driver.read() as connection:
             return list(connection.execute(query).scalars())
 
     def made(self) -> Iterator[tuple[str, str, str]]:
         """Id, fingerprint and output of every job that is done."""
         query = sa.select(jobs.c.id, jobs.c.fingerprint, jobs.c.output)
-        with read(self._engine) as connection:
+        with self.driver.read() as connection:
             for row in connection.execute(query.where(jobs.c.state == JobState.DONE.value)):
                 yield row.id, row.fingerprint, row.output
 
@@ -211,19 +208,19 @@ class Questions:
         """Jobs of these states (of all, where none is given), in the manifest's order."""
         query = whole_jobs.order_by(jobs.c.position)
         if states:
-            query = query.where(jobs.c.state.in_([state.value for state in states]))
-        with read(self._engine) as connection:
-            return [_row(row) for row in connection.execute(query)]
+            query = query.where(is_in(states))
+        with self.driver.read() as connection:
+            return [_row(row) for row in whole(connection, query)]
 
     def left_alike(self, states: Collection[JobState]) -> list[Alike]:
         """How many jobs of these states have parameters and shape in common."""
         query = (
             sa.select(jobs.c.alike, sa.func.count())
-            .where(jobs.c.state.in_([state.value for state in states]))
+            .where(is_in(states))
             .group_by(jobs.c.alike)
             .order_by(sa.func.min(jobs.c.position))
         )
-        with read(self._engine) as connection:
+        with self.driver.read() as connection:
             own = every_alike(connection)
             return [Alike(*own[key], number) for key, number in connection.execute(query).all()]
 
@@ -238,15 +235,15 @@ class Questions:
         query = whole_jobs.where(
             jobs.c.state == JobState.DONE.value, jobs.c.finished_at.is_not(None)
         )
-        with read(self._engine) as connection:
+        with self.driver.read() as connection:
             if fits is not None:
                 keys = [key for key, own in every_alike(connection).items() if fits(*own)]
                 query = query.where(jobs.c.alike.in_(keys))
                 if len(keys) > 1:
                     query = query.where(jobs.c.id.in_(_last_of_each(keys, number)))
                     number *= len(keys)
-            rows = connection.execute(query.order_by(jobs.c.finished_at.desc()).limit(number))
-            return [job_of(row) for row in rows.all()]
+            query = query.order_by(jobs.c.finished_at.desc()).limit(number)
+            return [job_of(row) for row in whole(connection, query)]
 
     def find(
         self,
@@ -266,21 +263,20 @@ class Questions:
             query = query.where(jobs.c.id.startswith(id_start, autoescape=True))
         if output is not None:
             query = query.where(jobs.c.output == output)
-        with read(self._engine) as connection:
+        with self.driver.read() as connection:
             of_series = dict(axes or {})
             for axis in (CATEGORY, SEED):
                 if axis in of_series:
                     own = sa.cast(jobs.c[axis], sa.Text)
                     query = query.where(own.in_(of_series.pop(axis)))
             if of_series:
-                query = query.where(
-                    is_of(
-                        key
-                        for key, series in every_series(connection).items()
-                        if all(is_on(series, axis, texts) for axis, texts in of_series.items())
-                    )
-                )
-            return [_row(row) for row in connection.execute(query)]
+                keys = [
+                    key
+                    for key, series in every_series(connection).items()
+                    if all(is_on(series, axis, texts) for axis, texts in of_series.items())
+                ]
+                query = query.where(is_of(self.driver, keys))
+            return [_row(row) for row in whole(connection, query)]
 
 
 def _last_of_each(keys: Collection[int], number: int) -> sa.Select[tuple[str]]:
@@ -299,7 +295,7 @@ def _last_of_each(keys: Collection[int], number: int) -> sa.Select[tuple[str]]:
     return sa.select(ranked.c.id).where(ranked.c.place <= number)
 
 
-def _row(row: Any) -> JobRow:
+def _row(row: WholeRow) -> JobRow:
     return JobRow(
         job=job_of(row),
         state=JobState(row.state),

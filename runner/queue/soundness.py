@@ -1,4 +1,8 @@
-"""Whether a `sweep.db` is what this version would have written: its files, tables and values."""
+"""Whether a `sweep.db` is what this version would have written: its files, tables and values.
+
+What examines a file of SQLite speaks SQLite, beside the driver: a database that is damaged is asked
+without whatever else the driver does.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +24,11 @@ from ..forms import Form, anything, has_form, mapping_of
 from ..job import JobState
 from ..job_record import SERIES, is_shape
 from ..run_folder import DATABASE_PARTS, queue_files
-from .damaged import DamagedQueue, OtherVersion, damage_told, path_of
-from .failing import Trouble
+from .damaged import DamagedQueue, OtherVersion
+from .driver import Driver
 from .gate import Gate
+from .judgement import Trouble
+from .sqlite_errors import damage_told
 from .tables import (
     SCHEMA,
     claimable,
@@ -33,10 +39,8 @@ from .tables import (
     meta,
     metadata,
     priorities_in,
-    read,
     set_meta,
     workers,
-    write,
 )
 from .worker_table import WorkerState, slot_of
 
@@ -89,25 +93,25 @@ def was_closed(path: Path) -> bool:
     return not os.path.lexists(path.with_name(f"{path.name}-wal"))
 
 
-def check_tables(engine: sa.Engine, *, create: bool) -> None:
+def check_tables(driver: Driver, *, create: bool) -> None:
     """Raise DamagedQueue where a database has not this version's tables.
 
     Args:
         create: whether to make them where it has none.
     """
     if create:
-        with write(engine) as connection:
+        with driver.write() as connection:
             # The tables of another version stay as they are, to be refused below.
             if not sa.inspect(connection).has_table(meta.name):
                 metadata.create_all(connection)
                 set_meta(connection, "schema", SCHEMA)
-    with read(engine) as connection:
+    with driver.read() as connection:
         is_whole = sa.inspect(connection).has_table(meta.name)
         schema = get_meta(connection, "schema") if is_whole else None
     if not is_whole:
-        raise DamagedQueue(path_of(engine), EMPTY)
+        raise DamagedQueue(driver.path, EMPTY)
     if schema != SCHEMA:
-        raise OtherVersion(path_of(engine), _of_version(schema))
+        raise OtherVersion(driver.path, _of_version(schema))
 
 
 def _of_version(schema: object) -> str:

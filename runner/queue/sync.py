@@ -11,19 +11,13 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from ..job import UNMADE, Job, JobState
+from ..job import Job, JobState
+from .changes import by_event, insert, of_one, of_rows, set_fixed
 from .claim_counts import recount
-from .tables import (
-    CLEAN_SLATE,
-    NO_CLAIM,
-    SharedValues,
-    job_of,
-    jobs,
-    read,
-    shared,
-    whole_jobs,
-    write,
-)
+from .driver import Driver
+from .rows import FoundRow, PlannedRow
+from .states import FOUND, NEWLY_PLANNED, Event, fixed, transition
+from .tables import SharedValues, job_of, jobs, shared, whole, whole_jobs
 
 OnDisk = Callable[[Job], JobState]
 Files = Callable[[str], str]
@@ -32,21 +26,22 @@ BATCH = 5000
 MANY = 500
 """So many ids in one statement."""
 
-_glance = sa.select(jobs.c.id, jobs.c.fingerprint, jobs.c.state, jobs.c.files)
-_rows = _glance.add_columns(
-    jobs.c.position,
-    jobs.c.method,
-    jobs.c.series,
-    jobs.c.alike,
-    jobs.c.held,
-    sa.and_(
-        *(jobs.c[name].is_not_distinct_from(value) for name, value in CLEAN_SLATE.items())
-    ).label("is_clean"),
+_glance = sa.select(*(jobs.c[name] for name in FoundRow._fields))
+_slate = fixed(Event.PLANNED)
+_is_clean = sa.and_(*(jobs.c[name].is_not_distinct_from(value) for name, value in _slate.items()))
+_rows = sa.select(*(jobs.c[name] for name in PlannedRow._fields[:-1]), _is_clean.label("is_clean"))
+_in_plan = jobs.c.state.not_in(
+    [
+        state.value
+        for state in JobState
+        if state is JobState.RETIRED or transition(state, Event.FOUND_NOTHING) is None
+    ]
 )
+"""Whether a look at the disk may concern a job."""
 
 
 def follow_manifest(
-    engine: sa.Engine,
+    driver: Driver,
     planned: Sequence[Job],
     retired: Sequence[Job],
     on_disk: OnDisk,
@@ -55,9 +50,9 @@ def follow_manifest(
     then: Callable[[sa.Connection], None],
 ) -> None:
     """Bring every row in line with the manifest and the disk; `then` ends the transaction."""
-    evidence = _look(engine, planned, on_disk, files)
-    with write(engine) as connection:
-        rows: dict[str, Any] = {row.id: row for row in connection.execute(_rows)}
+    evidence = _look(driver, planned, on_disk, files)
+    with driver.write() as connection:
+        rows = {row.id: row for row in map(PlannedRow._make, connection.execute(_rows))}
         # While a part of the sweep is being run, new jobs are not in it.
         held = any(row.held for row in rows.values())
         values = SharedValues()
@@ -71,16 +66,17 @@ def follow_manifest(
                     update.planned(job, place, found, on_disk, files)
                 else:
                     assert found.state is not None
-                    yield _row(job, place, found.state, found.stamp, held, priority(job))
+                    event = NEWLY_PLANNED[found.state]
+                    yield _row(job, place, event, found.stamp, held, priority(job))
             for position, job in enumerate(retired, start=len(planned)):
                 place = _place(position, job, values)
                 if job.id in rows:
                     update.retired(job, place)
                 else:
-                    yield _row(job, place, JobState.RETIRED, None, held, 0)
+                    yield _row(job, place, Event.RETIRED, None, held, 0)
 
         for batch in _batches(new_rows(), BATCH):
-            connection.execute(sa.insert(jobs), batch)
+            connection.execute(insert(), batch)
         _insert_shared(connection, values.new)
         update.write(connection)
         recount(connection)
@@ -95,11 +91,11 @@ class _Found(NamedTuple):
 
 
 def _look(
-    engine: sa.Engine, planned: Sequence[Job], on_disk: OnDisk, files: Files | None
+    driver: Driver, planned: Sequence[Job], on_disk: OnDisk, files: Files | None
 ) -> list[_Found]:
     """What the disk proves of each job; nothing is read of files that have not changed."""
-    with read(engine) as connection:
-        before = {row.id: tuple(row[1:]) for row in connection.execute(_glance)}
+    with driver.read() as connection:
+        before = {row.id: FoundRow(*row) for row in connection.execute(_glance)}
     nothing, judged = _Found(JobState.PENDING, ""), _Found(None, None)
     found = []
     for job in planned:
@@ -107,7 +103,7 @@ def _look(
         row = before.get(job.id)
         if stamp is not None and _is_judged(row, job, stamp):
             found.append(judged)
-        elif stamp and row is not None and row[1:] == (JobState.DONE, stamp):
+        elif stamp and row is not None and (row.state, row.files) == (JobState.DONE, stamp):
             # These files were proven to be of the fingerprint that the job had.
             found.append(_Found(JobState.STALE, stamp))
         elif stamp == "":
@@ -117,12 +113,11 @@ def _look(
     return found
 
 
-def _is_judged(row: tuple[Any, ...] | None, job: Job, stamp: str) -> bool:
+def _is_judged(row: FoundRow | None, job: Job, stamp: str) -> bool:
     """Whether a row's state was judged by the files that are there now, for these inputs."""
-    if row is None:
+    if row is None or row.state == JobState.RETIRED:
         return False
-    fingerprint, state, judged_by = row
-    return (fingerprint, judged_by) == (job.fingerprint, stamp) and state != JobState.RETIRED
+    return (row.fingerprint, row.files) == (job.fingerprint, stamp)
 
 
 class _Place(NamedTuple):
@@ -147,11 +142,11 @@ class _Update:
         rows: every row, by the job's id; those of planned jobs are taken out one by one.
     """
 
-    def __init__(self, rows: dict[str, Any]) -> None:
+    def __init__(self, rows: dict[str, PlannedRow]) -> None:
         self._rows = rows
         self._changed: list[dict[str, Any]] = []
         self._moved: list[dict[str, Any]] = []
-        self._remade: list[str] = []
+        self._happened: dict[Event, list[str]] = {}
 
     def planned(
         self, job: Job, place: _Place, found: _Found, on_disk: OnDisk, files: Files | None
@@ -159,19 +154,20 @@ class _Update:
         """A job of the manifest. `found` was seen before the transaction."""
         row = self._rows.pop(job.id)
         state, stamp = found
-        if state is None or row.state == JobState.RUNNING:
+        events = FOUND if row.fingerprint == job.fingerprint else NEWLY_PLANNED
+        if state is None or transition(JobState(row.state), events[state]) is None:
+            # Judged already, or a worker's.
             self._note(row, place, row.state, row.files)
             return
         same = bool(stamp) and files is not None and files(job.output) == stamp
         if state != row.state and not same and (now := on_disk(job)) is not state:
             # A worker has published meanwhile.
             state, stamp = now, None
-        if row.fingerprint == job.fingerprint:
-            state = _judge(JobState(row.state), state)
-        else:
-            if not row.is_clean:
-                self._remade.append(job.id)
-        self._note(row, place, state.value, stamp)
+        step = transition(JobState(row.state), events[state])
+        assert step is not None
+        if not row.is_clean:
+            self._happened.setdefault(step.event, []).append(job.id)
+        self._note(row, place, step.to.value, stamp)
 
     def retired(self, job: Job, place: _Place) -> None:
         """A job that was taken out of the experiment; `write` sees to its state."""
@@ -184,12 +180,19 @@ class _Update:
             connection.execute(_update, self._changed)
         if self._moved:
             connection.execute(_update_and_move, self._moved)
-        _set(connection, self._remade, CLEAN_SLATE)
-        retired = {"state": JobState.RETIRED.value, **NO_CLAIM}
-        dropped = [row.id for row in self._rows.values() if row.state != JobState.RETIRED]
-        _set(connection, dropped, retired)
+        for event, ids in self._happened.items():
+            if fixed(event):
+                for batch in _batches(ids, MANY):
+                    connection.execute(set_fixed(event, batch))
+        dropped = [
+            row.id
+            for row in self._rows.values()
+            if transition(JobState(row.state), Event.RETIRED) is not None
+        ]
+        for batch in _batches(dropped, MANY):
+            connection.execute(by_event(Event.RETIRED, jobs.c.id.in_(batch)))
 
-    def _note(self, row: Any, place: _Place, state: str, stamp: str | None) -> None:
+    def _note(self, row: PlannedRow, place: _Place, state: str, stamp: str | None) -> None:
         where, now = (
             (place.position, place.method, state),
             (place.fingerprint, place.series, place.alike, stamp),
@@ -200,15 +203,14 @@ class _Update:
             self._changed.append(dict(zip(_CHANGES, (row.id, *now), strict=True)))
 
 
-def follow_disk(engine: sa.Engine, on_disk: OnDisk, files: Files) -> None:
+def follow_disk(driver: Driver, on_disk: OnDisk, files: Files) -> None:
     """Bring the rows in line with the disk, where the manifest is the one they know."""
-    settled = [JobState.RETIRED.value, JobState.RUNNING.value]
     query = (
         sa.select(jobs.c.id, jobs.c.output, jobs.c.files, jobs.c.state)
-        .where(jobs.c.state.not_in(settled))
+        .where(_in_plan)
         .order_by(jobs.c.position)
     )
-    with read(engine) as connection:
+    with driver.read() as connection:
         differing: dict[str, tuple[str, str | None, str]] = {}
         for job_id, output, former, state in connection.execute(query):
             stamp = files(output)
@@ -217,53 +219,38 @@ def follow_disk(engine: sa.Engine, on_disk: OnDisk, files: Files) -> None:
         found = [
             job_of(row)
             for ids in _batches(differing, MANY)
-            for row in connection.execute(
-                whole_jobs.where(jobs.c.id.in_(ids)).order_by(jobs.c.position)
+            for row in whole(
+                connection, whole_jobs.where(jobs.c.id.in_(ids)).order_by(jobs.c.position)
             )
         ]
     if not found:
         return
-    proven = {job.id: on_disk(job) if differing[job.id][0] else JobState.PENDING for job in found}
-    with write(engine) as connection:
-        changed = [
-            {
-                "of": job_id,
-                "was": state,
-                "had": former,
-                "state": _judge(JobState(state), proven[job_id]).value,
-                "files": stamp,
-            }
-            for job_id, (stamp, former, state) in differing.items()
-        ]
+    happened: dict[Event, list[dict[str, Any]]] = {}
+    for job in found:
+        stamp, former, state = differing[job.id]
+        event = FOUND[on_disk(job) if stamp else JobState.PENDING]
+        step = transition(JobState(state), event)
+        assert step is not None
+        values = {"of": job.id, "was": state, "had": former, "now": step.to.value, "files": stamp}
+        happened.setdefault(event, []).append(values)
+    with driver.write() as connection:
+        # Only where no worker has acted meanwhile: it knows better.
         same = jobs.c.files.is_not_distinct_from(sa.bindparam("had"))
-        connection.execute(
-            # Only where no worker has acted meanwhile: it knows better.
-            sa.update(jobs)
-            .where(jobs.c.id == sa.bindparam("of"), jobs.c.state == sa.bindparam("was"), same)
-            .values(state=sa.bindparam("state"), files=sa.bindparam("files")),
-            changed,
-        )
+        for event, values_of_jobs in happened.items():
+            connection.execute(of_one(event, same), values_of_jobs)
         recount(connection)
-
-
-def _judge(former: JobState, proven: JobState) -> JobState:
-    """The state of a job of unchanged inputs, by its former one and by what the disk proves."""
-    if former is JobState.FAILED and proven is not JobState.DONE:
-        return former
-    if former in UNMADE and proven is JobState.STALE:
-        # Its remake was asked for.
-        return former
-    return proven
 
 
 def _row(
     job: Job,
     place: _Place,
-    state: JobState,
+    event: Event,
     files: str | None,
     held: bool,
     priority: int,
 ) -> dict[str, Any]:
+    step = transition(None, event)
+    assert step is not None
     return {
         "id": job.id,
         **place._asdict(),
@@ -272,7 +259,7 @@ def _row(
         "seed": job.seed,
         "priority": priority,
         "output": job.output,
-        "state": state.value,
+        "state": step.to.value,
         "held": held,
         "files": files,
     }
@@ -282,21 +269,8 @@ _CHANGES = ("of", "fingerprint", "series", "alike", "files")
 _MOVES = (*_CHANGES, "position", "method", "state")
 
 
-def _set_all(names: Sequence[str]) -> sa.Update:
-    return (
-        sa.update(jobs)
-        .where(jobs.c.id == sa.bindparam("of"))
-        .values({name: sa.bindparam(name) for name in names[1:]})
-    )
-
-
 # Two statements, for SQLite writes every index anew of which it is given a column, changed or not.
-_update, _update_and_move = _set_all(_CHANGES), _set_all(_MOVES)
-
-
-def _set(connection: sa.Connection, ids: Sequence[str], values: Mapping[str, Any]) -> None:
-    for batch in _batches(ids, MANY):
-        connection.execute(sa.update(jobs).where(jobs.c.id.in_(batch)).values(values))
+_update, _update_and_move = of_rows(_CHANGES[1:]), of_rows(_MOVES[1:])
 
 
 def _insert_shared(connection: sa.Connection, new: Mapping[int, str]) -> None:

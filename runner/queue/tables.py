@@ -1,13 +1,11 @@
-"""The tables of `sweep.db`, and how its connections begin their transactions."""
+"""The tables of `sweep.db`, and what is read of them in several places."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from functools import lru_cache, partial
-from pathlib import Path
+from functools import lru_cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,9 +15,9 @@ from ..canonical import canonical_json, json_in_order
 from ..job import Job, JobState, Series, check_id_and_output
 from ..job_record import series_record
 from ..shape import Shape
-from ..waiting import Waiting
-from .damaged import telling_damage
-from .line import READ_SECONDS, Line
+from .driver import Driver
+from .rows import OfJob, WholeRow
+from .sqlite import only_where
 
 SCHEMA = "4"
 """Of the tables; a queue of another one is made anew."""
@@ -71,8 +69,8 @@ jobs = sa.Table(
     ),
     sa.Index("jobs_by_category", "category", "state", "position"),
 )
-sa.Index("jobs_by_end", jobs.c.finished_at, sqlite_where=jobs.c.seconds.is_not(None))
-sa.Index("jobs_by_retry", jobs.c.retry_at, sqlite_where=jobs.c.retry_at.is_not(None))
+sa.Index("jobs_by_end", jobs.c.finished_at, **only_where(jobs.c.seconds.is_not(None)))
+sa.Index("jobs_by_retry", jobs.c.retry_at, **only_where(jobs.c.retry_at.is_not(None)))
 
 shared = sa.Table(
     "shared",
@@ -146,30 +144,40 @@ meta = sa.Table(
     sa.Column("value", sa.Text, nullable=False),
 )
 
-NO_CLAIM: dict[str, Any] = dict.fromkeys(
-    ("token", "worker", "host", "pid", "pid_started", "claimed_at", "lease_until", "oom_kills")
-)
-
-CLEAN_SLATE: dict[str, Any] = {
-    **{"tries": 0, "failures": 0, "deaths": 0},
-    **dict.fromkeys(("kind", "error", "retry_at")),
-}
-
 _series, _alike = shared.alias(), shared.alias()
 
-whole_jobs = (
-    sa.select(jobs, _series.c.value.label("series_json"), _alike.c.value.label("alike_json"))
-    # One whose inputs are missing is damage, and not to be passed over.
-    .join(_series, _series.c.key == jobs.c.series, isouter=True)
-    .join(_alike, _alike.c.key == jobs.c.alike, isouter=True)
-)
-"""Rows of which `job_of` can make jobs."""
 
-claimable = sa.and_(
-    jobs.c.state == JobState.PENDING.value,
-    jobs.c.held == sa.false(),
-    jobs.c.retry_at.is_(None),
-)
+def with_series(*names: str) -> sa.Select[Any]:
+    """Rows of these columns of `jobs`, and of what `job_of` needs beside them to make jobs."""
+    return (
+        sa.select(
+            *(jobs.c[name] for name in names),
+            _series.c.value.label("series_json"),
+            _alike.c.value.label("alike_json"),
+        )
+        # One whose inputs are missing is damage, and not to be passed over.
+        .join(_series, _series.c.key == jobs.c.series, isouter=True)
+        .join(_alike, _alike.c.key == jobs.c.alike, isouter=True)
+    )
+
+
+def columns_of(kind: type[Any]) -> sa.Select[Any]:
+    """The query for rows of a kind that has the columns of `with_series`."""
+    (*names, _, _) = kind._fields
+    return with_series(*names)
+
+
+whole_jobs = columns_of(WholeRow)
+
+
+def whole(connection: sa.Connection, query: sa.Select[Any]) -> Iterator[WholeRow]:
+    """The rows of a query that is made of `whole_jobs`."""
+    return (WholeRow(*row) for row in connection.execute(query))
+
+
+is_free = sa.and_(jobs.c.held == sa.false(), jobs.c.retry_at.is_(None))
+claimable = sa.and_(jobs.c.state == JobState.PENDING.value, is_free)
+"""As `states.is_claimable` says it."""
 
 
 class SharedValues:
@@ -200,8 +208,8 @@ class SharedValues:
         return key
 
 
-def job_of(row: Any) -> Job:
-    """The job of a row of `whole_jobs`; jobs share their series.
+def job_of(row: OfJob) -> Job:
+    """The job of a row; jobs share their series.
 
     Raises:
         ValueError: its id or its path is none.
@@ -232,12 +240,10 @@ def every_series(connection: sa.Connection) -> dict[tuple[int, int], Series]:
     return {(one, own): make(texts[one], texts[own]) for one, own in pairs}
 
 
-def is_of(keys: Iterable[tuple[int, int]]) -> sa.ColumnElement[bool]:
+def is_of(driver: Driver, keys: Iterable[tuple[int, int]]) -> sa.ColumnElement[bool]:
     """Whether a job is of one of these series; there may be more than a statement takes values."""
-    listed = json.dumps([f"{one} {own}" for one, own in keys])
-    wanted = sa.func.json_each(listed).table_valued("value")
     own = sa.cast(jobs.c.series, sa.Text) + " " + sa.cast(jobs.c.alike, sa.Text)
-    return own.in_(sa.select(wanted.c.value))
+    return own.in_(driver.listed(f"{one} {alike}" for one, alike in keys))
 
 
 def every_alike(connection: sa.Connection) -> dict[int, tuple[Mapping[str, Any], Shape]]:
@@ -281,72 +287,3 @@ def priorities_in(text: str) -> tuple[str | None, list[Any]]:
     if not (axis is None or isinstance(axis, str)) or not isinstance(order, list):
         raise ValueError("no axis with the order of its values")
     return axis, order
-
-
-def open_database(path: Path, waiting: Waiting) -> sa.Engine:
-    """An engine on a SQLite file in WAL mode, for many processes and threads at once."""
-    url = sa.URL.create("sqlite", database=str(path))
-    settings = {"timeout": READ_SECONDS, "isolation_level": None}
-    engine = sa.create_engine(url, connect_args=settings)
-    sa.event.listen(engine, "connect", partial(_configure, path, waiting))
-    sa.event.listen(engine, "close", _close)
-    return engine
-
-
-@contextmanager
-def write(
-    engine: sa.Engine, *, durable: bool = True, waiting: Waiting | None = None
-) -> Iterator[sa.Connection]:
-    """A transaction that holds the write lock from its start.
-
-    Args:
-        durable: whether it must survive a power cut once it has ended; all survive a crash of
-            the process.
-        waiting: for other writers, in place of what the engine was opened with.
-
-    Raises:
-        Busy: another process has the lock for longer than this one waits.
-    """
-    with telling_damage(engine), engine.connect() as connection:
-        driver = _driver(connection)
-        if not durable:
-            driver.execute("PRAGMA synchronous=NORMAL")
-        try:
-            with connection.info["line"].transaction(driver, waiting), connection.begin():
-                yield connection
-        finally:
-            if not durable:
-                driver.execute("PRAGMA synchronous=FULL")
-
-
-@contextmanager
-def read(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """A transaction that sees one state of the database and locks nothing."""
-    with telling_damage(engine), engine.connect() as connection:
-        _driver(connection).execute("BEGIN")
-        with connection.begin():
-            yield connection
-
-
-def _driver(connection: sa.Connection) -> Any:
-    """The driver's own connection, which begins no transaction by itself (`open_database`).
-
-    Two statements of it begin each transaction, and not an event of SQLAlchemy's, which would
-    cost more than what most transactions here do.
-    """
-    return connection.connection.dbapi_connection
-
-
-def _configure(path: Path, waiting: Waiting, connection: Any, record: Any) -> None:
-    record.info["line"] = Line(path, waiting)
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
-    # A claim must survive a power cut: a job run by two workers costs more than a flush.
-    cursor.execute("PRAGMA synchronous=FULL")
-    # In KiB: the indexes of a million jobs, so that planning them does not write pages twice.
-    cursor.execute("PRAGMA cache_size=-65536")
-    cursor.close()
-
-
-def _close(_connection: Any, record: Any) -> None:
-    record.info.pop("line").close()

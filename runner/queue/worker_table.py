@@ -12,8 +12,9 @@ from ..errors import UserError
 from ..processes import ProcessId
 from ..slot_names import Slot
 from ..waiting import Waiting
-from .prepared import Prepared
-from .tables import read, workers, write
+from .driver import Driver
+from .prepared import PreparedChange
+from .tables import workers
 
 RESTART_SECONDS = 60.0
 """Within so long another worker is there, or the slot has given up."""
@@ -65,10 +66,10 @@ class WorkerRow:
 
 
 _REPORT = sa.update(workers).where(workers.c.name == sa.bindparam("of"))
-_CLAIM = Prepared(
+_CLAIM = PreparedChange(
     _REPORT.values(state=WorkerState.WORKING.value, step=0, steps=0), ("job", "beat_at")
 )
-_DONE = Prepared(
+_DONE = PreparedChange(
     _REPORT.values(
         jobs_done=workers.c.jobs_done + 1,
         job_seconds=workers.c.job_seconds + sa.bindparam("took", type_=sa.Float),
@@ -86,8 +87,8 @@ class WorkerTable:
         clock: the queue's.
     """
 
-    def __init__(self, engine: sa.Engine, clock: Callable[[], float]) -> None:
-        self._engine = engine
+    def __init__(self, driver: Driver, clock: Callable[[], float]) -> None:
+        self._driver = driver
         self._clock = clock
 
     def register(self, slot: Slot, process: ProcessId) -> None:
@@ -112,7 +113,7 @@ class WorkerTable:
             "started_at": now,
             "beat_at": now,
         }
-        with write(self._engine) as connection:
+        with self._driver.write() as connection:
             former = connection.execute(sa.select(workers).where(same_slot)).one_or_none()
             if former is not None:
                 values |= {name: getattr(former, name) for name in CARRIED}
@@ -127,7 +128,7 @@ class WorkerTable:
         """
         # Not durable: a power cut ends the worker too.
         plain = {key: v.value if isinstance(v, Enum) else v for key, v in values.items()}
-        with write(self._engine, durable=False, waiting=waiting) as connection:
+        with self._driver.write(durable=False, waiting=waiting) as connection:
             connection.execute(_REPORT, {"of": slot.name, "beat_at": self._clock(), **plain})
 
     def note_loading(self, connection: sa.Connection, name: str, method: str) -> None:
@@ -138,7 +139,7 @@ class WorkerTable:
 
     def note_claim(self, connection: sa.Connection, name: str, job: str, claimed_at: float) -> None:
         """Note that a worker now works on a job, within a transaction that is there already."""
-        _CLAIM.change(connection, {"of": name, "beat_at": claimed_at, "job": job})
+        _CLAIM.run(connection, {"of": name, "beat_at": claimed_at, "job": job})
 
     def note_done(
         self,
@@ -152,11 +153,11 @@ class WorkerTable:
         """Add a job done to a slot's sums, within a transaction that is there already."""
         values = {"took": seconds, "busy": busy_seconds}
         values |= {"claimed_at": claimed_at, "ended_at": ended_at}
-        _DONE.change(connection, {"of": name, **values})
+        _DONE.run(connection, {"of": name, **values})
 
     def rows(self) -> list[WorkerRow]:
         """Every worker since the last launch, by slot."""
-        with read(self._engine) as connection:
+        with self._driver.read() as connection:
             return self.rows_in(connection)
 
     def rows_in(self, connection: sa.Connection) -> list[WorkerRow]:
@@ -195,7 +196,7 @@ class WorkerTable:
     def forget_ended(self) -> None:
         """Drop the rows of workers that have stopped or are gone."""
         ended = [worker.name for worker in self.rows() if worker.state.has_ended]
-        with write(self._engine) as connection:
+        with self._driver.write() as connection:
             connection.execute(sa.delete(workers).where(workers.c.name.in_(ended)))
 
 
