@@ -1,4 +1,5 @@
-"""Any order of claims, heartbeats, ends, deaths and plans: no job runs twice, none is lost."""
+"""Any order of claims, heartbeats, ends, deaths and plans: no job runs twice, none is lost, and
+nothing happens to one that the table of states does not have."""
 
 from __future__ import annotations
 
@@ -7,10 +8,8 @@ import multiprocessing
 import os
 import random
 import signal
-import sqlite3
 import time
 from collections import Counter
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -19,25 +18,38 @@ from hand_made import a_job
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
-from queue_jobs import JOBS, OTHER_HOST, pending, states
+from queue_jobs import JOBS, OTHER_HOST, only, pending, raw, states
 from settable_clock import Clock
 
 from runner.failures import FailureKind, Policy
-from runner.job import Job, JobState
+from runner.job import UNMADE, Job, JobState, MadeInput
 from runner.processes import ProcessId
 from runner.queue import Queue
+from runner.queue.awaiting import follow_upstream
+from runner.queue.claim_job import claim_job
 from runner.queue.claim_order import Taste
 from runner.queue.claims import LEASE_SECONDS, Claim
+from runner.queue.states import FOUND, NEWLY_PLANNED, Event
 from runner.slot_names import Slot
 
 GONE = replace(ProcessId.own(), started=ProcessId.own().started - 1)
 """A process of this host that has ended: its pid is another's now."""
 
 
-def raw(queue: Queue, query: str) -> list[tuple[Any, ...]]:
-    with closing(sqlite3.connect(str(queue.path))) as connection:
-        rows: list[tuple[Any, ...]] = connection.execute(query).fetchall()
-        return rows
+LOOKS = tuple(FOUND.values())
+PLANS = (*LOOKS, *NEWLY_PLANNED.values(), Event.RETIRED)
+BRINGER = "adopt"
+"""Who brings videos along; this process, which lives."""
+FAILS = (Event.FAILED, Event.FAILED_FOR_GOOD)
+
+
+def made_of_another(job: Job) -> Job:
+    """The same job, of which one input is a video that another run makes."""
+    made = MadeInput("above", job.id, job.fingerprint, job.output)
+    return replace(job, series=replace(job.series, inputs={**job.series.inputs, "image": made}))
+
+
+PLAN = [*JOBS[:-2], *map(made_of_another, JOBS[-2:])]
 
 
 def first_by_reading_everything(queue: Queue, taste: Taste) -> str | None:
@@ -90,7 +102,10 @@ def first_by_reading_everything(queue: Queue, taste: Taste) -> str | None:
 
 
 class AnyOrder(RuleBasedStateMachine):
-    """Any order of claims, ends, silences and new plans keeps every job accounted for."""
+    """Any order of claims, ends, silences and new plans keeps every job accounted for.
+
+    Whatever a rule does is held against the table of states: see `queue_jobs.only`.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -101,11 +116,19 @@ class AnyOrder(RuleBasedStateMachine):
         self.queue = Queue(Path(self.folder.name) / "sweep.db", create=True, clock=self.clock)
         self.held: list[Claim] = []
         self.orphans: list[Claim] = []
-        self.disk: dict[str, JobState] = {}
-        self.queue.sync(JOBS, [], "m", self.on_disk)
+        self.plan = {job.id: job for job in PLAN}
+        self.disk: dict[str, str] = {}
+        """The fingerprint of the video of each job that has one."""
+        self.plan_again()
 
     def on_disk(self, job: Job) -> JobState:
-        return self.disk.get(job.id, JobState.PENDING)
+        if job.id not in self.disk:
+            return JobState.PENDING
+        return JobState.DONE if self.disk[job.id] == job.fingerprint else JobState.STALE
+
+    def files(self, output: str) -> str:
+        (job,) = (job for job in PLAN if job.output == output)
+        return f"1 {self.disk[job.id]}" if job.id in self.disk else ""
 
     @rule(
         home=st.sampled_from([(), ("a",), ("b",), ("b", "a")]),
@@ -122,37 +145,93 @@ class AnyOrder(RuleBasedStateMachine):
         refused = self.queue.refusal(Slot.of(worker, 0)) is not None
         expected = None if refused else first_by_reading_everything(self.queue, taste)
         process = GONE if dies else OTHER_HOST
-        taken = self.queue.claim(Slot.of(worker, 0), process, taste)
+        with only(self.queue, Event.CLAIMED):
+            taken = self.queue.claim(Slot.of(worker, 0), process, taste)
         assert expected == (taken.job.id if taken is not None else None)
         if taken is not None:
             assert taken.job.id not in {
                 claim.job.id for claim in [*self.live(), *self.running(self.orphans)]
             }
-            assert taken.job in JOBS
+            assert taken.job == self.plan[taken.job.id]
             (self.orphans if dies else self.held).append(taken)
 
-    @rule(chosen=st.none() | st.sets(st.sampled_from([job.id for job in JOBS])))
+    @rule(job=st.sampled_from([job.id for job in PLAN]))
+    def bring(self, job: str) -> None:
+        """Somebody has its video already."""
+        before = states(self.queue)[job]
+        with only(self.queue, Event.BROUGHT):
+            taken = claim_job(self.queue, job, BRINGER)
+        assert (taken is not None) == (before in (*UNMADE, JobState.FAILED))
+        if taken is not None:
+            self.held.append(taken)
+
+    @rule(chosen=st.none() | st.sets(st.sampled_from([job.id for job in PLAN])))
     def hold(self, chosen: set[str] | None) -> None:
-        self.queue.hold_all_but(chosen)
+        with only(self.queue):
+            self.queue.hold_all_but(chosen)
 
     @rule(order=st.permutations([1, 2]), axis=st.sampled_from(["category", "seed", None]))
     def prioritise(self, order: list[int], axis: Literal["category", "seed"] | None) -> None:
-        self.queue.prioritise(axis, order if axis == "seed" else ["ab"[n - 1] for n in order])
+        with only(self.queue):
+            self.queue.prioritise(axis, order if axis == "seed" else ["ab"[n - 1] for n in order])
+
+    @rule(wanted=st.sets(st.sampled_from(JobState)))
+    def retry(self, wanted: set[JobState]) -> None:
+        """What there is of a video is put out of the way first."""
+        again = wanted & {JobState.DONE, JobState.FAILED, JobState.STALE}
+        concerned = [job for job, state in states(self.queue).items() if state in again]
+        for job in concerned:
+            self.disk.pop(job, None)
+        with only(self.queue, Event.RETRIED):
+            assert self.queue.retry(wanted) == len(concerned)
 
     @rule()
-    def retry(self) -> None:
-        self.queue.retry([JobState.FAILED])
+    def end_waiting(self) -> None:
+        with only(self.queue, Event.WAIT_ENDED):
+            self.queue.end_waiting()
+        assert not raw(self.queue, "select id from jobs where retry_at is not null")
 
     @rule()
     def reopen(self) -> None:
-        self.queue.reopen()
+        with only(self.queue):
+            self.queue.reopen()
 
-    @rule(number=st.integers(1, len(JOBS)))
+    @rule(are_there=st.booleans())
+    def follow(self, are_there: bool) -> None:
+        """A look at what the other run has made."""
+        with only(self.queue, Event.INPUTS_MADE, Event.INPUTS_MISSING):
+            follow_upstream(self.queue, lambda own: set(own) if are_there else set(), UNMADE)
+        assert are_there or not any(
+            states(self.queue)[job.id] is JobState.PENDING for job in PLAN[-2:]
+        )
+
+    @rule(number=st.integers(1, len(PLAN)))
     def plan_fewer(self, number: int) -> None:
         """A smaller plan takes jobs out, and the next one brings them back."""
-        self.queue.sync(JOBS[:number], JOBS[number:], "n", self.on_disk)
+        now = list(self.plan.values())
+        with only(self.queue, *PLANS):
+            self.queue.sync(now[:number], now[number:], "n", self.on_disk)
         self.counters_equal_a_recount()
+        self.only_pending_jobs_wait_and_only_running_ones_are_claimed()
         self.plan_again()
+
+    @rule(job=st.sampled_from([job.id for job in PLAN]), content=st.sampled_from(["", "e" * 64]))
+    def plan_other_inputs(self, job: str, content: str) -> None:
+        self.plan[job] = replace(self.plan[job], fingerprint=content)
+        self.plan_again()
+
+    @rule()
+    def look_at_the_disk(self) -> None:
+        with only(self.queue, *LOOKS):
+            self.queue.sync_files(self.on_disk, self.files)
+
+    @invariant()
+    def only_pending_jobs_wait_and_only_running_ones_are_claimed(self) -> None:
+        for state, waits, is_claimed in raw(
+            self.queue, "select state, retry_at is not null, token is not null from jobs"
+        ):
+            assert not waits or state == "pending"
+            assert is_claimed == (state == "running")
 
     @invariant()
     def counters_equal_a_recount(self) -> None:
@@ -176,15 +255,20 @@ class AnyOrder(RuleBasedStateMachine):
         was_live = chosen in self.live()
         if end == "finish":
             if was_live:
-                self.disk[chosen.job.id] = JobState.DONE
-            assert (self.queue.finish(chosen) is not None) == was_live
+                self.disk[chosen.job.id] = chosen.job.fingerprint
+            with only(self.queue, Event.MADE, Event.MADE_OUTDATED):
+                assert (self.queue.finish(chosen) is not None) == was_live
         elif end == "fail":
             kind = data.draw(st.sampled_from(FailureKind))
-            assert (self.queue.fail(chosen, "e", kind) is not None) == was_live
+            with only(self.queue, *FAILS):
+                assert (self.queue.fail(chosen, "e", kind) is not None) == was_live
         elif end == "give_back":
-            assert self.queue.give_back(chosen) == was_live
+            state = data.draw(st.sampled_from([JobState.PENDING, JobState.AWAITING]))
+            with only(self.queue, Event.RETURNED, Event.RETURNED_TO_AWAIT):
+                assert self.queue.give_back(chosen, state) == was_live
         else:
-            assert self.queue.renew(chosen) == was_live
+            with only(self.queue, Event.RENEWED):
+                assert self.queue.renew(chosen) == was_live
             return
         self.held.remove(chosen)
 
@@ -192,13 +276,16 @@ class AnyOrder(RuleBasedStateMachine):
     def time_passes(self, seconds: float) -> None:
         self.clock.now += seconds
         due = {claim.token for claim in self.running(self.orphans)}
-        due |= {claim.token for claim in self.live() if self.lease(claim) < self.clock.now}
-        assert {lost.claim.token for lost in self.queue.reclaim()} == due
+        of_workers = [claim for claim in self.live() if claim.worker != BRINGER]
+        due |= {claim.token for claim in of_workers if self.lease(claim) < self.clock.now}
+        with only(self.queue, *FAILS, Event.WAIT_ENDED):
+            assert {lost.claim.token for lost in self.queue.reclaim()} == due
         self.orphans.clear()
 
     @rule()
     def plan_again(self) -> None:
-        self.queue.sync(JOBS, [], "m", self.on_disk)
+        with only(self.queue, *PLANS):
+            self.queue.sync(list(self.plan.values()), [], "m", self.on_disk)
 
     def live(self) -> list[Claim]:
         """The claims of living workers that are still theirs."""
@@ -215,9 +302,9 @@ class AnyOrder(RuleBasedStateMachine):
     @invariant()
     def every_job_is_somewhere(self) -> None:
         found = states(self.queue)
-        assert set(found) == {job.id for job in JOBS}
+        assert set(found) == {job.id for job in PLAN}
         done = {job_id for job_id, state in found.items() if state is JobState.DONE}
-        assert done == set(self.disk)
+        assert done == {one for one, own in self.disk.items() if own == self.plan[one].fingerprint}
         running = [job_id for job_id, state in found.items() if state is JobState.RUNNING]
         known = [*self.live(), *self.running(self.orphans)]
         assert sorted(running) == sorted(claim.job.id for claim in known)
