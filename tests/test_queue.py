@@ -1,20 +1,27 @@
-"""The queue: claims are exclusive, durable, and given back when their worker is gone."""
+"""The queue: claims are exclusive, durable, and given back when their worker is gone.
+
+One suite for every database that the queue may lie in: what takes `empty` or `queue` is tried with
+each driver.
+"""
 
 from __future__ import annotations
 
 import os
 import resource
 import signal
-import sqlite3
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from hand_made import a_job
-from queue_jobs import JOBS, OTHER_HOST, POLICY, SLOT, claim, pending, states
+from queue_jobs import DRIVERS, JOBS, OTHER_HOST, POLICY, SLOT, claim, pending, raw, states
 from settable_clock import Clock
 
 from runner.errors import UserError
@@ -25,7 +32,12 @@ from runner.queue import Queue
 from runner.queue.claim_order import Taste
 from runner.queue.claims import LEASE_SECONDS, Claim
 from runner.queue.damaged import DamagedQueue
+from runner.queue.driver import Driver
+from runner.queue.prepared import PreparedQuery
+from runner.queue.rows import ValueRow
+from runner.queue.tables import get_meta, jobs, set_meta
 from runner.slot_names import Slot
+from runner.waiting import Busy, Waiting
 
 
 @pytest.fixture
@@ -33,12 +45,19 @@ def clock() -> Clock:
     return Clock()
 
 
+@pytest.fixture(params=DRIVERS, ids=lambda driver: driver.name)
+def empty(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Queue]:
+    """A queue without jobs, in every database that there is a driver for."""
+    path = tmp_path / "sweep.db"
+    with closing(Queue(path, create=True, clock=clock, driver=request.param)) as made:
+        yield made
+
+
 @pytest.fixture
-def queue(tmp_path: Path, clock: Clock) -> Queue:
-    made = Queue(tmp_path / "sweep.db", create=True, clock=clock)
-    made.sync(JOBS, [], "m", pending)
-    made.set_policy(POLICY)
-    return made
+def queue(empty: Queue) -> Queue:
+    empty.sync(JOBS, [], "m", pending)
+    empty.set_policy(POLICY)
+    return empty
 
 
 def test_what_is_likely_next_is_what_is_claimed_next(queue: Queue) -> None:
@@ -106,7 +125,7 @@ def test_one_gpu_drains_while_the_others_go_on(queue: Queue) -> None:
     assert gives(one)
 
 
-def test_nothing_is_read_that_has_not_changed(tmp_path: Path) -> None:
+def test_nothing_is_read_that_has_not_changed(empty: Queue) -> None:
     """A second look at the disk reads no sidecar unless a file's size or time is another."""
     files = {job.output: "1 1 1 1" for job in JOBS[:4]}
     asked: list[str] = []
@@ -118,7 +137,7 @@ def test_nothing_is_read_that_has_not_changed(tmp_path: Path) -> None:
     def look(output: str) -> str:
         return files.get(output, "")
 
-    made = Queue(tmp_path / "sweep.db", create=True)
+    made = empty
     made.sync(JOBS, [], "m", on_disk, look)
     assert asked == [job.id for job in JOBS[:4]]
     asked.clear()
@@ -141,14 +160,12 @@ def test_nothing_is_read_that_has_not_changed(tmp_path: Path) -> None:
     assert [job.job for job in made.rows(JobState.DONE)] == [JOBS[n] for n in (1, 2, 3, 5)]
 
 
-def test_a_queue_of_another_version_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "sweep.db"
-    Queue(path, create=True).close()
-    with sqlite3.connect(str(path)) as connection:
-        connection.execute("update meta set value = '1' where key = 'schema'")
+def test_a_queue_of_another_version_is_refused(empty: Queue) -> None:
+    with empty.driver.write() as connection:
+        connection.exec_driver_sql("update meta set value = '1' where key = 'schema'")
     for create in (False, True):
         with pytest.raises(UserError, match="is of another version"):
-            Queue(path, create=create)
+            Queue(empty.path, create=create, driver=type(empty.driver))
 
 
 def test_a_lost_claim_can_neither_finish_nor_fail_nor_renew(queue: Queue, clock: Clock) -> None:
@@ -190,9 +207,7 @@ def test_what_is_recorded_is_by_the_queues_clock(queue: Queue, clock: Clock) -> 
     assert queue.finish(taken, seconds=10) is JobState.DONE
     (row,) = queue.workers.rows()
     assert (row.first_claim_at, row.last_end_at) == (1000, 1010)
-    with sqlite3.connect(str(queue.path)) as connection:
-        ends = connection.execute("select finished_at from jobs where state = 'done'").fetchall()
-    assert ends == [(1010,)]
+    assert raw(queue, "select finished_at from jobs where state = 'done'") == [(1010,)]
     queue.set_policy(Policy(failures=1, backoff_seconds=60))
     queue.fail(claim(queue), "broken")
     assert queue.waiting() == (1, 1070)
@@ -215,9 +230,9 @@ def test_a_pid_used_again_is_another_process() -> None:
     assert ProcessId(own.host, own.pid, own.started - 100).is_gone()
 
 
-def test_a_remake_asked_for_outlives_another_plan(tmp_path: Path) -> None:
+def test_a_remake_asked_for_outlives_another_plan(empty: Queue) -> None:
     """`resume --stale` is not undone by a plan, nor is a failed remake."""
-    made = Queue(tmp_path / "sweep.db", create=True)
+    made = empty
 
     def stale(_job: Job) -> JobState:
         return JobState.STALE
@@ -231,13 +246,6 @@ def test_a_remake_asked_for_outlives_another_plan(tmp_path: Path) -> None:
         made.fail(claim(made), "broken")
     made.sync(JOBS[:1], [], "m", stale)
     assert states(made)[JOBS[0].id] is JobState.FAILED
-
-
-@pytest.mark.parametrize("content", [b"", b"no database" * 999])
-def test_a_damaged_queue_is_said_to_be(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "sweep.db").write_bytes(content)
-    with pytest.raises(UserError, match=r"damaged: .*; `sweep resume"):
-        Queue(tmp_path / "sweep.db")
 
 
 def test_failures_and_deaths_have_limits_of_their_own(queue: Queue, clock: Clock) -> None:
@@ -260,8 +268,7 @@ def test_failures_and_deaths_have_limits_of_their_own(queue: Queue, clock: Clock
 def queue_claim(queue: Queue) -> Claim:
     """The claim of the one running job, as its worker holds it."""
     row = queue.rows(JobState.RUNNING)[0]
-    with sqlite3.connect(str(queue.path)) as connection:
-        token = connection.execute("select token from jobs where token is not null").fetchone()[0]
+    ((token,),) = raw(queue, "select token from jobs where token is not null")
     return Claim(row.job, token, "w", 1, 0)
 
 
@@ -274,14 +281,14 @@ def test_a_job_replanned_while_it_runs_ends_as_stale(queue: Queue) -> None:
     assert queue.finish(taken) is JobState.STALE
 
 
-def test_the_disk_is_the_truth(tmp_path: Path) -> None:
+def test_the_disk_is_the_truth(empty: Queue) -> None:
     """A queue made anew from manifest and disk counts what the disk proves, no more."""
     proof = {JOBS[0].id: JobState.DONE, JOBS[1].id: JobState.STALE}
 
     def on_disk(job: Job) -> JobState:
         return proof.get(job.id, JobState.PENDING)
 
-    made = Queue(tmp_path / "sweep.db", create=True)
+    made = empty
     made.sync(JOBS[:-1], JOBS[-1:], "m", on_disk)
     assert made.manifest_sha256() == "m"
     found = states(made)
@@ -296,13 +303,13 @@ def test_the_disk_is_the_truth(tmp_path: Path) -> None:
     assert set(states(made).values()) == {JobState.PENDING}
 
 
-def test_jobs_are_alike_in_parameters_and_shape(tmp_path: Path, clock: Clock) -> None:
+def test_jobs_are_alike_in_parameters_and_shape(empty: Queue) -> None:
     """With the same parameters, what is read of its files may give a job another shape."""
     short, long = a_job("c", "a", seed=1), a_job("c", "b", seed=1)
     shape = replace(long.shape, num_frames=33)
     long = replace(long, series=replace(long.series, parameters=short.parameters, shape=shape))
     jobs = [short, replace(short, id="0" * 16, seed=2, output="c/a/2.mp4"), long]
-    queue = Queue(tmp_path / "sweep.db", create=True, clock=clock)
+    queue = empty
     queue.sync(jobs, [], "m", pending)
     alike = [Alike(short.parameters, short.shape, 2), Alike(short.parameters, shape, 1)]
     assert queue.left_alike({JobState.PENDING}) == alike
@@ -310,7 +317,6 @@ def test_jobs_are_alike_in_parameters_and_shape(tmp_path: Path, clock: Clock) ->
     for _ in jobs:
         queue.finish(claim(queue))
     assert [job.id for job in queue.last_done(9, lambda _, own: own == shape)] == [long.id]
-    queue.close()
 
 
 def test_a_missing_queue_is_not_made_by_looking(tmp_path: Path) -> None:
@@ -319,19 +325,21 @@ def test_a_missing_queue_is_not_made_by_looking(tmp_path: Path) -> None:
     assert not (tmp_path / "sweep.db").exists()
 
 
-def test_a_claim_survives_kill_9(tmp_path: Path) -> None:
+def test_a_claim_survives_kill_9(empty: Queue) -> None:
     """What `claim` returned is on disk: the job stays the dead worker's until it is reclaimed."""
-    path = tmp_path / "sweep.db"
-    queue = Queue(path, create=True)
+    queue = empty
     queue.sync(JOBS[:1], [], "m", pending)
+    driver = type(queue.driver)
     code = (
         "import os, signal, sys; from pathlib import Path\n"
+        f"from {driver.__module__} import {driver.__name__}\n"
         "from runner.queue import Queue; from runner.processes import ProcessId\n"
         "from runner.queue.claim_order import Taste; from runner.slot_names import Slot\n"
-        "Queue(Path(sys.argv[1])).claim(Slot.of(0, 0), ProcessId.own(), Taste())\n"
+        f"queue = Queue(Path(sys.argv[1]), driver={driver.__name__})\n"
+        "queue.claim(Slot.of(0, 0), ProcessId.own(), Taste())\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    process = subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+    process = subprocess.run([sys.executable, "-c", code, str(queue.path)], check=False)
     assert process.returncode == -signal.SIGKILL
     assert queue.claim(SLOT, ProcessId.own(), Taste()) is None
     assert len(queue.reclaim()) == 1
@@ -343,6 +351,85 @@ def test_this_process_is_named_by_more_than_its_pid() -> None:
     assert own.pid == os.getpid()
     assert own.host
     assert own.started > 0
+
+
+# What a driver promises: see `runner.queue.driver`.
+
+
+def test_a_transaction_that_fails_leaves_nothing(empty: Queue) -> None:
+    def break_off() -> None:
+        with empty.driver.write() as connection:
+            set_meta(connection, "gate", "changed")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        break_off()
+    with empty.driver.read() as connection:
+        assert get_meta(connection, "gate") is None
+
+
+def test_a_reader_sees_one_state_and_keeps_nobody_from_writing(empty: Queue) -> None:
+    with empty.driver.read() as before:
+        assert get_meta(before, "gate") is None
+        for durable in (True, False):
+            with empty.driver.write(durable=durable) as connection:
+                set_meta(connection, "gate", "written")
+        assert get_meta(before, "gate") is None
+    with empty.driver.read() as after:
+        assert get_meta(after, "gate") == "written"
+
+
+def test_one_writes_at_a_time(empty: Queue) -> None:
+    """What a transaction has read stays so until it ends; whoever waits no longer is told."""
+    with (
+        empty.driver.write(),
+        pytest.raises(Busy),
+        empty.driver.write(waiting=Waiting.at_most(0)),
+    ):
+        pass
+    threads = [threading.Thread(target=count_up, args=(empty.driver,)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with empty.driver.read() as connection:
+        assert get_meta(connection, "number") == "40"
+
+
+def count_up(driver: Driver) -> None:
+    for _ in range(10):
+        with driver.write(durable=False) as connection:
+            number = int(get_meta(connection, "number") or 0)
+            set_meta(connection, "number", str(number + 1))
+
+
+def test_a_list_may_be_longer_than_a_statement_takes_parameters(empty: Queue) -> None:
+    wanted = [f"no job {number}" for number in range(100_000)]
+    empty.sync(JOBS, [], "m", pending)
+    listed = empty.driver.listed([*wanted, JOBS[3].id])
+    with empty.driver.read() as connection:
+        found = connection.execute(sa.select(jobs.c.id).where(jobs.c.id.in_(listed)))
+        assert found.scalars().all() == [JOBS[3].id]
+
+
+def test_a_prepared_statement_raises_what_every_other_does(empty: Queue) -> None:
+    wrong = PreparedQuery(ValueRow, sa.select(sa.literal_column("nothing").label("value")))
+    for run in (
+        lambda connection: wrong.first(connection, {}),
+        lambda connection: connection.exec_driver_sql("select nothing"),
+    ):
+        with pytest.raises((sa.exc.DBAPIError, DamagedQueue)), empty.driver.read() as connection:
+            run(connection)
+
+
+# Of SQLite alone.
+
+
+@pytest.mark.parametrize("content", [b"", b"no database" * 999])
+def test_a_damaged_queue_is_said_to_be(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "sweep.db").write_bytes(content)
+    with pytest.raises(UserError, match=r"damaged: .*; `sweep resume"):
+        Queue(tmp_path / "sweep.db")
 
 
 def test_a_queue_that_cannot_be_opened_is_not_called_damaged(tmp_path: Path) -> None:
