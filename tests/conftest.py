@@ -28,7 +28,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import yaml
-from forked_command import CommandServer, can_fork
+from forked_command import CommandServer
+from forked_process import can_fork
 
 from runner.cli import main
 from runner.run_folder import RunFolder

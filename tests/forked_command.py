@@ -22,16 +22,10 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-OF_THE_START = ("PYTHON", "LC_", "LANG", "LD_")
-"""How variables begin that a process reads only as it starts."""
+from forked_process import MAINS, Spawner, end_with, take_on
 
-UNUSED = {"backends", "quality", "scenes", "scores", "__main__"}
+UNUSED = {"wan", "quality", "scenes", "__main__"}
 """What no quick command imports, or what no import may run."""
-
-
-def can_fork(changes: Mapping[str, str]) -> bool:
-    """Whether a command with these changes of the environment may share a process's start."""
-    return not any(name.startswith(OF_THE_START) for name in changes)
 
 
 class CommandServer:
@@ -99,11 +93,15 @@ def serve(listener: socket.socket) -> None:
     """Fork for every connection, for ever."""
     import gc
 
+    # A command finds no module of the tests, unless it is told where they are.
+    sys.path.remove(str(Path(__file__).parent))
     import runner
 
     for module in pkgutil.walk_packages(runner.__path__, "runner.", onerror=lambda _: None):
         if not UNUSED & set(module.name.split(".")):
             __import__(module.name)
+    for name in MAINS.values():
+        __import__(name)
     import decord  # noqa: F401
     import rich.table  # noqa: F401
     import sqlalchemy.dialects.sqlite  # noqa: F401
@@ -144,29 +142,11 @@ def attend(connection: socket.socket) -> None:
 
 def command(words: list[str], cwd: str, environment: dict[str, str]) -> None:
     """Be `sweep` with these words, and end."""
-    import atexit
-    import random
-    import threading
-
     from runner.cli import main
 
-    random.seed()
-    os.chdir(cwd)
-    os.environ.clear()
-    os.environ.update(environment)
-    sys.argv = ["sweep", *words]
-    status = 1
-    try:
-        main()
-    except SystemExit as ended:
-        status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
-    except BaseException as error:
-        sys.excepthook(type(error), error, error.__traceback__)
-    threading._shutdown()  # type: ignore[attr-defined]
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+    Spawner().install()
+    take_on(["sweep", *words], cwd, environment)
+    end_with(main)
 
 
 if __name__ == "__main__":
