@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import io
 import json
@@ -14,7 +13,6 @@ import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -28,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import yaml
-from forked_command import CommandServer
+from forked_command import CommandServers, run_forked
 from forked_process import can_fork
 
 from runner.cli import main
@@ -44,6 +42,9 @@ WIDTH, HEIGHT, FRAMES, FPS = 112, 64, 9, 15
 
 TWO = {"gpus": [0], "processes_per_gpu": 2}
 """The placement of a sweep with two workers; a test that needs no second one has one."""
+
+
+STARTS_WORKERS = ("launch", "resume", "calibrate")
 
 
 def write_clip(path: Path, *, frames: int = FRAMES, seed: int = 0) -> None:
@@ -94,6 +95,12 @@ LONG = (
 """How the longest tests' names begin."""
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Have servers for commands; test processes share those of the one that started them."""
+    if not hasattr(config, "workerinput"):
+        config.add_cleanup(CommandServers().close)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest tests first, so that none of them is all that runs at the end."""
     items.sort(key=lambda item: not item.name.startswith(LONG))
@@ -107,6 +114,8 @@ class Project:
     environment: dict[str, str] = field(default_factory=dict)
     after: Path | None = None
     """A folder like this one after its sweep."""
+    has_wan: bool = False
+    """Whether its workers load the Wan model: what they import is then at hand."""
 
     @property
     def file(self) -> Path:
@@ -134,6 +143,7 @@ class Project:
             "placement": {"gpus": [0], "processes_per_gpu": 1},
             **changes,
         }
+        self.has_wan |= values["backend"] == "wan"
         self.file.parent.mkdir(parents=True, exist_ok=True)
         self.file.write_text(yaml.safe_dump(values, allow_unicode=True), encoding="utf-8")
         return self.file
@@ -153,8 +163,12 @@ class Project:
         """Run `sweep` with these words in the project's folder, in a process of its own."""
         environment = {**os.environ, **self.environment}
         if can_fork(self.environment):
-            given = command_server().run(
-                words, cwd=cwd or self.root, environment=environment, timeout=timeout
+            given = run_forked(
+                words,
+                cwd=cwd or self.root,
+                environment=environment,
+                timeout=timeout,
+                has_wan=self.has_wan and words[0] in STARTS_WORKERS,
             )
             return Finished(*given)
         result = subprocess.run(
@@ -192,13 +206,6 @@ class Finished:
     status: int
     out: str
     err: str
-
-
-@cache
-def command_server() -> CommandServer:
-    server = CommandServer()
-    atexit.register(server.close)
-    return server
 
 
 def run_here(words: Sequence[str], cwd: Path) -> Finished:

@@ -135,7 +135,7 @@ def test_stale_and_foreign_latents_are_not_taken(
     assert torch.equal(engine.latents(job, tmp_path, silent).cpu(), undisturbed)
 
 
-STEPS_OF_A_SWEEP = 40
+STEPS_OF_A_SWEEP = 20
 KEPT_EVERY = 3
 
 
@@ -173,12 +173,12 @@ def test_a_worker_goes_on_where_another_was_ended(project: Project) -> None:
         rows = [row for row in queue.workers.rows() if row.process.pid != other_than]
         return next((row for row in rows if row.step >= step), None)
 
-    wait_for(lambda: worker_at(6) is not None, seconds=120)
-    killed = worker_at(6)
+    wait_for(lambda: worker_at(4) is not None, seconds=120)
+    killed = worker_at(4)
     assert killed is not None
     os.kill(killed.process.pid, signal.SIGKILL)
-    wait_for(lambda: worker_at(12, killed.process.pid) is not None, seconds=120)
-    stopped = worker_at(12, killed.process.pid)
+    wait_for(lambda: worker_at(8, killed.process.pid) is not None, seconds=120)
+    stopped = worker_at(8, killed.process.pid)
     assert stopped is not None
     assert project.call("stop", "x", "--now").status == 0
     assert len(list(run.path.glob("work/*/latents.safetensors"))) == 1
