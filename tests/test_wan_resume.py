@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
-import shutil
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +19,6 @@ from runner.attempts import read_attempts
 from runner.backends import Interrupted
 from runner.backends.wan.engine import WanEngine
 from runner.backends.wan.planner import WanPlanner
-from runner.backends.wan.tensor_file import write_tensors
 from runner.job import Job
 from runner.queue import Queue
 from runner.queue.worker_table import WorkerRow
@@ -203,30 +200,3 @@ def test_a_worker_goes_on_where_another_was_ended(project: Project) -> None:
     sidecar = json.loads(again.with_suffix(".json").read_text())
     assert sidecar["from_step"] == last[0]["from_step"]
     assert not list(run.path.glob("work/*/latents.safetensors"))
-
-
-@pytest.mark.skipif(DEVICE == "cpu" and not shutil.which("g++"), reason="needs a compiler")
-def test_compiled_blocks_are_told_apart_by_their_kernels(
-    job: Job, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """What was compiled is sealed and has a hash; latents of other kernels are not gone on from,
-    which is said, and those of the same ones are."""
-    caplog.set_level(logging.INFO, logger="sweep.wan")
-    engine = prepared(DEVICE, tmp_path, job, keep_latents_every=1, compile=True)
-    (sealed,) = tmp_path.glob("kernels/*.json")
-    kernels = engine.kernels(job)
-    assert json.loads(sealed.read_text())["hash"] == kernels
-    whole = engine.latents(job, tmp_path / "whole", silent)
-    assert "kernels were compiled in the middle" not in caplog.text
-    scratch = tmp_path / "half"
-    with pytest.raises(Interrupted):
-        engine.latents(job, scratch, end_at(2, Interrupted))
-    assert engine.steps_kept(job, scratch) == 2
-    assert torch.equal(engine.latents(job, scratch, silent), whole)
-    tensors = {"latents": whole}
-    facts = {**engine._kept(job, scratch)._belongs, "kernels": "0" * 64, "step": "2"}
-    write_tensors(scratch / "latents.safetensors", tensors, facts)
-    assert engine.steps_kept(job, scratch) == 0
-    assert torch.equal(engine.latents(job, scratch, silent), whole)
-    (said,) = [record for record in caplog.messages if "begins anew" in record]
-    assert f"kernels '{'0' * 40}', here '{str(kernels)[:40]}'" in said

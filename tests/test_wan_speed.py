@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +18,7 @@ from runner.backends.wan.attention import attend_with, require_kernel
 from runner.backends.wan.engine import WanEngine
 from runner.backends.wan.planner import WanPlanner
 from runner.backends.wan.settings import WanSettings
+from runner.backends.wan.tensor_file import write_tensors
 from runner.errors import UserError
 from runner.job import Job
 
@@ -47,6 +50,14 @@ def latents_of(cache: Path, job: Job, scratch: Path, **changes: Any) -> Any:
 def distance(one: Any, other: Any) -> float:
     """Relative, in the 2-norm."""
     return float((one - other).norm() / other.norm())
+
+
+def end_at(step: int) -> Any:
+    def on_step(done: int, _total: int) -> None:
+        if done == step:
+            raise Interrupted
+
+    return on_step
 
 
 @pytest.fixture(scope="module")
@@ -116,14 +127,37 @@ def test_gelu_in_a_product_is_an_operator_that_compiles() -> None:
 
 
 @pytest.mark.skipif(DEVICE == "cpu" and not shutil.which("g++"), reason="needs a compiler")
-def test_compiled_is_no_further_from_float32_than_plain(
-    cache: Path, job: Job, plain: Any, tmp_path: Path
+def test_compiled_blocks_compute_as_well_and_are_told_apart_by_their_kernels(
+    cache: Path, job: Job, plain: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Compiled blocks round less often. They are not the plain path's bits."""
+    """They round less often, and so are no further from float32 than the plain path, whose bits
+    they are not. What was compiled is sealed and has a hash; latents of other kernels are not
+    gone on from, which is said, and those of the same ones are."""
+    caplog.set_level(logging.INFO, logger="sweep.wan")
+    engine = prepared(DEVICE, tmp_path, job, keep_latents_every=1, compile=True)
+    (sealed,) = tmp_path.glob("kernels/*.json")
+    kernels = engine.kernels(job)
+    assert json.loads(sealed.read_text())["hash"] == kernels
+    whole = engine.latents(job, tmp_path / "whole", silent)
+    assert "kernels were compiled in the middle" not in caplog.text
+
     exact = latents_of(cache, job, tmp_path, dtype="float32")
-    compiled = latents_of(cache, job, tmp_path, compile=True)
+    compiled = whole.double().cpu()
     assert distance(compiled, plain) > 0
     assert distance(compiled, exact) < 1.1 * distance(plain, exact)
+
+    scratch = tmp_path / "half"
+    with pytest.raises(Interrupted):
+        engine.latents(job, scratch, end_at(2))
+    assert engine.steps_kept(job, scratch) == 2
+    assert torch.equal(engine.latents(job, scratch, silent), whole)
+    tensors = {"latents": whole}
+    facts = {**engine._kept(job, scratch)._belongs, "kernels": "0" * 64, "step": "2"}
+    write_tensors(scratch / "latents.safetensors", tensors, facts)
+    assert engine.steps_kept(job, scratch) == 0
+    assert torch.equal(engine.latents(job, scratch, silent), whole)
+    (said,) = [record for record in caplog.messages if "begins anew" in record]
+    assert f"kernels '{'0' * 40}', here '{str(kernels)[:40]}'" in said
 
 
 def test_fp8_is_another_output_but_a_close_one(
@@ -186,13 +220,8 @@ def test_tea_cache_goes_on_with_the_same_bytes(
     scratch = tmp_path / "whole"
     whole = engine.latents(job, scratch, silent)
     for step in range(1, STEPS):
-
-        def end(done: int, _total: int, step: int = step) -> None:
-            if done == step:
-                raise Interrupted
-
         scratch = tmp_path / str(step)
-        assert forwards(engine, job, scratch, end)[1] is None
+        assert forwards(engine, job, scratch, end_at(step))[1] is None
         assert engine.steps_kept(job, scratch) < step
         assert torch.equal(engine.latents(job, scratch, silent), whole)
 

@@ -6,6 +6,7 @@ folder's README.md says what it was trained on and how well it does.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ def tiny_checkpoint() -> Checkpoint:
     return Checkpoint(Path(__file__).with_name("tiny_checkpoint"))
 
 
+@functools.cache
 def register() -> None:
-    """Enter models of the tiny sizes in diffsynth's table of known ones; twice is fine."""
+    """Enter models of the tiny sizes in diffsynth's table of known ones."""
     tensors = tensors_of(TINY)
     from diffsynth.configs import MODEL_CONFIGS, VRAM_MANAGEMENT_MODULE_MAPS
     from diffsynth.core.loader.file import convert_keys_dict_to_single_str
@@ -62,5 +64,4 @@ def register() -> None:
         # diffsynth recognises a file by the MD5 of its tensors' names and shapes.
         keys = convert_keys_dict_to_single_str(shapes).encode()
         configuration["model_hash"] = hashlib.md5(keys).hexdigest()
-        if configuration not in MODEL_CONFIGS:
-            MODEL_CONFIGS.append(configuration)
+        MODEL_CONFIGS.append(configuration)
