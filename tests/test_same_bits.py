@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 from conftest import Project
 
+from runner.run_folder import RunFolder
+from runner.same_bits import Made, Place, main
+
 pytest.importorskip("torch")
 pytest.importorskip("modelscope")
 
@@ -21,9 +24,12 @@ if "runner.backends.wan.trial" in sys.orig_argv:
     try:
         os.close(os.open({first!r}, os.O_CREAT | os.O_EXCL))
     except FileExistsError:
-        os.environ["ATEN_CPU_CAPABILITY"] = "default"
+        try:
+            os.close(os.open({second!r}, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            os.environ["ATEN_CPU_CAPABILITY"] = "default"
 """
-"""Run by each Python at its start: all processes but the first have simpler arithmetic."""
+"""Run by each Python at its start: all processes but the first two have simpler arithmetic."""
 
 
 def planned(project: Project, **model: Any) -> None:
@@ -53,37 +59,57 @@ def same_bits(
     )
 
 
-def test_two_processes_make_the_same(project: Project) -> None:
-    """Latents, frames, and what the second goes on with from half of the first one's; nothing is
-    written to the run folder."""
+def test_a_process_makes_the_same_and_one_that_differs_is_told(
+    project: Project, tmp_path: Path
+) -> None:
+    """Latents, frames, and what another goes on with from half of the first one's. Another kind
+    of processor makes other bits, and begins a half-made video anew. Nothing is written to the
+    run folder."""
     planned(project)
     before = sorted(project.run_folder.path.rglob("*"))
-    words = ("x", "--gpus", "cpu", "--processes", "2", "--steps", "2", "--json")
-    done = same_bits(project, *words)
-    assert done.returncode == 0, done.stderr
+    own = tmp_path / "own"
+    own.mkdir()
+    marks = {name: str(own / name) for name in ("first", "second")}
+    (own / "sitecustomize.py").write_text(OTHER_PROCESSOR.format(**marks))
+    words = ("x", "--gpus", "cpu", "--processes", "3", "--steps", "2", "--json")
+    done = same_bits(project, *words, before=own)
+    assert done.returncode == 1, done.stderr
     answer = json.loads(done.stdout)
-    first, second = answer["processes"]
-    assert answer["same"]
+    first, second, third = answer["processes"]
+    assert not answer["same"]
+    assert [one["same"] for one in (first, second, third)] == [True, True, False]
     assert (first["settings"], first["gpu"], first["process"]) == ("plain", None, 0)
     assert second["latents"] == first["latents"] == second["resumed"]
     assert second["frames"] == first["frames"]
-    assert second["from_step"] == 1
+    assert (second["from_step"], third["from_step"]) == (1, 0)
+    assert third["latents"] != first["latents"]
+    assert "begins anew, kept latents are another make's: device 'cpu" in done.stderr
     assert sorted(project.run_folder.path.rglob("*")) == before
 
 
-def test_processes_that_differ_are_told(project: Project, tmp_path: Path) -> None:
-    """Another kind of processor makes other bits, and begins a half-made video anew."""
-    planned(project)
-    own = tmp_path / "own"
-    own.mkdir()
-    text = OTHER_PROCESSOR.format(first=str(own / "first"))
-    (own / "sitecustomize.py").write_text(text)
-    words = ("x", "--gpus", "cpu", "--processes", "2", "--steps", "2")
-    done = same_bits(project, *words, before=own)
-    assert done.returncode == 1, done.stderr
-    assert "1 of 2 processes made other bits than the first one" in done.stdout
-    assert "begins anew" in done.stdout
-    assert "begins anew, kept latents are another make's: device 'cpu" in done.stderr
+def made(number: int, latents: str, **resumed: Any) -> Made:
+    found = {"latents": latents, "frames": "f" * 64, **resumed}
+    return Made("plain", Place("cpu", number), found)
+
+
+def test_what_was_found_is_shown_and_is_the_exit_status(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = made(0, "a" * 64)
+    alike = made(1, "a" * 64, resumed="a" * 64, from_step=1)
+    other = made(2, "b" * 64, resumed="b" * 64, from_step=0)
+    monkeypatch.setattr("runner.same_bits.find_run", lambda name: RunFolder(Path(name)))
+    for found, status, told in (
+        ([first, alike], 0, "All 2 processes made the same bits"),
+        ([first, alike, other], 1, "1 of 3 processes made other bits than the first one"),
+    ):
+        monkeypatch.setattr("runner.same_bits.compare", lambda *_, found=found: found)
+        assert main(["x", "--gpus", "cpu", "--processes", "2"]) == status
+        said = capsys.readouterr().out
+        assert told in said
+        assert ("begins anew" in said) == ("DIFFERENT" in said) == bool(status)
+        assert main(["x", "--gpus", "cpu", "--processes", "2", "--json"]) == status
+        assert json.loads(capsys.readouterr().out)["same"] == (status == 0)
 
 
 @pytest.mark.parametrize(

@@ -69,9 +69,10 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     the checkout, does nothing.
     """
     folder = tmp_path_factory.mktemp("environment")
-    run(sys.executable, "-m", "venv", folder, cwd=folder)
+    run(sys.executable, "-m", "venv", "--without-pip", folder, cwd=folder)
     python = folder / "bin" / "python"
-    run(python, "-m", "pip", "--quiet", "install", "--no-deps", wheel, cwd=folder)
+    pip = (sys.executable, "-m", "pip", "--quiet", "--python", python)
+    run(*pip, "install", "--no-deps", "--no-compile", wheel, cwd=folder)
     where = "import sysconfig; print(sysconfig.get_path('purelib'))"
     own = Path(run(python, "-c", where, cwd=folder).strip())
     packages = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages")]
@@ -79,17 +80,17 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "bin"
 
 
-def test_every_file_of_the_package_is_in_the_wheel(wheel: Path) -> None:
-    """Fonts, the page's scripts, the tiny checkpoint, py.typed; and nothing beside the package."""
+def test_an_installed_wheel_has_every_file_and_makes_a_video(
+    wheel: Path, environment: Path, tmp_path: Path
+) -> None:
+    """Fonts, the page's scripts, the tiny checkpoint, py.typed, and nothing beside the package.
+    From clips to a report, where there is no checkout; its worker is the wheel's, too."""
     files = [path for path in (ROOT / "runner").rglob("*") if path.is_file()]
     ours = {str(path.relative_to(ROOT)) for path in files if "__pycache__" not in path.parts}
     with zipfile.ZipFile(wheel) as packed:
         names = packed.namelist()
     assert {name for name in names if ".dist-info/" not in name} == ours
 
-
-def test_an_installed_wheel_makes_a_video(environment: Path, tmp_path: Path) -> None:
-    """From clips to a report, where there is no checkout; its worker is the wheel's, too."""
     where = "import runner; print(runner.__file__)"
     found = Path(run(environment / "python", "-c", where, cwd=tmp_path).strip())
     assert found.is_relative_to(environment.parent)
