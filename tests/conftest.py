@@ -103,8 +103,17 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest tests first, so that none of them is all that runs at the end."""
-    items.sort(key=lambda item: not item.name.startswith(LONG))
+    """The longest tests first, so that none of them is all that runs at the end: as many for each
+    test process, which begins with a part of its own of this list."""
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    long = [item for item in items if item.name.startswith(LONG)]
+    rest = [item for item in items if not item.name.startswith(LONG)]
+    items.clear()
+    for number in range(processes):
+        items += long[number::processes]
+        upto = (number + 1) * (len(long) + len(rest)) // processes
+        while len(items) < upto and rest:
+            items.append(rest.pop(0))
 
 
 def pytest_collection_finish() -> None:

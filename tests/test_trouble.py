@@ -107,13 +107,11 @@ def test_workers_are_reached_although_someone_else_holds_the_queue(project: Proj
     assert project.sweep("launch", "experiments/x.yaml", "--on", "local").status == 0
     wait_for(lambda: len(workers_of(project)) == 2)
     with someone_else_in(project.run_folder.queue) as holder:
-        begun = time.monotonic()
         asked = project.sweep("stop", "x")
         assert asked.status == 0, asked.err
         assert f"pid {holder.pid} (" in asked.err
         assert f"which is stopped; `kill -CONT {holder.pid}` lets it go on" in asked.err
         wait_for(lambda: not live_slots(project.run_folder), 60)
-        assert time.monotonic() - begun < 60
         assert project.progress()["sweep"] == "x"
         assert state_of(holder.pid) is ProcessState.STOPPED
     assert project.sweep("resume", "x", "--on", "local", "--wait").status == 0
@@ -243,14 +241,13 @@ def test_a_wait_that_no_clock_can_mean_is_over(tmp_path: Path) -> None:
 
 
 def test_resume_waits_for_no_retry(project: Project) -> None:
+    """A command that does not end within two minutes fails a test, and a retry waits for ten."""
     fault = {"kind": "fail", "times": 1}
     project.write(model={"seconds": 0.02, "faults": [fault]}, retries={"backoff_seconds": 600})
     assert project.sweep("launch", "experiments/x.yaml", "--on", "local").status == 0
     wait_for(lambda: len(read_attempts(project.run_folder.attempts)) == 6)
     assert project.call("stop", "x", "--now").status == 0
-    begun = time.monotonic()
     assert project.sweep("resume", "x", "--on", "local", "--wait").status == 0
-    assert time.monotonic() - begun < 60
 
 
 def running(project: Project) -> None:
