@@ -159,7 +159,8 @@ def on_machine(experiment: Experiment, machine: MachineFile) -> Experiment:
 
 
 def refuse_two_sources(experiment: Experiment) -> None:
-    """Raise UserError where neither a grid nor a list of jobs is given, or parts of both."""
+    """Raise UserError where there is neither a grid nor a list of jobs, or where keys of both are
+    given."""
     texts = experiment.input_axes.texts
     grid: dict[str, object] = {"seeds": experiment.seeds, "axes": experiment.axes}
     grid |= {f"dataset.{axis.key}": experiment.dataset.text_files(axis) for axis in texts}
@@ -190,7 +191,8 @@ def root_of(path: Path) -> Path:
 
 
 def read_planned_yaml(path: Path) -> dict[str, Any]:
-    """What plan wrote; where that is damaged, the error says how to restore it."""
+    """The experiment as `plan` wrote it. Where that file is damaged, the error says how to restore
+    it."""
     remedy = "`sweep plan FILE` restores it from the experiment file"
     try:
         values = read_yaml(path)
