@@ -19,7 +19,7 @@ from typing import Any
 from chaos_sweep import Broken, ChaosSweep
 from measuring import table
 
-from runner.run_folder import sha256_file
+from runner.disk.run_folder import sha256_file
 
 MIB = 1024**2
 FULL_SECONDS = 3.0

@@ -17,8 +17,8 @@ from typing import Any
 from chaos_sweep import Broken, ChaosSweep, Kind, Victim
 from measuring import table
 
-from runner.run_folder import sha256_file
-from runner.sections import Retries
+from runner.disk.run_folder import sha256_file
+from runner.experiment.sections import Retries
 
 WEIGHTS = {Kind.WORKER: 80.0, Kind.SUPERVISOR: 12.0, Kind.COMMAND: 6.5, Kind.TMUX: 1.5}
 """How often each kind is chosen; a tmux server takes all of its slots along."""

@@ -14,9 +14,9 @@ from pathlib import Path
 from chaos_sweep import Broken, ChaosSweep
 from measuring import table
 
+from runner.disk.manifest import read_manifest
+from runner.disk.run_folder import RunFolder, sha256_file
 from runner.job import Job, JobState
-from runner.manifest import read_manifest
-from runner.run_folder import RunFolder, sha256_file
 
 BLOCK = 4096
 """What disks write as a whole."""

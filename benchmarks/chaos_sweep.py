@@ -23,11 +23,11 @@ from typing import Any
 import yaml
 from dataset import make_dataset
 
-from runner.attempts import read_attempts
+from runner.disk.attempts import read_attempts
+from runner.disk.manifest import read_manifest
+from runner.disk.run_folder import RunFolder, sha256_file
 from runner.job import JobState
-from runner.manifest import read_manifest
 from runner.queue import Queue
-from runner.run_folder import RunFolder, sha256_file
 
 ROOT = Path(__file__).resolve().parents[1]
 CLIPS = {"camera_motion": 3, "两个 words": 3}
@@ -188,7 +188,7 @@ class ChaosSweep:
                 continue
             if "runner.worker" in words:
                 found[pid] = Kind.WORKER
-            elif "runner.slot" in words:
+            elif "runner.slots.slot" in words:
                 found[pid] = Kind.SUPERVISOR
             elif "launch" in words or "resume" in words:
                 found[pid] = Kind.COMMAND

@@ -17,7 +17,7 @@ import imageio_ffmpeg
 import numpy as np
 import numpy.typing as npt
 
-from runner.shape import Shape
+from runner.job.shape import Shape
 from runner.video import frames_available, probe, read_clip
 
 Frames = npt.NDArray[np.uint8]

@@ -20,7 +20,7 @@ import yaml
 from clip_kinds import KINDS, REFUSED, Compared, Kitchen, Shown, compare, make, number_of, shown
 from measuring import table, write_section
 
-from runner.shape import Shape
+from runner.job.shape import Shape
 from runner.video import BrokenVideo, probe, read_video
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -24,7 +24,7 @@ from typing import Any
 from chaos_sweep import ROOT, ChaosSweep, Kind
 from measuring import table, write_section
 
-from runner.lock_holders import writers
+from runner.machine.lock_holders import writers
 
 
 def asked(sweep: ChaosSweep, query: str) -> Any:

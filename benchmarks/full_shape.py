@@ -23,8 +23,8 @@ from typing import Any
 from dataset import ORIGINAL, make_dataset
 from measuring import table, write_section
 
-from runner.attempts import read_attempts
-from runner.run_folder import RunFolder
+from runner.disk.attempts import read_attempts
+from runner.disk.run_folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[1]
 TITLE = "680 jobs on the tiny checkpoint"

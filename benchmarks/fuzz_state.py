@@ -42,12 +42,12 @@ import yaml
 from measuring import table, write_section
 from state_mutations import Way
 
-from runner.calibration import Calibration, CalibrationRow, Subject, folder_of, save
 from runner.cli import main as run_cli
-from runner.fingerprint import identities_of
-from runner.loading import load_experiment
-from runner.run_folder import RunFolder
-from runner.runs import live_slots
+from runner.costs.calibration import Calibration, CalibrationRow, Subject, folder_of, save
+from runner.disk.run_folder import RunFolder
+from runner.experiment.loading import load_experiment
+from runner.plan.fingerprint import identities_of
+from runner.runs.runs import live_slots
 from runner.video import write_video
 
 ROOT = Path(__file__).resolve().parents[1]

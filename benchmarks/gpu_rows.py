@@ -30,8 +30,8 @@ from typing import Any
 import yaml
 from measuring import write_section
 
-from runner.attempts import read_attempts
-from runner.run_folder import RunFolder, sha256_file
+from runner.disk.attempts import read_attempts
+from runner.disk.run_folder import RunFolder, sha256_file
 
 ROOT = Path(__file__).resolve().parents[1]
 PARTS = ("rows", "kill", "load")

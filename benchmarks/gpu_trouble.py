@@ -26,9 +26,9 @@ from typing import Any
 import yaml
 from measuring import table, write_section
 
-from runner.attempts import read_attempts
-from runner.gpus import find_gpus
-from runner.run_folder import RunFolder
+from runner.disk.attempts import read_attempts
+from runner.disk.run_folder import RunFolder
+from runner.machine.gpus import find_gpus
 
 ROOT = Path(__file__).resolve().parents[1]
 TITLE = "Trouble on a real GPU"
@@ -53,7 +53,7 @@ HOG = (
 def kind_of_real(code: str) -> str:
     """The kind that an error raised by torch itself is found to be of, in another process."""
     program = (
-        "import torch\nfrom runner.failures import kind_of\n"
+        "import torch\nfrom runner.job.failures import kind_of\n"
         f"try:\n    {code}\nexcept Exception as error:\n"
         "    print(type(error).__name__, kind_of(error).value)\n"
     )

@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from runner.job import FileInput, Job, Series, TextInput
-from runner.naming import job_ids, path_around_seed
-from runner.shape import Shape
+from runner.job.naming import job_ids, path_around_seed
+from runner.job.shape import Shape
 
 SIZE = {"width": 112, "height": 64, "num_frames": 9, "fps": 15.0}
 

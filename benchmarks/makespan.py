@@ -18,11 +18,11 @@ import yaml
 from dataset import ORIGINAL, make_dataset
 from measuring import table, write_section
 
-from runner.attempts import read_attempts
 from runner.backends.fake.engine import duration
 from runner.backends.fake.planner import FakeSettings
-from runner.manifest import read_manifest
-from runner.run_folder import RunFolder
+from runner.disk.attempts import read_attempts
+from runner.disk.manifest import read_manifest
+from runner.disk.run_folder import RunFolder
 
 ROOT = Path(__file__).resolve().parents[1]
 TITLE = "Makespan against the ideal"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from runner.gpus import find_gpus
+from runner.machine.gpus import find_gpus
 
 PACKAGES = ("torch", "diffsynth", "SQLAlchemy", "av", "imageio-ffmpeg", "decord")
 

@@ -25,11 +25,11 @@ from runner.backends.wan.offline import import_torch
 from runner.backends.wan.planner import WanPlanner
 from runner.backends.wan.settings import WanSettings
 from runner.job import FileInput
+from runner.job.shape import Shape
 from runner.scenes.caption import english
 from runner.scenes.chance import random_scene
 from runner.scenes.render import render
 from runner.scenes.scene import Scene
-from runner.shape import Shape
 from runner.video import check_video, write_video
 
 ROOT = Path(__file__).resolve().parents[1]

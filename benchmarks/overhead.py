@@ -26,17 +26,17 @@ from measuring import table, write_section
 from rivals import measure_rivals
 from shapes import CATEGORIES, SHAPES, parser_of_sizes, sizes_of
 
-from runner.attempts import AttemptRecord, record_attempt
-from runner.fingerprint import MethodIdentity
+from runner.disk.attempts import AttemptRecord, record_attempt
+from runner.disk.publish import files_of, publish, state_on_disk
+from runner.disk.run_folder import RunFolder
 from runner.job import FileInput, Job, JobState, Outcome, Series, TextInput
-from runner.naming import job_ids, path_around_seed
-from runner.processes import ProcessId
-from runner.publish import files_of, publish, state_on_disk
+from runner.job.naming import job_ids, path_around_seed
+from runner.job.shape import Shape
+from runner.job.slot_names import Slot
+from runner.machine.processes import ProcessId
+from runner.plan.fingerprint import MethodIdentity
 from runner.queue import Queue
 from runner.queue.claim_order import Taste
-from runner.run_folder import RunFolder
-from runner.shape import Shape
-from runner.slot_names import Slot
 
 TITLE = "Overhead a job"
 WORKERS = 16

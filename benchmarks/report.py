@@ -27,10 +27,10 @@ from measuring import table, write_section
 from playwright.sync_api import Browser, sync_playwright
 
 from runner.backends.fake.engine import draw
-from runner.manifest import read_manifest
-from runner.publish import SCHEMA, inputs_of
-from runner.run_folder import RunFolder
-from runner.shape import Shape
+from runner.disk.manifest import read_manifest
+from runner.disk.publish import SCHEMA, inputs_of
+from runner.disk.run_folder import RunFolder
+from runner.job.shape import Shape
 from runner.video import write_video
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -166,8 +166,8 @@ def of_setting(pipe: Any, name: str, settings: dict[str, Any], part: dict[str, A
 
     from runner.backends.wan.attention import require_kernel
     from runner.backends.wan.denoise import decode
-    from runner.errors import UserError
-    from runner.gpus import compute_capability
+    from runner.machine.gpus import compute_capability
+    from runner.text.errors import UserError
 
     try:
         capability = compute_capability() if part["device"] == "cuda" else None

@@ -25,10 +25,10 @@ import yaml
 from measuring import Cost, cost_of, table, write_section
 from shapes import ROOT, parser_of_sizes, shape_of, sizes_of
 
-from runner.job_record import inputs_record
-from runner.manifest import read_manifest
-from runner.publish import SCHEMA
-from runner.run_folder import RunFolder, sha256_file
+from runner.disk.manifest import read_manifest
+from runner.disk.publish import SCHEMA
+from runner.disk.run_folder import RunFolder, sha256_file
+from runner.job.record import inputs_record
 from runner.video import write_video
 
 TITLE = "What a sweep's size costs"

@@ -20,8 +20,8 @@ import numpy as np
 import yaml
 from measuring import command, machine, table
 
-from runner.gpus import find_gpus
-from runner.shape import Shape
+from runner.job.shape import Shape
+from runner.machine.gpus import find_gpus
 from runner.video import read_clip
 
 ROOT = Path(__file__).resolve().parents[1]

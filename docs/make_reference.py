@@ -17,10 +17,10 @@ from runner.backends import Section
 from runner.backends.fake.planner import Fault
 from runner.backends.registry import OURS, planner_class
 from runner.backends.video_parameters import AXES
-from runner.experiment import Experiment
-from runner.method import MethodSection
-from runner.schema import experiment_schema
-from runner.sections import (
+from runner.experiment.experiment import Experiment
+from runner.experiment.method import MethodSection
+from runner.experiment.schema import experiment_schema
+from runner.experiment.sections import (
     ClipReading,
     Dataset,
     Limits,

@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from runner.job import JobState
-from runner.reading import read_reference
-from runner.runs import find_run, open_queue
+from runner.runs.runs import find_run, open_queue
 from runner.video import read_video
+from runner.video.reading import read_reference
 
 ROOT = Path(__file__).resolve().parents[1]
 MOMENTS = (0, 5, 10, 16)

@@ -16,9 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .calibrate import Calibrated, calibrate
-    from .errors import UserError
     from .explain import Story
-    from .progress import Snapshot
     from .report.writing import Report, ReportWish
     from .sweeps.adopting import Adopted, adopt
     from .sweeps.asking import Log, export, jobs, logs, progress
@@ -30,6 +28,8 @@ if TYPE_CHECKING:
     from .sweeps.showing import Sheets, report, serving, sheets
     from .sweeps.starting import Proposed, init
     from .sweeps.stopping import Stopped, stop
+    from .text.errors import UserError
+    from .watch.progress import Snapshot
 
 __version__ = "0.1.0"
 
@@ -77,9 +77,9 @@ __all__ = [
 
 _HOMES = {
     "calibrate": ("Calibrated", "calibrate"),
-    "errors": ("UserError",),
+    "text.errors": ("UserError",),
     "explain": ("Story",),
-    "progress": ("Snapshot",),
+    "watch.progress": ("Snapshot",),
     "report.writing": ("Report", "ReportWish"),
     "sweeps.adopting": ("Adopted", "adopt"),
     "sweeps.asking": ("Log", "export", "jobs", "logs", "progress"),

@@ -21,17 +21,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .errors import UserError
-from .experiment import Experiment
-from .gpus import find_gpus
+from .disk.manifest import read_manifest
+from .disk.run_folder import RunFolder
+from .disk.upstream import Unmade, Upstream
+from .experiment.experiment import Experiment
+from .experiment.loading import load_experiment
 from .job import Job
-from .job_record import job_record
-from .loading import load_experiment
-from .manifest import read_manifest
-from .run_folder import RunFolder
-from .runs import find_run, was_planned
-from .terminal import print_json, print_lines, say
-from .upstream import Unmade, Upstream
+from .job.record import job_record
+from .machine.gpus import find_gpus
+from .runs.runs import find_run, was_planned
+from .text.errors import UserError
+from .text.terminal import print_json, print_lines, say
 
 PLAIN: dict[str, Any] = {"compile": False, "attention": "torch", "fp8": False, "tea_cache": None}
 STEPS_COMPARED = 4

@@ -32,7 +32,7 @@ from forked_command import CommandServers, run_forked
 from forked_process import can_fork
 
 from runner.cli import main
-from runner.run_folder import RunFolder
+from runner.disk.run_folder import RunFolder
 from runner.video import write_video
 
 # A shell that runs the tests in the background has them ignore Ctrl-C and Ctrl-\, and so what they

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from runner.axes import AUDIO, VIDEO, Axes
 from runner.backends import Engine, Machine, OnStep, Planner
 from runner.backends.section import Generation, Loss, Section, key
 from runner.job import Job, Series
-from runner.shape import Shape
+from runner.job.axes import AUDIO, VIDEO, Axes
+from runner.job.shape import Shape
 from runner.video import read_clip, write_video
 from runner.video.program import ffmpeg
 

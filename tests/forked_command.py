@@ -113,7 +113,7 @@ def serve(name: str, listener: socket.socket, parent: int) -> None:
     """Fork for every connection, for as long as the test run lasts."""
     import gc
 
-    from runner.processes import die_with_parent
+    from runner.machine.processes import die_with_parent
 
     die_with_parent(parent)
     select.select([listener], [], [])

@@ -1,9 +1,9 @@
 """The slots and workers that a forked command starts, forked as well: without a second of imports.
 
 A command forks a spawner before it does anything, and asks it for each process that it would
-start as `python -m runner.slot` or `python -m runner.worker`. What comes of that is the asking
-process's child, has the descriptors, folder, environment and session that were asked for, and
-begins with nothing done but imports: locks, threads and connections are in no spawner.
+start as `python -m runner.slots.slot` or `python -m runner.worker`. What comes of that is the
+asking process's child, has the descriptors, folder, environment and session that were asked for,
+and begins with nothing done but imports: locks, threads and connections are in no spawner.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-MAINS = {"runner.slot": "runner.slot", "runner.worker": "runner.worker.__main__"}
+MAINS = {"runner.slots.slot": "runner.slots.slot", "runner.worker": "runner.worker.__main__"}
 """Where `main` is, for each word behind `python -m` that is forked."""
 
 OF_THE_START = ("PYTHON", "LC_", "LANG", "LD_")
@@ -285,7 +285,7 @@ def _become(
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     if environment.get("PYTHONFAULTHANDLER"):
         faulthandler.enable()
-    if words[0] == "runner.slot":
+    if words[0] == "runner.slots.slot":
         Spawner().install()
     if first is not None:
         first()

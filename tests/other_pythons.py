@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from runner.processes import ProcessId
+from runner.machine.processes import ProcessId
 
 
 def interpreters() -> Iterator[Path]:

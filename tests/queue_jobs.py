@@ -10,9 +10,10 @@ from typing import Any
 import sqlalchemy as sa
 from hand_made import a_job
 
-from runner.failures import Policy
 from runner.job import Job, JobState
-from runner.processes import ProcessId
+from runner.job.failures import Policy
+from runner.job.slot_names import Slot
+from runner.machine.processes import ProcessId
 from runner.queue import Queue
 from runner.queue.claim_order import Taste
 from runner.queue.claims import Claim
@@ -20,7 +21,6 @@ from runner.queue.driver import Driver
 from runner.queue.sqlite import Sqlite
 from runner.queue.states import COUNTERS, GOVERNED, Event, Transition, fixed, given, transition
 from runner.queue.tables import jobs
-from runner.slot_names import Slot
 
 DRIVERS: tuple[type[Driver], ...] = (Sqlite,)
 """Every database that the queue can lie in."""

@@ -8,10 +8,10 @@ from contextlib import closing
 
 from conftest import Project
 
-from runner.slot import Supervisor
-from runner.slot_lock import SlotLock
-from runner.slot_log import SlotLog
-from runner.slot_names import Slot
+from runner.job.slot_names import Slot
+from runner.slots.lock import SlotLock
+from runner.slots.log import SlotLog
+from runner.slots.slot import Supervisor
 from runner.sweeps.planned import plan_sweep
 
 SLOT = Slot.of(0, 0)

@@ -10,8 +10,8 @@ from typing import Any
 
 from conftest import Project
 
-from runner.manifest import read_manifest
-from runner.run_folder import RunFolder
+from runner.disk.manifest import read_manifest
+from runner.disk.run_folder import RunFolder
 
 DATA = Path(__file__).with_name("data") / "sweep_of_680"
 EXPERIMENT = Path(__file__).resolve().parents[1] / "experiments" / "wan_experiment.yaml"

@@ -15,14 +15,14 @@ from hand_made import a_job
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.errors import UserError
+from runner.disk.manifest import read_manifest
+from runner.disk.publish import read_sidecar
 from runner.job import Job, JobState
-from runner.manifest import read_manifest
-from runner.pattern import Pattern
-from runner.publish import read_sidecar
+from runner.job.pattern import Pattern
 from runner.queue import Queue
 from runner.queue.claim_job import claim_job
 from runner.queue.questions import JobRow
+from runner.text.errors import UserError
 
 PATTERN = "{video}/prompt{prompt+1}_seed{seed}.mp4"
 LAUNCH = ("--on", "local", "--wait")

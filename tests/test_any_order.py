@@ -21,16 +21,16 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from queue_jobs import JOBS, OTHER_HOST, only, pending, raw, states
 from settable_clock import Clock
 
-from runner.failures import FailureKind, Policy
 from runner.job import UNMADE, Job, JobState, MadeInput
-from runner.processes import ProcessId
+from runner.job.failures import FailureKind, Policy
+from runner.job.slot_names import Slot
+from runner.machine.processes import ProcessId
 from runner.queue import Queue
 from runner.queue.awaiting import follow_upstream
 from runner.queue.claim_job import claim_job
 from runner.queue.claim_order import Taste
 from runner.queue.claims import LEASE_SECONDS, Claim
 from runner.queue.states import FOUND, NEWLY_PLANNED, Event
-from runner.slot_names import Slot
 
 GONE = replace(ProcessId.own(), started=ProcessId.own().started - 1)
 """A process of this host that has ended: its pid is another's now."""

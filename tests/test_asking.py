@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 from conftest import Finished, Project, wait_for
 
-from runner.attempts import read_attempts
-from runner.runs import live_slots
+from runner.disk.attempts import read_attempts
+from runner.runs.runs import live_slots
 
 ALL = 6
 PR_CAPBSET_DROP = 24

@@ -16,16 +16,16 @@ from hypothesis import strategies as st
 
 from runner.backends.fake.planner import FakePlanner
 from runner.backends.video_parameters import VideoGeneration
-from runner.dataset import Item, Lead
-from runner.errors import UserError
-from runner.expansion import expand
-from runner.experiment import Experiment
-from runner.fingerprint import MethodIdentity
-from runner.grid import checked_axes, parameter_sets_of
+from runner.dataset.dataset import Item, Lead
+from runner.disk.manifest import Manifest, read_manifest
+from runner.experiment.experiment import Experiment
+from runner.experiment.grid import checked_axes, parameter_sets_of
+from runner.experiment.loading import load_experiment
 from runner.job import FileInput
-from runner.loading import load_experiment
-from runner.manifest import Manifest, read_manifest
-from runner.naming import job_ids, path_suffix, path_word
+from runner.job.naming import job_ids, path_suffix, path_word
+from runner.plan.expansion import expand
+from runner.plan.fingerprint import MethodIdentity
+from runner.text.errors import UserError
 from runner.video import VideoInfo
 
 LAUNCH = ("--on", "local", "--wait")

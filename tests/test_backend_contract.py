@@ -24,10 +24,10 @@ from runner.backends import Engine, GpuMemory, Interrupted, Machine, Planner
 from runner.backends.registry import planner_class
 from runner.backends.section import Loss, defaults
 from runner.backends.settings import settings_set
-from runner.canonical import canonical_json
+from runner.disk.run_folder import sha256_file
 from runner.job import FileInput, Job
-from runner.processes import ProcessId
-from runner.run_folder import sha256_file
+from runner.machine.processes import ProcessId
+from runner.text.canonical import canonical_json
 from runner.video import check_video
 
 SHAPE = {"width": 112, "height": 64, "num_frames": 9, "fps": 8}

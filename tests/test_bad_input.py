@@ -14,9 +14,9 @@ import yaml
 from conftest import Project, write_clip
 
 from runner.cli import main
-from runner.errors import UserError
-from runner.gpus import Gpu
+from runner.machine.gpus import Gpu
 from runner.sweeps.planned import plan_sweep
+from runner.text.errors import UserError
 
 Run = Callable[..., tuple[int, str]]
 
@@ -221,7 +221,7 @@ def test_a_plan_that_failed_does_not_spoil_the_run_folder(project: Project, run:
 
 
 def test_an_override_is_kept_until_it_is_taken_back(project: Project, run: Run) -> None:
-    from runner.loading import load_experiment
+    from runner.experiment.loading import load_experiment
 
     assert run("plan", "experiments/x.yaml", "output.quality=7")[0] == 0
     assert run("plan", "experiments/x.yaml", "seeds=[1, 2]")[0] == 0
@@ -312,7 +312,7 @@ def test_a_model_that_is_not_here_is_told_by_plan_though_its_identity_is_given(
 
 
 def test_cuda_is_asked_for_where_there_is_no_gpu(project: Project, run: Run) -> None:
-    from runner.gpus import find_gpus
+    from runner.machine.gpus import find_gpus
 
     if find_gpus():
         pytest.skip("this machine has GPUs")
@@ -356,8 +356,8 @@ def test_an_assignment_to_a_gpu_that_is_not_used_is_told(project: Project) -> No
 
 def test_every_tracked_experiment_is_fine() -> None:
     """The experiments that ship can be planned on the clips that ship."""
-    from runner.dataset import read_dataset
-    from runner.loading import load_experiment
+    from runner.dataset.dataset import read_dataset
+    from runner.experiment.loading import load_experiment
 
     root = Path(__file__).resolve().parents[1]
     files = sorted((root / "experiments").glob("*.yaml"))
@@ -368,7 +368,7 @@ def test_every_tracked_experiment_is_fine() -> None:
 
 def test_the_resolved_experiment_means_the_same(project: Project) -> None:
     """What a run folder keeps can be read back, wherever the shell stands."""
-    from runner.loading import load_experiment
+    from runner.experiment.loading import load_experiment
 
     experiment = load_experiment(project.file, ["seeds=[3]"])
     folder = experiment.run_folder.path

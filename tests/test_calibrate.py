@@ -24,12 +24,12 @@ from runner.calibrate import (
     made_beside_all,
     told_of_prepare,
 )
-from runner.calibration import Calibration, CalibrationRow, Share, Subject
-from runner.calibration_view import report
+from runner.cli.calibration_view import report
+from runner.costs.calibration import Calibration, CalibrationRow, Share, Subject
+from runner.costs.kinds import Kind
 from runner.job import Alike
-from runner.kinds import Kind
-from runner.shape import Shape
-from runner.slot_lock import supervisor
+from runner.job.shape import Shape
+from runner.slots.lock import supervisor
 
 
 def answer(project: Project, *words: str) -> dict[str, Any]:

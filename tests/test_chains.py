@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 from conftest import Project, wait_for
 
-from runner.attempts import read_attempts
-from runner.calibration_sweep import Shortfall, part_to_make
+from runner.calibrate.calibration_sweep import Shortfall, part_to_make
+from runner.disk.attempts import read_attempts
+from runner.disk.manifest import read_manifest
+from runner.disk.publish import read_sidecar
+from runner.disk.run_folder import RunFolder, sha256_file
+from runner.disk.upstream import Upstream
 from runner.job import JobState, MadeInput, Outcome
-from runner.manifest import read_manifest
-from runner.publish import read_sidecar
 from runner.queue import Queue
-from runner.run_folder import RunFolder, sha256_file
-from runner.runs import open_queue
-from runner.upstream import Upstream
+from runner.runs.runs import open_queue
 from runner.worker import awaited
 from runner.worker.awaited import Awaited
 

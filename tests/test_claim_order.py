@@ -17,16 +17,16 @@ from hypothesis import strategies as st
 from queue_jobs import JOBS, OTHER_HOST, SLOT, claim, pending
 from settable_clock import Clock
 
-from runner.canonical import sha256_of
-from runner.failures import Policy
 from runner.job import Job
-from runner.processes import ProcessId
+from runner.job.failures import Policy
+from runner.job.slot_names import Slot
+from runner.machine.processes import ProcessId
 from runner.queue import Queue
 from runner.queue.claim_order import Taste
 from runner.queue.claims import LEASE_SECONDS, Claim
 from runner.queue.soundness import find_damage
 from runner.queue.worker_table import WorkerState
-from runner.slot_names import Slot
+from runner.text.canonical import sha256_of
 
 
 @pytest.fixture

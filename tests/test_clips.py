@@ -20,10 +20,10 @@ from conftest import Project
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.job_record import job_record
-from runner.manifest import read_manifest
-from runner.publish import read_sidecar
-from runner.shape import Shape
+from runner.disk.manifest import read_manifest
+from runner.disk.publish import read_sidecar
+from runner.job.record import job_record
+from runner.job.shape import Shape
 from runner.video import (
     BrokenVideo,
     Timing,

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from runner.backends.video_parameters import VideoGeneration
 from runner.backends.wan.memory import WeightCounts, denoising_flops
-from runner.calibration import Calibration, CalibrationRow, Mix, Share, Subject, find, save
-from runner.costs import (
+from runner.costs.calibration import Calibration, CalibrationRow, Mix, Share, Subject, find, save
+from runner.costs.costs import (
     Measured,
     Pace,
     Portion,
@@ -27,7 +27,7 @@ from runner.costs import (
     pace_of_jobs,
     peak_of,
 )
-from runner.shape import Shape
+from runner.job.shape import Shape
 
 LEFT = {"camera_motion": 140, "single_object": 330, "multiple_objects": 130, "human": 80}
 HOME = {0: ["camera_motion"], 1: ["single_object"], 2: ["multiple_objects"], 3: ["human"]}

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from conftest import Project
 
-from runner.attempts import read_attempts
+from runner.disk.attempts import read_attempts
 from runner.job import JobState
 from runner.queue import Queue
 from runner.queue.soundness import find_damage
@@ -219,7 +219,7 @@ def test_nothing_is_left_in_the_making_of_a_video_that_is_found_made(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from runner.run_folder import write_atomically
+from runner.disk.run_folder import write_atomically
 
 def parts():
     yield b"half"

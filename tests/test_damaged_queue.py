@@ -16,12 +16,12 @@ import pytest
 from conftest import Project, wait_for
 
 from runner.job import JobState
-from runner.processes import ProcessId
+from runner.machine.processes import ProcessId
 from runner.queue import Queue
 from runner.queue.claim_order import Taste
 from runner.queue.damaged import damage_behind
 from runner.queue.soundness import find_damage
-from runner.runs import live_slots
+from runner.runs.runs import live_slots
 
 RESUME = ("resume", "x", "--on", "local")
 

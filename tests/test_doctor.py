@@ -30,7 +30,7 @@ from runner.doctor.inputs import estimated_tokens, token_counter
 from runner.doctor.machine import check_disk, check_memory, judge_limit
 from runner.doctor.software import Torch, ask_torch, judge_torch
 from runner.doctor.view import print_findings
-from runner.gpus import Gpu, Health
+from runner.machine.gpus import Gpu, Health
 from runner.video import write_video
 
 H100 = Gpu(0, "GPU-1", "H100", 80.0, 79.5)

@@ -12,12 +12,19 @@ from conftest import Project, write_clip
 from hand_made import a_job, but
 
 from runner.backends import READING_CHANGE
-from runner.drift import MOST_SIDECARS_READ, Now, changes_of, files_that_differ, shortened, survey
-from runner.fingerprint import MethodIdentity
+from runner.disk.publish import inputs_of
+from runner.disk.run_folder import RunFolder
 from runner.job import FileInput, Input, Job, JobState, TextInput
-from runner.publish import inputs_of
+from runner.plan.fingerprint import MethodIdentity
 from runner.queue import Queue
-from runner.run_folder import RunFolder
+from runner.runs.drift import (
+    MOST_SIDECARS_READ,
+    Now,
+    changes_of,
+    files_that_differ,
+    shortened,
+    survey,
+)
 
 IDENTITY = MethodIdentity("wan", 1, {"weights": "a" * 64, "dtype": "bfloat16"}, 5)
 PARAMETERS = {"cfg_scale": 5.0}

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from conftest import Project, wait_for, write_clip
 
-from runner.logs import attempt_lines
-from runner.lookup import output_of
-from runner.manifest import read_manifest
+from runner.disk.logs import attempt_lines
+from runner.disk.manifest import read_manifest
 from runner.queue import Queue
 from runner.queue.claim_job import claim_job
-from runner.runs import live_slots
+from runner.runs.lookup import output_of
+from runner.runs.runs import live_slots
 
 LAUNCH = ("--on", "local", "--wait")
 RED = "camera_motion/ref_镜头仰角/seed_1_prompt_0.mp4"

@@ -9,8 +9,8 @@ import pytest
 from hand_made import a_job
 from settable_clock import Clock
 
-from runner.errors import UserError
-from runner.failures import (
+from runner.job import JobState
+from runner.job.failures import (
     ANSWERS,
     FAILURES_WITHOUT_SUCCESS,
     BadInput,
@@ -21,13 +21,13 @@ from runner.failures import (
     kind_of,
     may_be_disk_full,
 )
-from runner.job import JobState
-from runner.processes import ProcessId, oom_kills
+from runner.job.slot_names import Slot
+from runner.machine.processes import ProcessId, oom_kills
 from runner.queue import Queue
 from runner.queue.claim_order import Taste
 from runner.queue.claims import Claim
 from runner.queue.worker_table import WorkerState
-from runner.slot_names import Slot
+from runner.text.errors import UserError
 
 JOBS = [a_job("a", f"v{v}", p, s) for v in range(4) for p in range(3) for s in (1, 2)]
 OWN = ProcessId.own()

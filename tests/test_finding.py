@@ -17,7 +17,7 @@ from runner.backends.wan.finding import (
     hugging_face_folders,
     modelscope_folders,
 )
-from runner.environment_file import launch_environment
+from runner.machine.environment_file import launch_environment
 
 NAMES = (
     *("HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "TRANSFORMERS_CACHE", "XDG_CACHE_HOME"),

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from runner.backends.foreign.child import Child
-from runner.failures import ChildDied, ForeignError
+from runner.job.failures import ChildDied, ForeignError
 
 SERVICE = """
 import sys

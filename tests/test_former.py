@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import Project
 
-from runner.run_folder import RESERVED_LATER
+from runner.disk.run_folder import RESERVED_LATER
 
 DATA = Path(__file__).with_name("data")
 VIDEOS = ["seed_1_prompt_0", "seed_1_prompt_1"]
@@ -62,7 +62,7 @@ def test_a_category_that_is_a_reserved_name_by_now_is_kept_where_it_was(
     prompts = project.root / "prompts.json"
     prompts.write_text(prompts.read_text("utf-8").replace("camera_motion", name), "utf-8")
     with monkeypatch.context() as before_it_was_reserved:
-        for module in ("sections", "dataset_files"):
+        for module in ("experiment.sections", "dataset.files"):
             before_it_was_reserved.setattr(f"runner.{module}.RESERVED_LATER", frozenset())
         assert project.call("plan", "experiments/x.yaml").status == 0
     kept = project.call("plan", "experiments/x.yaml", "seeds=[1,2]")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.git_state import git_state
+from runner.machine.git_state import git_state
 
 
 class Repository:

@@ -11,10 +11,18 @@ from typing import Any
 import pytest
 from conftest import Project
 
-from runner.attempts import read_attempts
-from runner.errors import UserError
-from runner.gpus import Choice, Gpu, GpuWish, choose_gpus, hidden_by_mistake, likely_gpus, within
+from runner.disk.attempts import read_attempts
+from runner.machine.gpus import (
+    Choice,
+    Gpu,
+    GpuWish,
+    choose_gpus,
+    hidden_by_mistake,
+    likely_gpus,
+    within,
+)
 from runner.queue import Queue
+from runner.text.errors import UserError
 
 GPUS = [Gpu(n, f"GPU-{n}abc-{n}", "A800", 79.3, 79.0) for n in range(4)]
 

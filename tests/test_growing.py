@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from conftest import TWO, Project, wait_for
 
-from runner.errors import UserError
-from runner.manifest import read_manifest
-from runner.overrides import merged_overrides
+from runner.disk.manifest import read_manifest
+from runner.experiment.overrides import merged_overrides
+from runner.text.errors import UserError
 
 LAUNCH = ("--on", "local", "--wait")
 

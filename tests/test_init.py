@@ -20,10 +20,10 @@ from rich.cells import cell_len
 
 from runner.backends.wan.settings import WanGeneration
 from runner.backends.wan.tiny import tiny_checkpoint
-from runner.loading import load_experiment
+from runner.experiment.loading import load_experiment
+from runner.experiment.schema import experiment_schema
 from runner.proposal.former_config import read_config
 from runner.proposal.shape import WAN, propose_shape
-from runner.schema import experiment_schema
 from runner.video import VideoInfo, frames_available, write_video
 
 CONFIG = {

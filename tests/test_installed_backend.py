@@ -12,9 +12,9 @@ import pytest
 from conftest import Project
 from installed import ROOT, install
 
-from runner.attempts import read_attempts
-from runner.manifest import read_manifest
-from runner.publish import read_sidecar
+from runner.disk.attempts import read_attempts
+from runner.disk.manifest import read_manifest
+from runner.disk.publish import read_sidecar
 
 MINE = """
 from typing import Any, Literal

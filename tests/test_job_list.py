@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from conftest import Project
 
-from runner.manifest import read_manifest
+from runner.disk.manifest import read_manifest
 
 HEAD = "category,video,prompt,seed,denoising_strength\n"
 RED = "ref_镜头仰角"

@@ -20,11 +20,11 @@ from runner.backends.settings import (
 )
 from runner.backends.video_parameters import VideoGeneration
 from runner.backends.wan.settings import WanSettings
-from runner.canonical import canonical_json
-from runner.errors import UserError
-from runner.grid import checked_axes, parameter_set_of, parameter_sets_of
-from runner.naming import job_ids, path_suffix
-from runner.overrides import apply_override
+from runner.experiment.grid import checked_axes, parameter_set_of, parameter_sets_of
+from runner.experiment.overrides import apply_override
+from runner.job.naming import job_ids, path_suffix
+from runner.text.canonical import canonical_json
+from runner.text.errors import UserError
 
 
 class Camera(Section):

@@ -9,10 +9,10 @@ from typing import Any
 from conftest import Project, write_clip
 from documented_sidecar import ON_A_CPU, assert_documented
 
-from runner.attempts import read_attempts
-from runner.manifest import read_manifest
-from runner.publish import read_sidecar
-from runner.run_folder import RunFolder
+from runner.disk.attempts import read_attempts
+from runner.disk.manifest import read_manifest
+from runner.disk.publish import read_sidecar
+from runner.disk.run_folder import RunFolder
 
 LAUNCH = ("--on", "local", "--wait")
 QUICK = {"model": {"seconds": 0.02}}

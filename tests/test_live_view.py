@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from runner.attempts import AttemptRecord, record_attempt
+from runner.disk.attempts import AttemptRecord, record_attempt
 from runner.job import Outcome
-from runner.live_view import TAIL_BYTES, Failure, last_failures, live_view
-from runner.machine_use import GpuUse, MachineUse, gpu_use, machine_use
-from runner.progress import Counts, Snapshot, WorkerStatus
+from runner.watch.live_view import TAIL_BYTES, Failure, last_failures, live_view
+from runner.watch.machine_use import GpuUse, MachineUse, gpu_use, machine_use
+from runner.watch.progress import Counts, Snapshot, WorkerStatus
 
 NOW = 1_800_000_000.0
 

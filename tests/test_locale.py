@@ -77,7 +77,7 @@ def test_a_supervisor_started_by_hand_in_a_gbk_locale(
     project: Project, gbk: dict[str, str]
 ) -> None:
     assert project.call("plan", "experiments/x.yaml").status == 0
-    words = ["-m", "runner.slot", str(project.run_folder.path), "gpu0_process0"]
+    words = ["-m", "runner.slots.slot", str(project.run_folder.path), "gpu0_process0"]
     slot = subprocess.run(
         [sys.executable, *words, "--device=cpu", "--quiet"],
         env={**os.environ, **gbk},

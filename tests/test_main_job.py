@@ -20,18 +20,18 @@ from typing import Any
 import pytest
 from conftest import TWO, Project, needs_tmux, wait_for, write_clip
 
-from runner.attempts import read_attempts
-from runner.launch import prioritise
+from runner.disk.attempts import read_attempts
+from runner.disk.publish import read_sidecar
+from runner.disk.run_folder import locked
+from runner.experiment.loading import load_experiment
+from runner.job.slot_names import Slot
 from runner.launchers import NAMES
-from runner.loading import load_experiment
-from runner.processes import ProcessId
-from runner.publish import read_sidecar
+from runner.machine.processes import ProcessId
 from runner.queue import Queue
 from runner.queue.claim_order import Taste
-from runner.run_folder import locked
-from runner.runs import live_slots
-from runner.slot_lock import supervisor
-from runner.slot_names import Slot
+from runner.runs.runs import live_slots
+from runner.slots.launch import prioritise
+from runner.slots.lock import supervisor
 
 ALL = 6
 

@@ -12,16 +12,16 @@ import pytest
 import yaml
 from conftest import FPS, FRAMES, HEIGHT, WIDTH, Project, wait_for
 
-from runner.dataset import Item, Lead
-from runner.errors import UserError
-from runner.expansion import expand
-from runner.experiment import Experiment
-from runner.fingerprint import identities_of
+from runner.dataset.dataset import Item, Lead
+from runner.disk.manifest import Manifest, read_manifest
+from runner.experiment.experiment import Experiment
+from runner.experiment.loading import load_experiment
 from runner.job import FileInput, Job
-from runner.loading import load_experiment
-from runner.manifest import Manifest, read_manifest
+from runner.plan.expansion import expand
+from runner.plan.fingerprint import identities_of
 from runner.report.axes import AxisKind, lay_out
 from runner.report.cells import read_run
+from runner.text.errors import UserError
 from runner.video import VideoInfo
 
 DATA = Path(__file__).resolve().parent / "data" / "former_methods"

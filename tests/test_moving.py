@@ -12,14 +12,14 @@ from conftest import Project
 from tiny import TINY
 
 from runner.backends.wan.finding import find_checkpoint
-from runner.errors import UserError
-from runner.fingerprint import identities_of
-from runner.loading import load_experiment
-from runner.machine_file import read_machine
-from runner.processes import ProcessId
+from runner.experiment.loading import load_experiment
+from runner.job.slot_names import Slot
+from runner.machine.machine_file import read_machine
+from runner.machine.processes import ProcessId
+from runner.plan.fingerprint import identities_of
 from runner.queue import Queue
 from runner.queue.worker_table import WorkerState
-from runner.slot_names import Slot
+from runner.text.errors import UserError
 
 
 def machine(path: Path, **keys: object) -> Path:

@@ -15,8 +15,8 @@ import pytest
 from conftest import Project, wait_for, write_clip
 from installed import ROOT, install
 
-from runner.manifest import read_manifest
-from runner.publish import read_sidecar
+from runner.disk.manifest import read_manifest
+from runner.disk.publish import read_sidecar
 from runner.video import probe, probe_audio
 
 VOICES = {"wide/高.wav": 0.55, "wide/tief.wav": 1.0, "shared.wav": 0.3}

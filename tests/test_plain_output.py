@@ -23,8 +23,8 @@ from conftest import (
     write_clip,
 )
 
-from runner.log_lines import STAMP, Passing
-from runner.plain_text import printable
+from runner.text.log_lines import STAMP, Passing
+from runner.text.plain_text import printable
 
 FORGED = "2026-01-01 00:00:00,000 INFO    0123456789abcdef: claimed (forged"
 NAME = (
@@ -243,7 +243,7 @@ def unmade(hostile: Project, tmp_path: Path) -> Project:
 def test_a_slots_terminal_shows_text_alone(unmade: Project) -> None:
     """What a worker and its script print passes to it as it comes, cleaned; bars stay bars."""
     run = str(unmade.run_folder.path)
-    slot = [sys.executable, "-m", "runner.slot", run, "gpu0_process0", "--device=cpu"]
+    slot = [sys.executable, "-m", "runner.slots.slot", run, "gpu0_process0", "--device=cpu"]
     text = in_a_terminal(slot, unmade.root)
     assert "loaded \\x9b\\xff and more\rover it" in text
     assert f"good {printable(NAME)[:4]}" in text

@@ -18,15 +18,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from runner.canonical import sha256_of
-from runner.expansion import number_prompts
-from runner.fingerprint import MethodIdentity
+from runner.disk.manifest import DamagedManifest, Manifest, read_manifest, write_manifest
 from runner.job import FileInput, TextInput
-from runner.job_record import job_record
-from runner.manifest import DamagedManifest, Manifest, read_manifest, write_manifest
-from runner.naming import job_ids
-from runner.placement import home_categories
-from runner.plan import select
+from runner.job.naming import job_ids
+from runner.job.record import job_record
+from runner.plan.expansion import number_prompts
+from runner.plan.fingerprint import MethodIdentity
+from runner.plan.placement import home_categories
+from runner.plan.plan import select
+from runner.text.canonical import sha256_of
 
 TEXTS = st.lists(st.text(min_size=1, max_size=3), unique=True, max_size=8)
 
@@ -178,7 +178,7 @@ def test_dry_run_prints_sessions_and_arguments(project: Project) -> None:
     assert finished.status == 0, finished.err
     commands = json.loads(finished.out)["would_start"]
     assert [command["session"] for command in commands] == ["x_gpu0_proc0", "x_gpu0_proc1"]
-    assert commands[0]["argv"][1:3] == ["-m", "runner.slot"]
+    assert commands[0]["argv"][1:3] == ["-m", "runner.slots.slot"]
     assert os.environ["PATH"] not in finished.out
     assert project.progress()["workers"] == []
 

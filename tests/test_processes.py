@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.processes import ProcessId, share_of_cores
+from runner.machine.processes import ProcessId, share_of_cores
 
 WITHOUT_FIRST_THREAD = """
 import ctypes, sys, threading
@@ -24,7 +24,7 @@ library.syscall(60, 0)  # exit(2), on x86-64: of this thread alone
 CHILD = """
 import os, sys, time
 from pathlib import Path
-from runner.processes import die_with_parent
+from runner.machine.processes import die_with_parent
 parent = os.getpid()
 if os.fork():
     if sys.argv[2] == "waits":

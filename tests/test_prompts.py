@@ -14,11 +14,11 @@ from conftest import Project, write_clip
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.errors import UserError
-from runner.manifest import read_manifest
-from runner.matching import match
-from runner.prompts import Prompts, read_prompts
-from runner.text_file import nfc
+from runner.dataset.matching import match
+from runner.dataset.prompts import Prompts, read_prompts
+from runner.disk.manifest import read_manifest
+from runner.text.errors import UserError
+from runner.text.text_file import nfc
 
 CONTENT = {
     "镜头 运动": {"ref_镜头仰角": ["a red ball, rolling", '一只"红色"的球']},

@@ -24,10 +24,11 @@ from hand_made import a_job
 from queue_jobs import DRIVERS, JOBS, OTHER_HOST, POLICY, SLOT, claim, pending, raw, states
 from settable_clock import Clock
 
-from runner.errors import UserError
-from runner.failures import Policy
 from runner.job import Alike, Job, JobState
-from runner.processes import ProcessId
+from runner.job.failures import Policy
+from runner.job.slot_names import Slot
+from runner.machine.processes import ProcessId
+from runner.machine.waiting import Busy, Waiting
 from runner.queue import Queue
 from runner.queue.claim_order import Taste
 from runner.queue.claims import LEASE_SECONDS, Claim
@@ -36,8 +37,7 @@ from runner.queue.driver import Driver
 from runner.queue.prepared import PreparedQuery
 from runner.queue.rows import ValueRow
 from runner.queue.tables import get_meta, jobs, set_meta
-from runner.slot_names import Slot
-from runner.waiting import Busy, Waiting
+from runner.text.errors import UserError
 
 
 @pytest.fixture
@@ -333,8 +333,8 @@ def test_a_claim_survives_kill_9(empty: Queue) -> None:
     code = (
         "import os, signal, sys; from pathlib import Path\n"
         f"from {driver.__module__} import {driver.__name__}\n"
-        "from runner.queue import Queue; from runner.processes import ProcessId\n"
-        "from runner.queue.claim_order import Taste; from runner.slot_names import Slot\n"
+        "from runner.queue import Queue; from runner.machine.processes import ProcessId\n"
+        "from runner.queue.claim_order import Taste; from runner.job.slot_names import Slot\n"
         f"queue = Queue(Path(sys.argv[1]), driver={driver.__name__})\n"
         "queue.claim(Slot.of(0, 0), ProcessId.own(), Taste())\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
@@ -461,7 +461,7 @@ ANOTHER = """
 import sys
 from pathlib import Path
 from runner.queue import Queue
-from runner.slot_names import Slot
+from runner.job.slot_names import Slot
 queue = Queue(Path(sys.argv[1]))
 queue.set_aside(Slot.of(0, 0), "tried")
 queue.close()

@@ -15,10 +15,10 @@ from random_checkpoint import random_numbers
 from runner.backends.wan.checkpoint import Checkpoint
 from runner.backends.wan.made_up import write_checkpoint
 from runner.backends.wan.sizes import TINY
-from runner.git_state import git_state
-from runner.manifest import read_manifest
-from runner.processes import peak_resident_gib, resident_gib
-from runner.publish import FORM, read_sidecar
+from runner.disk.manifest import read_manifest
+from runner.disk.publish import FORM, read_sidecar
+from runner.machine.git_state import git_state
+from runner.machine.processes import peak_resident_gib, resident_gib
 
 LAUNCH = ("--on", "local", "--wait")
 

@@ -20,9 +20,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from shown_sweep import FRAMES, HOSTILE, Served, copy_of
 
-from runner.attempts import AttemptRecord, record_attempt
-from runner.errors import UserError
+from runner.disk.attempts import AttemptRecord, record_attempt
+from runner.disk.run_folder import sha256_file
 from runner.job import Outcome
+from runner.job.shape import Shape
+from runner.job.slot_names import Slot
 from runner.report import fonts
 from runner.report.anonymous import values_without_paths, without_paths
 from runner.report.cells import read_run
@@ -33,10 +35,8 @@ from runner.report.page import embedded_json
 from runner.report.pictures import run_ffmpeg
 from runner.report.server import byte_range
 from runner.report.table import write_csv
-from runner.run_folder import sha256_file
-from runner.runs import open_queue
-from runner.shape import Shape
-from runner.slot_names import Slot
+from runner.runs.runs import open_queue
+from runner.text.errors import UserError
 from runner.video import check_video, probe
 
 SMALL = Lettering(13)

@@ -35,13 +35,13 @@ from playwright.sync_api import (
 )
 from shown_sweep import CLOSING, FPS, FRAMES, HOSTILE, Served, copy_of
 
-from runner.attempts import AttemptRecord, record_attempt
-from runner.failures import Policy
+from runner.disk.attempts import AttemptRecord, record_attempt
 from runner.job import JobState, Outcome
-from runner.processes import ProcessId
+from runner.job.failures import Policy
+from runner.job.slot_names import Slot
+from runner.machine.processes import ProcessId
 from runner.queue.claim_order import Taste
-from runner.runs import open_queue
-from runner.slot_names import Slot
+from runner.runs.runs import open_queue
 from runner.video import write_video
 
 CHROMIUM = next(

@@ -10,8 +10,8 @@ from conftest import Project
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.manifest import read_manifest
-from runner.rules import Cut, Fitted
+from runner.disk.manifest import read_manifest
+from runner.experiment.rules import Cut, Fitted
 
 POINTS: dict[str, list[Any]] = {
     "category": ["a", "b"],

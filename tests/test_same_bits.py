@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from conftest import Project
 
-from runner.run_folder import RunFolder
-from runner.same_bits import Made, Place, main
+from runner.disk.run_folder import RunFolder
+from runner.same_bits import GpuProcess, ProcessOutput, main
 
 pytest.importorskip("torch")
 pytest.importorskip("modelscope")
@@ -87,9 +87,9 @@ def test_a_process_makes_the_same_and_one_that_differs_is_told(
     assert sorted(project.run_folder.path.rglob("*")) == before
 
 
-def made(number: int, latents: str, **resumed: Any) -> Made:
+def made(number: int, latents: str, **resumed: Any) -> ProcessOutput:
     found = {"latents": latents, "frames": "f" * 64, **resumed}
-    return Made("plain", Place("cpu", number), found)
+    return ProcessOutput("plain", GpuProcess("cpu", number), found)
 
 
 def test_what_was_found_is_shown_and_is_the_exit_status(

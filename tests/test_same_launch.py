@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from conftest import Project, needs_tmux, wait_for
 
-from runner.environment_file import launch_environment, write_environment
-from runner.runs import live_slots
-from runner.slot_names import Slot
+from runner.job.slot_names import Slot
+from runner.machine.environment_file import launch_environment, write_environment
+from runner.runs.runs import live_slots
 
 OF_TMUX = {b"TERM", b"TERM_PROGRAM", b"TERM_PROGRAM_VERSION", b"TMUX", b"TMUX_PANE"}
 
@@ -139,7 +139,7 @@ def test_a_slot_finds_the_package_where_only_this_folder_has_it(
         "import sys\n"
         "sys.meta_path[:] = [one for one in sys.meta_path if 'ditable' not in repr(one)]\n"
         "sys.path[:] = [''] + [p for p in sys.path[1:] if 'python3' in p]\n"
-        "from runner.environment_file import PACKAGE, launch_environment\n"
+        "from runner.machine.environment_file import PACKAGE, launch_environment\n"
         "path = launch_environment().get(b'PYTHONPATH', b'')\n"
         "print(path.split(b':')[0].decode() == str(PACKAGE.parent))"
     )
@@ -236,7 +236,7 @@ def test_a_launch_that_fails_names_its_reason(
     project: Project, tmp_path: Path, launcher: str
 ) -> None:
     """What the slot said before it had a log of its own, and what a worker said at last."""
-    (tmp_path / "sitecustomize.py").write_text(BROKEN.format(module="runner.slot"))
+    (tmp_path / "sitecustomize.py").write_text(BROKEN.format(module="runner.slots.slot"))
     before = os.environ.get("PYTHONPATH")
     project.environment["PYTHONPATH"] = f"{tmp_path}:{before}" if before else str(tmp_path)
     words = ("launch", "experiments/x.yaml", "--on", launcher)

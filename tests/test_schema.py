@@ -13,8 +13,8 @@ import pytest
 import yaml
 from conftest import Project
 
-from runner.loading import load_experiment
-from runner.schema import experiment_schema
+from runner.experiment.loading import load_experiment
+from runner.experiment.schema import experiment_schema
 
 ROOT = Path(__file__).resolve().parents[1]
 REMEDY = "run python docs/make_reference.py"

@@ -29,10 +29,10 @@ from runner.backends.script.planner import ScriptPlanner
 from runner.backends.script.settings import ScriptGeneration, ScriptSettings
 from runner.backends.script.source import SERVICE, ScriptSource
 from runner.backends.video_parameters import VideoGeneration
-from runner.errors import UserError
-from runner.failures import ChildDied, FailureKind, ForeignError, kind_of, told
 from runner.job import FileInput, Job
-from runner.processes import ProcessId
+from runner.job.failures import ChildDied, FailureKind, ForeignError, kind_of, told
+from runner.machine.processes import ProcessId
+from runner.text.errors import UserError
 from runner.video import write_video
 
 ECHO = """

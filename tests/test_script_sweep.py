@@ -16,10 +16,10 @@ import yaml
 from conftest import Project, wait_for
 from other_pythons import interpreters, is_running
 
-from runner.attempts import read_attempts
+from runner.disk.attempts import read_attempts
 from runner.job import Outcome
-from runner.shape import Shape
-from runner.slot_names import Slot
+from runner.job.shape import Shape
+from runner.job.slot_names import Slot
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "mirror.py"
 LAUNCH = ("launch", "experiments/x.yaml", "--on", "local", "--wait")

@@ -11,11 +11,11 @@ from conftest import Project
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runner.errors import UserError
+from runner.disk.run_folder import RunFolder, locked
+from runner.job.slot_names import HOME, LARGEST_NUMBER_IN_NAME, Devices, Slot, slots
 from runner.queue.gate import Gate
-from runner.run_folder import RunFolder, locked
-from runner.runs import live_slots
-from runner.slot_names import HOME, LARGEST_NUMBER_IN_NAME, Devices, Slot, slots
+from runner.runs.runs import live_slots
+from runner.text.errors import UserError
 
 NUMBERS = st.integers(0, 20) | st.integers(0, LARGEST_NUMBER_IN_NAME)
 PLACES = st.just(HOME) | st.sampled_from(["gpu0", "gpu0_process0", "a_", "n-1"])
@@ -129,7 +129,7 @@ def test_a_slot_that_cannot_be_worked_with_is_refused_in_a_line(
     with pytest.raises(UserError, match=why):
         Slot.read(name)
     run = str(project.run_folder.path)
-    for module in (["runner.slot"], ["runner.worker", "--device=cpu"]):
+    for module in (["runner.slots.slot"], ["runner.worker", "--device=cpu"]):
         command = [sys.executable, "-m", *module, run, name]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 2

@@ -19,10 +19,10 @@ from typing import Any
 import pytest
 from conftest import Project, wait_for, write_clip
 
-from runner.manifest import read_manifest
-from runner.processes import ProcessId
-from runner.run_folder import RunFolder
-from runner.slot_lock import supervisor
+from runner.disk.manifest import read_manifest
+from runner.disk.run_folder import RunFolder
+from runner.machine.processes import ProcessId
+from runner.slots.lock import supervisor
 
 OUTSIDE = ["../../../../../precious", "..", "/precious", "work", "0123456789abcdeF", "", 7, None]
 """What an id must not be."""
@@ -130,7 +130,7 @@ def test_a_video_is_held_against_what_its_job_asks_for(project: Project) -> None
     (sidecar,) = project.run_folder.path.glob("camera_motion/-dash/*.json")
     video = sidecar.with_suffix(".mp4")
     write_clip(video, frames=5)
-    from runner.run_folder import sha256_file
+    from runner.disk.run_folder import sha256_file
 
     record = json.loads(sidecar.read_text("utf-8"))
     record["video"] |= {"num_frames": 5, "size": video.stat().st_size, "sha256": sha256_file(video)}

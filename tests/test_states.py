@@ -18,8 +18,8 @@ from hand_made import a_job
 from queue_jobs import DRIVERS, OTHER_HOST, SLOT, check, governed, states
 from settable_clock import Clock
 
-from runner.failures import ANSWERS, Counted, FailureKind, Policy
 from runner.job import JobState, MadeInput
+from runner.job.failures import ANSWERS, Counted, FailureKind, Policy
 from runner.queue import Queue
 from runner.queue.awaiting import follow_upstream
 from runner.queue.changes import beside_events, everywhere, of_rows

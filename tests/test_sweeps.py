@@ -19,8 +19,8 @@ import pytest
 from conftest import Project
 
 import runner
-from runner.calibration_sweep import only_its_machine_file
-from runner.machine_file import VARIABLE
+from runner.calibrate.calibration_sweep import only_its_machine_file
+from runner.machine.machine_file import VARIABLE
 
 ROOT = Path(__file__).resolve().parents[1]
 LOCAL = runner.How(on="local")
@@ -63,7 +63,7 @@ def test_a_verb_stays_a_verb_whatever_is_loaded() -> None:
         f"import importlib, runner\nfor name in {shared}:\n"
         "    importlib.import_module(f'runner.{name}')\n"
         f"    print(type(getattr(runner, name)).__name__)\n"
-        "from runner.errors import UserError\n"
+        "from runner.text.errors import UserError\n"
     )
     assert set(python(code).split()) == ({"function"} if shared else set())
     for name in runner.__all__:

@@ -20,6 +20,7 @@ from runner.backends.wan.engine import WanEngine  # noqa: E402
 from runner.backends.wan.planner import WanPlanner  # noqa: E402
 from runner.backends.wan.settings import WanSettings  # noqa: E402
 from runner.job import FileInput  # noqa: E402
+from runner.job.shape import Shape  # noqa: E402
 from runner.quality.looks import fit_outlines, judge, share  # noqa: E402
 from runner.quality.movement import agreement, flow_of  # noqa: E402
 from runner.scenes.caption import english  # noqa: E402
@@ -27,7 +28,6 @@ from runner.scenes.chance import random_scene  # noqa: E402
 from runner.scenes.render import render  # noqa: E402
 from runner.scenes.scene import Scene  # noqa: E402
 from runner.scenes.words import CATEGORIES, mentions  # noqa: E402
-from runner.shape import Shape  # noqa: E402
 from runner.video import read_clip, write_video  # noqa: E402
 
 if TYPE_CHECKING:

@@ -20,17 +20,17 @@ from conftest import FPS, FRAMES, HEIGHT, WIDTH, Project, wait_for
 from settable_clock import Clock
 from supervising import SLOT, supervise
 
-from runner.attempts import read_attempts
-from runner.failures import FailureKind
-from runner.lock_holders import writers
-from runner.processes import ProcessId, ProcessState, send, state_of
+from runner.disk.attempts import read_attempts
+from runner.disk.run_folder import RunFolder
+from runner.disk.run_id import run_id
+from runner.job.failures import FailureKind
+from runner.machine.lock_holders import writers
+from runner.machine.processes import ProcessId, ProcessState, send, state_of
+from runner.machine.waiting import Busy, Waiting
 from runner.queue import Queue
 from runner.queue.claim_order import Taste
-from runner.run_folder import RunFolder
-from runner.run_id import run_id
-from runner.runs import live_slots
-from runner.slot_lock import supervisor
-from runner.waiting import Busy, Waiting
+from runner.runs.runs import live_slots
+from runner.slots.lock import supervisor
 
 HOLDS = """
 import sqlite3, sys
@@ -315,7 +315,7 @@ def test_work_that_is_deleted_lets_no_second_set_of_workers_in(project: Project)
 
 
 def test_a_slot_without_a_run_starts_nothing(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "runner.slot", str(tmp_path / "gone")]
+    command = [sys.executable, "-m", "runner.slots.slot", str(tmp_path / "gone")]
     done = subprocess.run([*command, "gpu0_process0"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "no run.id" in done.stderr

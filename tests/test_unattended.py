@@ -16,15 +16,15 @@ import pytest
 from chaos_disk import NoMount, fill, small_disk
 from conftest import Project, wait_for
 
-from runner.at_end import EndCommands, run_end_commands
-from runner.attempts import read_attempts
 from runner.cli.options import moment
+from runner.disk.attempts import read_attempts
+from runner.disk.run_folder import RunFolder, sha256_file
 from runner.job import JobState, Outcome
-from runner.processes import ProcessId
+from runner.job.slot_names import Devices, Slot
+from runner.machine.processes import ProcessId
 from runner.queue import Queue
-from runner.run_folder import RunFolder, sha256_file
-from runner.runs import live_slots
-from runner.slot_names import Devices, Slot
+from runner.runs.runs import live_slots
+from runner.slots.at_end import EndCommands, run_end_commands
 
 LAUNCH = ("launch", "experiments/x.yaml", "--on", "local", "--wait")
 

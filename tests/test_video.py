@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from runner.shape import Shape
+from runner.job.shape import Shape
 from runner.video import (
     BrokenVideo,
     VideoInfo,

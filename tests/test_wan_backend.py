@@ -31,9 +31,9 @@ from runner.backends.wan.planner import WanPlanner
 from runner.backends.wan.settings import WanGeneration, WanSettings
 from runner.backends.wan.sizes import TINY
 from runner.backends.wan.wide import widen
-from runner.errors import UserError
 from runner.job import FileInput, Job
-from runner.shape import Shape
+from runner.job.shape import Shape
+from runner.text.errors import UserError
 from runner.video import check_video, read_clip
 
 torch = pytest.importorskip("torch")

@@ -21,8 +21,8 @@ from runner.backends.wan.engine import WanEngine
 from runner.backends.wan.planner import WanPlanner
 from runner.backends.wan.settings import WanSettings
 from runner.backends.wan.tensor_file import read_facts, read_tensors, try_to_write, write_tensors
+from runner.disk.run_folder import locked
 from runner.job import Job
-from runner.run_folder import locked
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("modelscope")

@@ -23,7 +23,7 @@ from runner.backends.wan.memory import WeightCounts, weights_of
 from runner.backends.wan.planner import WanPlanner
 from runner.backends.wan.settings import WanSettings
 from runner.backends.wan.sizes import TINY
-from runner.errors import UserError
+from runner.text.errors import UserError
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("modelscope")

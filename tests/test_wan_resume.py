@@ -15,14 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from wan_jobs import job_of, moving_square, prepared, silent
 
-from runner.attempts import read_attempts
 from runner.backends import Interrupted
 from runner.backends.wan.engine import WanEngine
 from runner.backends.wan.planner import WanPlanner
+from runner.disk.attempts import read_attempts
+from runner.disk.run_folder import sha256_file
 from runner.job import Job
 from runner.queue import Queue
 from runner.queue.worker_table import WorkerRow
-from runner.run_folder import sha256_file
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("modelscope")

@@ -19,8 +19,8 @@ from runner.backends.wan.engine import WanEngine
 from runner.backends.wan.planner import WanPlanner
 from runner.backends.wan.settings import WanSettings
 from runner.backends.wan.tensor_file import write_tensors
-from runner.errors import UserError
 from runner.job import Job
+from runner.text.errors import UserError
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("modelscope")

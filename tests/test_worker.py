@@ -18,21 +18,21 @@ import pytest
 from conftest import Project, wait_for
 from supervising import SLOT, supervise
 
-from runner.attempts import read_attempts
 from runner.backends import GpuMemory, Machine
 from runner.backends.fake.engine import FakeEngine
-from runner.gpus import Gpu, Health
+from runner.disk.attempts import read_attempts
+from runner.experiment.loading import load_experiment
 from runner.job import JobState
-from runner.loading import load_experiment
-from runner.processes import ProcessId, Stop
+from runner.job.slot_names import Slot
+from runner.machine.gpus import Gpu, Health
+from runner.machine.processes import ProcessId, Stop
 from runner.queue import Queue
 from runner.queue.claim_order import Taste
 from runner.queue.worker_table import WorkerState
-from runner.runs import take_back
-from runner.slot import EXIT_NO_ROOM, EXIT_RESTART, MOST_DEATHS, Supervisor
-from runner.slot_lock import SlotLock
-from runner.slot_log import SlotLog
-from runner.slot_names import Slot
+from runner.runs.runs import take_back
+from runner.slots.lock import SlotLock
+from runner.slots.log import SlotLog
+from runner.slots.slot import EXIT_NO_ROOM, EXIT_RESTART, MOST_DEATHS, Supervisor
 from runner.sweeps.planned import plan_sweep
 from runner.worker import Worker
 from runner.worker.disk_room import DiskRoom, folder_bytes

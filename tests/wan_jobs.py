@@ -14,8 +14,8 @@ from runner.backends import Machine
 from runner.backends.wan.engine import WanEngine
 from runner.backends.wan.planner import WanPlanner
 from runner.backends.wan.settings import WanSettings
+from runner.disk.run_folder import sha256_file
 from runner.job import FileInput, Job
-from runner.run_folder import sha256_file
 from runner.video import write_video
 
 Frames = npt.NDArray[np.uint8]

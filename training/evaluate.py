@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from runner.experiment import Experiment
-from runner.loading import load_experiment
-from runner.manifest import read_manifest
+from runner.disk.manifest import read_manifest
+from runner.experiment.experiment import Experiment
+from runner.experiment.loading import load_experiment
 from runner.quality.looks import fit_outlines, judge, share
 from runner.quality.measure import fidelity, reconstructed
 from runner.scenes.caption import english

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
-from ..axes import Axes
 from ..job import Job, Series
-from ..shape import Shape
+from ..job.axes import Axes
+from ..job.shape import Shape
 from .section import Generation, Section, defaults
 from .settings import without_loss
 

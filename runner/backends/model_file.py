@@ -7,8 +7,8 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from ..canonical import sha256_of
-from ..input_file import open_input
+from ..text.canonical import sha256_of
+from ..text.input_file import open_input
 
 BLOCK_BYTES = 64 * 1024
 BLOCKS_READ = 64

@@ -16,8 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from ..canonical import canonical_json
-from ..reading import own_parameters
+from ..text.canonical import canonical_json
+from ..video.reading import own_parameters
 
 
 class Loss(str, Enum):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..canonical import canonical_json
+from ..text.canonical import canonical_json
 from .section import Loss, Section, defaults, is_default, leaves
 
 VALUE_CHARACTERS = 40

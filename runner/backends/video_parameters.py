@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import Field
 
-from ..axes import PROMPT, VIDEO, Axes
-from ..shape import Shape
+from ..job.axes import PROMPT, VIDEO, Axes
+from ..job.shape import Shape
 from .section import Generation
 
 AXES = Axes((VIDEO, PROMPT))

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 
 import click
 
-from .. import suspension
-from ..errors import UserError
-from ..log_lines import LineFormatter, print_traceback
-from ..terminal import say
-from ..utf8_mode import ensure_utf8, show_as_terminal_does
+from ..machine import suspension
+from ..text.errors import UserError
+from ..text.log_lines import LineFormatter, print_traceback
+from ..text.terminal import say
+from ..text.utf8_mode import ensure_utf8, show_as_terminal_does
 from .adopting import adopt
 from .asking import logs, progress
 from .calibrating import calibrate

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from ..plain_text import plural
-from ..terminal import print_json, print_lines, progress_bar
+from ..text.plain_text import plural
+from ..text.terminal import print_json, print_lines, progress_bar
 from .completing import complete_run
 from .options import json_option
 
@@ -33,7 +33,7 @@ def adopt(run: str, folder: Path, pattern: str, dry_run: bool, as_json: bool) ->
     \b
     sweep adopt my ~/old_results --pattern '{video}/prompt{prompt+1}_seed{seed}.mp4' --dry-run
     """
-    from ..adopt import Fate
+    from ..runs.adopt import Fate
     from ..sweeps import adopting
 
     with progress_bar("video") as begin:

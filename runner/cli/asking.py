@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import click
 
-from ..plain_text import plain_line
-from ..terminal import exit_with_failures, print_json, print_lines, say, show_until_end
+from ..text.plain_text import plain_line
+from ..text.terminal import print_json, print_lines, say
 from .completing import complete_run, complete_worker
 from .options import json_option
+from .until_end import exit_with_failures, show_until_end
 
 
 @click.command()
@@ -34,8 +35,8 @@ def progress(run: str, watch: bool, as_json: bool) -> None:
     if as_json:
         print_json(snapshot.to_json())
     elif not watch:
-        from ..console import PlainConsole
-        from ..progress_view import print_view
+        from ..text.console import PlainConsole
+        from ..watch.progress_view import print_view
 
         print_view(snapshot, PlainConsole())
     exit_with_failures(opened.folder, snapshot)

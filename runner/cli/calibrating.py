@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from ..slot_names import LARGEST_NUMBER_IN_NAME
-from ..terminal import print_json, say
+from ..job.slot_names import LARGEST_NUMBER_IN_NAME
+from ..text.terminal import print_json, say
 from .options import json_option, numbers
 
 
@@ -55,7 +55,7 @@ def calibrate(
     sweep calibrate experiments/my.yaml --processes 1,2 --try model.vram=managed
     """
     from ..calibrate import calibrate as measure
-    from ..calibration_view import line, report
+    from .calibration_view import line, report
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         # Like Ctrl-C: workers must not outlive what measures them.

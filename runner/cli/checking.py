@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from ..terminal import print_json, print_lines, progress_bar, say
+from ..text.terminal import print_json, print_lines, progress_bar, say
 from .completing import complete_run
 from .options import json_option
 
@@ -63,8 +63,8 @@ def explain(words: tuple[str, ...], as_json: bool) -> None:
     sweep explain my 7c1e4f0a
     sweep explain my camera_motion/ref_a prompt=0 seed=42
     """
-    from ..explain_view import story_lines
     from ..sweeps import checking
+    from .explain_view import story_lines
 
     story = checking.explain(words)
     if as_json:

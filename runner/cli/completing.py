@@ -7,8 +7,8 @@ import contextlib
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
-from ..errors import UserError
-from ..terminal import print_lines
+from ..text.errors import UserError
+from ..text.terminal import print_lines
 
 SHELLS = ("bash", "zsh", "fish")
 VARIABLE = "_SWEEP_COMPLETE"
@@ -34,8 +34,8 @@ def complete_run(
     _ctx: click.Context, _param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """The sweeps in the nearest results/, and files."""
-    from ..plain_text import printable
-    from ..runs import planned_runs
+    from ..runs.runs import planned_runs
+    from ..text.plain_text import printable
 
     names = [run.name for run in planned_runs() if printable(run.name) == run.name]
     found = [CompletionItem(name) for name in names if name.startswith(incomplete)]
@@ -46,7 +46,7 @@ def complete_worker(
     ctx: click.Context, _param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """The workers of the run that has been named, by their logs."""
-    from ..runs import find_run
+    from ..runs.runs import find_run
 
     with contextlib.suppress(UserError, OSError):
         logs = sorted(find_run(named_run(ctx)).logs.glob("*.log"))
@@ -58,10 +58,10 @@ def complete_part(
     ctx: click.Context, _param: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
     """AXIS=VALUE: the axes, and the categories of the run that has been named."""
-    from ..axes import EVERY_NAME
-    from ..plain_text import printable
-    from ..run_folder import RESERVED
-    from ..runs import find_run
+    from ..disk.run_folder import RESERVED
+    from ..job.axes import EVERY_NAME
+    from ..runs.runs import find_run
+    from ..text.plain_text import printable
 
     axis, equals, begun = incomplete.partition("=")
     if not equals:

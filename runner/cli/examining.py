@@ -6,8 +6,8 @@ import sys
 
 import click
 
-from ..plain_text import plural
-from ..terminal import print_json, print_lines, say
+from ..text.plain_text import plural
+from ..text.terminal import print_json, print_lines, say
 from .completing import complete_run
 from .options import json_option
 
@@ -41,8 +41,8 @@ def doctor(experiment: str | None, overrides: tuple[str, ...], bundle: bool, as_
         answer = found.to_json()
         print_json(answer if bundled is None else {**answer, "bundle": str(bundled.path)})
     else:
-        from ..console import PlainConsole
         from ..doctor.view import print_findings
+        from ..text.console import PlainConsole
 
         print_findings(found.findings, PlainConsole())
         print_lines(f"{found.wrong} wrong, {plural(found.warnings, 'warning')}")

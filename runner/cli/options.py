@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..axes import EVERY_NAME
-from ..errors import UserError
-from ..slot_names import LARGEST_NUMBER_IN_NAME, is_number
-from ..terminal import say
+from ..job.axes import EVERY_NAME
+from ..job.slot_names import LARGEST_NUMBER_IN_NAME, is_number
+from ..text.errors import UserError
+from ..text.terminal import say
 from .completing import complete_part
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def split_words(
     After it a word is an override only where its key is the experiment's: with a dot, or one of
     the file's own. No such key is called as an axis.
     """
-    from ..experiment import Experiment
+    from ..experiment.experiment import Experiment
 
     selectors = list(only)
     overrides = []

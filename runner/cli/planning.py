@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ..terminal import print_json, say
+from ..text.terminal import print_json, say
 from .options import here_option, json_option, settle_here, skip_option
 
 
@@ -29,8 +29,8 @@ def plan(
     sweep plan experiments/quickstart.yaml
     sweep plan experiments/quickstart.yaml seeds=[1,2,3] generation.num_inference_steps=20
     """
-    from ..plan_view import print_plan
     from ..sweeps import planning
+    from .plan_view import print_plan
 
     settle_here(str(experiment), here)
     made = planning.plan(experiment, overrides, skip_invalid=skip_invalid)
@@ -53,7 +53,7 @@ def schema() -> None:
     # yaml-language-server: $schema=experiment.schema.json    (the experiment's first line)
     """
     from ..backends.registry import OURS, installed
-    from ..schema import experiment_schema
+    from ..experiment.schema import experiment_schema
 
     own = {one.name: None for one in installed() if one.name not in OURS}
     print_json(experiment_schema([*OURS, *own]))

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import UserError
-from ..plain_text import plural
-from ..terminal import exit_at_end, print_json, print_lines, say, show_until_end
+from ..text.errors import UserError
+from ..text.plain_text import plural
+from ..text.terminal import print_json, print_lines, say
 from .completing import complete_run
 from .options import (
     StartOptions,
@@ -23,6 +23,7 @@ from .options import (
     split_words,
     start_options,
 )
+from .until_end import exit_at_end, show_until_end
 
 if TYPE_CHECKING:
     from ..launchers import SlotCommand
@@ -135,7 +136,7 @@ def stop(run: str, now: bool, gpus: str | None, waits: bool, as_json: bool) -> N
 
 def finish(launched: Launched, start: StartOptions) -> None:
     """Say what was started, and stay until the sweep ends where that is wanted."""
-    from ..progress import one_line
+    from ..watch.progress import one_line
 
     folder, name = launched.run.folder, launched.run.name
     if launched.is_dry_run:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..errors import UserError
-from ..plain_text import plural
-from ..terminal import print_csv, print_json, print_lines, progress_bar, say
+from ..text.errors import UserError
+from ..text.plain_text import plural
+from ..text.terminal import print_csv, print_json, print_lines, progress_bar, say
 from .completing import complete_run
 from .options import json_option, values_by_axis
 
@@ -106,8 +106,8 @@ def export(runs: tuple[str, ...], as_csv: bool, out: Path | None, as_json: bool)
     """
     import io
 
+    from ..disk.run_folder import write_atomically
     from ..report.table import write_csv
-    from ..run_folder import write_atomically
     from ..sweeps import asking
 
     if as_csv and as_json:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ..plain_text import plural
-from ..terminal import print_json, print_lines, say
+from ..text.plain_text import plural
+from ..text.terminal import print_json, print_lines, say
 from .options import json_option
 
 if TYPE_CHECKING:

@@ -9,12 +9,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ..input_file import MIB, lines_in, open_input
-from ..logs import last_lines
-from ..progress import take_snapshot
-from ..provenance import versions
-from ..run_folder import RunFolder
-from ..runs import open_queue
+from ..disk.logs import last_lines
+from ..disk.run_folder import RunFolder
+from ..plan.provenance import versions
+from ..runs.runs import open_queue
+from ..text.input_file import MIB, lines_in, open_input
+from ..watch.progress import take_snapshot
 from .finding import Finding
 from .masking import masked
 

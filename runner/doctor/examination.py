@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from ..backends import Examined, PeakMemory, Planner
-from ..dataset import DatasetContent, Lead
-from ..device import check_backend
-from ..errors import UserError
-from ..expansion import facts_of, points_of, uncut_points
-from ..experiment import Experiment
-from ..gpus import Gpu, find_gpus
-from ..plan import largest_video
-from ..progress import take_snapshot
-from ..rules import Fitted
-from ..run_folder import RunFolder
-from ..runs import open_queue
-from ..shape import Shape
+from ..dataset.dataset import DatasetContent, Lead
+from ..disk.run_folder import RunFolder
+from ..experiment.device import check_backend
+from ..experiment.experiment import Experiment
+from ..experiment.rules import Fitted
+from ..job.shape import Shape
+from ..machine.gpus import Gpu, find_gpus
+from ..plan.expansion import facts_of, points_of, uncut_points
+from ..plan.plan import largest_video
+from ..runs.runs import open_queue
+from ..text.errors import UserError
+from ..watch.progress import take_snapshot
 from .file_system import check_file_system
 from .finding import Finding, Severity, right, wrong
 from .graphics import Need, check_gpus
@@ -187,7 +187,7 @@ def placed(lead: Lead) -> dict[str, int]:
 
 def examine_file(path: Path, overrides: tuple[str, ...] = ()) -> Iterator[Finding]:
     """As `examine`, for an experiment that may itself be wrong."""
-    from ..loading import load_experiment
+    from ..experiment.loading import load_experiment
 
     try:
         experiment = load_experiment(path, overrides)

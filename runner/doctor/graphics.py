@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ..backends import PeakMemory
-from ..gpus import BUSY_GIB, Gpu, Health, gpu_health
+from ..machine.gpus import BUSY_GIB, Gpu, Health, gpu_health
 from .finding import Finding, right, warning, wrong
 
 

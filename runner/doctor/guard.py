@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..experiment import Experiment
-from ..plan import largest_video
-from ..shape import Shape
+from ..experiment.experiment import Experiment
+from ..job.shape import Shape
+from ..plan.plan import largest_video
 from .file_system import check_file_system
 from .finding import Finding, Severity
 from .machine import check_disk, check_limits

@@ -9,9 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..axes import InputKind
 from ..backends import Examined
-from ..dataset import (
+from ..dataset.dataset import (
     NOT_READ,
     DatasetContent,
     Lead,
@@ -21,14 +20,15 @@ from ..dataset import (
     read_dataset,
     shape_for,
 )
-from ..errors import UserError
-from ..experiment import Experiment
+from ..dataset.remarks import RemarkKind, by_kind, line_of
+from ..disk.upstream import Upstream
+from ..experiment.experiment import Experiment
+from ..experiment.method import Method
 from ..job import MadeInput
-from ..method import Method
-from ..plain_text import size
-from ..remarks import RemarkKind, by_kind, line_of
-from ..text_file import shown
-from ..upstream import Upstream
+from ..job.axes import InputKind
+from ..text.errors import UserError
+from ..text.plain_text import size
+from ..text.text_file import shown
 from ..video import BrokenVideo, decoded_timing
 from .finding import Finding, Severity, right, shortened, warning, wrong
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..plain_text import size
+from ..text.plain_text import size
 from .file_system import existing
 from .finding import Finding, right, warning, wrong
 

@@ -16,9 +16,9 @@ from typing import Any
 from packaging.requirements import Requirement
 
 from ..backends.registry import OURS, installed, planner_class
-from ..errors import UserError
-from ..gpus import Gpu, driver_versions
-from ..provenance import ffmpeg_version
+from ..machine.gpus import Gpu, driver_versions
+from ..plan.provenance import ffmpeg_version
+from ..text.errors import UserError
 from .finding import Finding, right, warning, wrong
 
 DISTRIBUTION = "sweep-runner"

@@ -9,8 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..console import plain
-from ..plain_text import printable
+from ..text.console import plain
+from ..text.plain_text import printable
 from .finding import Finding, Severity
 
 STYLES = {Severity.RIGHT: "green", Severity.WARNING: "yellow", Severity.WRONG: "bold red"}

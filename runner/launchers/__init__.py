@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import UserError
-from ..run_folder import RunFolder
-from ..slot_names import Slot
+from ..disk.run_folder import RunFolder
+from ..job.slot_names import Slot
+from ..text.errors import UserError
 
 NAMES = ("tmux", "local")
 
@@ -80,7 +80,7 @@ def slot_command(
     run: RunFolder, slot: Slot, *, device: str, threads: int, home: Sequence[str]
 ) -> SlotCommand:
     """The command that supervises one slot of a run."""
-    argv = [sys.executable, "-m", "runner.slot", str(run.path)]
+    argv = [sys.executable, "-m", "runner.slots.slot", str(run.path)]
     argv += [slot.name, f"--device={device}", f"--threads={threads}"]
     argv += [f"--home={category}" for category in home]
     session = f"{session_prefix(run)}_{slot.session}"

@@ -6,8 +6,8 @@ import os
 import subprocess
 from collections.abc import Sequence
 
-from ..environment_file import launch_environment
-from ..run_folder import open_own
+from ..disk.run_folder import open_own
+from ..machine.environment_file import launch_environment
 from . import Launcher, SlotCommand
 
 _outliving: list[subprocess.Popen[bytes]] = []

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import libtmux
 
-from ..environment_file import launch_environment, write_environment
-from ..errors import UserError
-from ..run_folder import RunFolder
+from ..disk.run_folder import RunFolder
+from ..machine.environment_file import launch_environment, write_environment
+from ..text.errors import UserError
 from . import Launcher, SlotCommand, session_prefix
 
 MARK = "SWEEP_RUN"

@@ -8,17 +8,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..axes import InputKind
 from ..backends.wan.checkpoint import Checkpoint
 from ..backends.wan.finding import find_checkpoint
-from ..dataset_files import find_files, has_any, is_flat, is_one, subfolders
-from ..errors import UserError
-from ..machine_file import MachineFile
-from ..matching import Match, match
-from ..prompts import SUFFIXES, Prompts, is_utf8, read_prompts
-from ..remarks import remark_lines, remarks_on
-from ..sections import check_category
-from ..text_file import nfc, shown
+from ..dataset.files import find_files, has_any, is_flat, is_one, subfolders
+from ..dataset.matching import Match, match
+from ..dataset.prompts import SUFFIXES, Prompts, is_utf8, read_prompts
+from ..dataset.remarks import remark_lines, remarks_on
+from ..experiment.sections import check_category
+from ..job.axes import InputKind
+from ..machine.machine_file import MachineFile
+from ..text.errors import UserError
+from ..text.text_file import nfc, shown
 from ..video import CLIP_SUFFIXES, BrokenVideo, Fit, VideoInfo, frames_available, probe
 from .former_config import FormerConfig
 from .shape import TINY, WAN, four_n_plus_1, of_16, propose_shape

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
-from ..prompts import YAML_SUFFIXES, parse_json
-from ..text_file import read_text, shown
-from ..yaml_file import parse_yaml
+from ..dataset.prompts import YAML_SUFFIXES, parse_json
+from ..text.errors import UserError
+from ..text.text_file import read_text, shown
+from ..text.yaml_file import parse_yaml
 
 MOST_GPUS = 64
 

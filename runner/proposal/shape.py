@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ..shape import Shape
+from ..job.shape import Shape
 from ..video import VideoInfo, frames_available
 
 LOG_RATIO_TOLERANCE = 0.06

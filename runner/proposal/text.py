@@ -12,10 +12,10 @@ from rich.cells import cell_len
 
 from ..backends import Section
 from ..backends.registry import planner_class
-from ..experiment import Experiment
-from ..plain_text import printable
-from ..sections import dataset_type
-from ..yaml_file import schema_line
+from ..experiment.experiment import Experiment
+from ..experiment.sections import dataset_type
+from ..text.plain_text import printable
+from ..text.yaml_file import schema_line
 from . import Proposal
 
 COMMENT_COLUMN = 36

@@ -13,10 +13,10 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from ..errors import UserError
 from ..job import JobState
-from ..terminal import print_json, print_lines, say
-from ..utf8_mode import ensure_utf8
+from ..text.errors import UserError
+from ..text.terminal import print_json, print_lines, say
+from ..text.utf8_mode import ensure_utf8
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -59,9 +59,9 @@ def _validation() -> dict[str, Any]:
 def _measured(text: str, *, vae: bool) -> dict[str, Any]:
     from tqdm import tqdm
 
-    from ..loading import load_experiment
-    from ..runs import find_run, open_queue
-    from ..upstream import Unmade, Upstream
+    from ..disk.upstream import Unmade, Upstream
+    from ..experiment.loading import load_experiment
+    from ..runs.runs import find_run, open_queue
 
     outlines = _outlines()
     from .measure import fidelity, measure, reconstructed

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..axes import PROMPT, VIDEO
 from ..backends import Engine, Machine
-from ..canonical import canonical_json
+from ..disk.run_folder import RunFolder
 from ..job import Job
-from ..reading import deciding_frames, read_reference
-from ..run_folder import RunFolder
+from ..job.axes import PROMPT, VIDEO
 from ..scenes.words import mentions
+from ..text.canonical import canonical_json
 from ..video import read_video
+from ..video.reading import deciding_frames, read_reference
 from .looks import JudgedMention, Outlines, judge, share
 from .movement import agreement, flow_of
 

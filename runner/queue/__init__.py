@@ -21,13 +21,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..canonical import canonical_json
-from ..errors import UserError
-from ..failures import FailureKind, Policy
 from ..job import CATEGORY, SEED, Job, JobState
-from ..processes import ProcessId
-from ..slot_names import Devices, Slot
-from ..waiting import PATIENT, Busy, Waiting
+from ..job.failures import FailureKind, Policy
+from ..job.slot_names import Devices, Slot
+from ..machine.processes import ProcessId
+from ..machine.waiting import PATIENT, Busy, Waiting
+from ..text.canonical import canonical_json
+from ..text.errors import UserError
 from .changes import beside_events, by_event, can_happen, everywhere, is_in
 from .claim_counts import count, recount
 from .claim_order import Taste, choose, choose_method
@@ -59,16 +59,7 @@ from .soundness import check_tables, foreign_part, no_database
 from .sqlite import Sqlite
 from .states import GIVEN_BACK, Event, is_claimable, target
 from .sync import Files, OnDisk, follow_disk, follow_manifest
-from .tables import (
-    every_series,
-    get_meta,
-    is_of,
-    job_of,
-    jobs,
-    meta,
-    priorities_in,
-    set_meta,
-)
+from .tables import every_series, get_meta, is_of, job_of, jobs, meta, priorities_in, set_meta
 from .waits import DUE, WAITING, end_waits
 from .worker_table import WorkerTable
 

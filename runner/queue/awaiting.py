@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from ..job import JobState, MadeInput, input_of
-from ..waiting import Waiting
+from ..machine.waiting import Waiting
 from . import Queue
 from .changes import by_event, can_happen, is_in
 from .claim_counts import count, counted, recount

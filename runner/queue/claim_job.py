@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 
 from ..job import JobState
-from ..processes import ProcessId
+from ..machine.processes import ProcessId
 from . import Queue
 from .changes import by_event, can_happen
 from .claim_counts import count

@@ -37,13 +37,7 @@ import sqlalchemy as sa
 from ..job import JobState
 from .prepared import PreparedQuery
 from .rows import AtWorkRow, CategoryRow, ChosenRow, GroupRow, LeftRow, LevelRow
-from .tables import (
-    claimable,
-    claimable_categories,
-    claimable_groups,
-    columns_of,
-    jobs,
-)
+from .tables import claimable, claimable_categories, claimable_groups, columns_of, jobs
 
 
 @dataclass(frozen=True)

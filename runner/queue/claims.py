@@ -7,9 +7,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..failures import FailureKind
 from ..job import Job, JobState
-from ..processes import ProcessId
+from ..job.failures import FailureKind
+from ..machine.processes import ProcessId
 from .changes import prepared
 from .judgement import Verdict
 from .prepared import PreparedQuery

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import UserError
+from ..text.errors import UserError
 from .sqlite_errors import damage_told, may_happen_to_a_whole_one
 
 _opened: dict[Path, None] = {}

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Protocol
 
 import sqlalchemy as sa
 
-from ..waiting import Waiting
+from ..machine.waiting import Waiting
 
 
 class Cursor(Protocol):

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from ..failures import FailureKind, Policy
 from ..job import JobState
-from ..processes import ProcessId, oom_kills
-from ..slot_names import Slot
+from ..job.failures import FailureKind, Policy
+from ..job.slot_names import Slot
+from ..machine.processes import ProcessId, oom_kills
 from .claim_counts import count
 from .claims import OF_CLAIM
 from .gate import Gate

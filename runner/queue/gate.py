@@ -7,8 +7,8 @@ import time
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
-from ..forms import checked, is_number, is_text, is_truth, list_of, mapping_of, or_none
-from ..slot_names import Devices, Slot
+from ..job.slot_names import Devices, Slot
+from ..text.forms import checked, is_number, is_text, is_truth, list_of, mapping_of, or_none
 
 _FORM = {
     "drained": is_truth,

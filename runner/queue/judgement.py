@@ -11,10 +11,10 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from ..failures import ANSWERS, FAILURES_WITHOUT_SUCCESS, Counted, FailureKind, Policy
-from ..forms import checked, is_count, is_number, is_text, list_of, mapping_of
 from ..job import JobState
-from ..slot_names import Slot
+from ..job.failures import ANSWERS, FAILURES_WITHOUT_SUCCESS, Counted, FailureKind, Policy
+from ..job.slot_names import Slot
+from ..text.forms import checked, is_count, is_number, is_text, list_of, mapping_of
 from .gate import Gate
 from .states import Event, target
 

@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from .. import suspension
-from ..run_folder import open_own, queue_files, try_lock
-from ..waiting import Waiting, repeat, wait_for
+from ..disk.run_folder import open_own, queue_files, try_lock
+from ..machine import suspension
+from ..machine.waiting import Waiting, repeat, wait_for
 
 
 class Line:

@@ -8,23 +8,14 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ..failures import FailureKind
 from ..job import CATEGORY, SEED, UNMADE, Alike, InGrid, Job, JobState, Series, is_on
-from ..shape import Shape
+from ..job.failures import FailureKind
+from ..job.shape import Shape
 from .changes import is_in
 from .claim_order import Taste, choose
 from .driver import Driver
 from .rows import WholeRow
-from .tables import (
-    claimable,
-    every_alike,
-    every_series,
-    is_of,
-    job_of,
-    jobs,
-    whole,
-    whole_jobs,
-)
+from .tables import claimable, every_alike, every_series, is_of, job_of, jobs, whole, whole_jobs
 from .waits import WAITS
 
 

@@ -19,11 +19,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
-from ..failures import FailureKind, Policy
-from ..forms import Form, anything, has_form, mapping_of
+from ..disk.run_folder import DATABASE_PARTS, queue_files
 from ..job import JobState
-from ..job_record import SERIES, is_shape
-from ..run_folder import DATABASE_PARTS, queue_files
+from ..job.failures import FailureKind, Policy
+from ..job.record import SERIES, is_shape
+from ..text.forms import Form, anything, has_form, mapping_of
 from .damaged import DamagedQueue, OtherVersion
 from .driver import Driver
 from .gate import Gate

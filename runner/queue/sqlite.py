@@ -16,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
-from ..waiting import Waiting
+from ..machine.waiting import Waiting
 from .damaged import telling_damage
 from .driver import DRIVER, Driver
 from .line import Line

@@ -10,11 +10,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from .. import job_record
-from ..canonical import canonical_json, json_in_order
 from ..job import Job, JobState, Series, check_id_and_output
-from ..job_record import series_record
-from ..shape import Shape
+from ..job import record as job_record
+from ..job.record import series_record
+from ..job.shape import Shape
+from ..text.canonical import canonical_json, json_in_order
 from .driver import Driver
 from .rows import OfJob, WholeRow
 from .sqlite import only_where

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import sqlalchemy as sa
 
-from ..failures import MOST_BACKOFF_SECONDS
 from ..job import JobState
+from ..job.failures import MOST_BACKOFF_SECONDS
 from .changes import by_event
 from .claim_counts import count, counted
 from .prepared import PreparedQuery

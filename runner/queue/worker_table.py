@@ -8,10 +8,10 @@ from enum import Enum
 
 import sqlalchemy as sa
 
-from ..errors import UserError
-from ..processes import ProcessId
-from ..slot_names import Slot
-from ..waiting import Waiting
+from ..job.slot_names import Slot
+from ..machine.processes import ProcessId
+from ..machine.waiting import Waiting
+from ..text.errors import UserError
 from .driver import Driver
 from .prepared import PreparedChange
 from .tables import workers

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from ..canonical import canonical_json
 from ..job import CATEGORY, METHOD, SEED
-from ..reading import PARAMETERS
+from ..text.canonical import canonical_json
+from ..video.reading import PARAMETERS
 from .cells import Run
 
 AxisValue = Any

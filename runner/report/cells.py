@@ -8,18 +8,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..attempts import read_attempts
-from ..axes import Axes, InputKind
-from ..drift import changed_inputs
+from ..disk.attempts import read_attempts
+from ..disk.publish import read_sidecar
+from ..disk.run_folder import RunFolder
+from ..disk.upstream import Upstream
+from ..experiment.loading import load_experiment
 from ..job import FileInput, Job, JobState, MadeInput, TextInput, Unsaid, value_on
-from ..loading import load_experiment
-from ..progress import Snapshot, take_snapshot
-from ..publish import read_sidecar
+from ..job.axes import Axes, InputKind
+from ..job.shape import Shape
 from ..queue.questions import JobRow
-from ..run_folder import RunFolder
-from ..runs import open_queue, take_back
-from ..shape import Shape
-from ..upstream import Upstream
+from ..runs.drift import changed_inputs
+from ..runs.runs import open_queue, take_back
+from ..watch.progress import Snapshot, take_snapshot
 
 
 @dataclass(frozen=True)

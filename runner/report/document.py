@@ -9,9 +9,9 @@ from typing import Any
 from urllib.parse import quote
 
 from ..backends.section import Loss
-from ..canonical import canonical_json
+from ..disk.publish import inputs_of
 from ..job import JobState
-from ..publish import inputs_of
+from ..text.canonical import canonical_json
 from .anonymous import hidden_effort, hidden_record, values_without_paths, without_paths
 from .axes import AxisKind, Grid, lay_out, parameter_differences
 from .cells import Cell, Run

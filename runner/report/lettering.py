@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from ..errors import UserError
+from ..text.errors import UserError
 from .fonts import Face, basic, font_files, fonts_with, has, open_face
 
 

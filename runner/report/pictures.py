@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..canonical import sha256_of
+from ..disk.run_folder import sha256_file
 from ..job import FileInput
-from ..reading import Reading
-from ..run_folder import sha256_file
-from ..shape import Shape
+from ..job.shape import Shape
+from ..text.canonical import sha256_of
 from ..video import BrokenVideo, read_clip, write_video
 from ..video.program import ffmpeg
+from ..video.reading import Reading
 
 POSTER_WIDTH_PIXELS = 320
 CLIP_QUALITY = 6.0

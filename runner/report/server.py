@@ -13,9 +13,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..errors import UserError
-from ..input_file import open_input
-from ..log_lines import print_traceback
+from ..text.errors import UserError
+from ..text.input_file import open_input
+from ..text.log_lines import print_traceback
 from .connections import Connections, linger
 from .site import Site, url_of
 

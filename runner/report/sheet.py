@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from ..errors import UserError
+from ..disk.run_folder import make_folder
 from ..job import is_said
-from ..reading import read_reference
-from ..run_folder import make_folder
-from ..shape import Shape
+from ..job.shape import Shape
+from ..text.errors import UserError
 from ..video import BrokenVideo, read_video, write_video
+from ..video.reading import read_reference
 from .axes import Axis, AxisKind, lay_out
 from .cells import Cell, Run
 from .lettering import Lettering

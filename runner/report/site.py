@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote, unquote
 
-from ..run_folder import RunFolder
+from ..disk.run_folder import RunFolder
 from .cells import Run, Sidecars, read_run
 from .document import document
 from .page import render

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
 
 from ..job import Job, Outcome, TextInput
-from ..plain_text import printable
+from ..text.plain_text import printable
 from .axes import lay_out
 from .cells import Cell, Run
 from .effort import kind_of

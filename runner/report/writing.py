@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
-from ..input_file import MIB, read_input
-from ..run_folder import RunFolder, make_folder, write_atomically
+from ..disk.run_folder import RunFolder, make_folder, write_atomically
+from ..text.errors import UserError
+from ..text.input_file import MIB, read_input
 from .anonymous import write_bare
 from .cells import Cell, Run, read_run
 from .document import Look, document, quoted

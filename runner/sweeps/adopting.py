@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..adopt import AdoptedFile, Adoption, Fate
-from ..adopt import adopt as take_in
-from ..loading import load_experiment
-from ..pattern import Pattern
-from ..runs import open_queue, take_back
+from ..experiment.loading import load_experiment
+from ..job.pattern import Pattern
+from ..runs.adopt import AdoptedFile, Adoption, Fate
+from ..runs.adopt import adopt as take_in
+from ..runs.runs import open_queue, take_back
 from .opening import Named, OpenRun, folder_of
 
 

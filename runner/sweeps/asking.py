@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..logs import choose_logs, follow_logs, last_lines
-from ..progress import Snapshot, take_snapshot
-from ..runs import open_queue, take_back
+from ..disk.logs import choose_logs, follow_logs, last_lines
+from ..runs.runs import open_queue, take_back
+from ..watch.progress import Snapshot, take_snapshot
 from .opening import Named, folder_of
 
 

@@ -7,13 +7,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..borrowed import is_ours_to_write
-from ..drift import Change, Now, drift
+from ..experiment.loading import load_experiment
 from ..job import Job, JobState
-from ..loading import load_experiment
-from ..runs import live_slots, open_queue, take_back
-from ..verify import CheckedVideo, forgotten
-from ..verify import verify as check_videos
+from ..runs.borrowed import is_ours_to_write
+from ..runs.drift import Change, Now, drift
+from ..runs.runs import live_slots, open_queue, take_back
+from ..runs.verify import CheckedVideo, forgotten
+from ..runs.verify import verify as check_videos
 from .opening import Named, OpenRun, folder_of
 from .telling import TrackNumber, untracked
 
@@ -95,7 +95,7 @@ def explain(words: Sequence[str]) -> Story:
         UserError: these words name no job, or several.
     """
     from ..explain import explain as gather
-    from ..lookup import look_up
+    from ..runs.lookup import look_up
 
     folder, row = look_up(words)
     with closing(open_queue(folder)) as queue:

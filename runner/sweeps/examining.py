@@ -12,8 +12,8 @@ from typing import Any
 from ..doctor.bundle import write_bundle
 from ..doctor.examination import examine_file, examine_machine
 from ..doctor.finding import Finding, Severity
-from ..errors import UserError
-from ..loading import load_experiment
+from ..experiment.loading import load_experiment
+from ..text.errors import UserError
 from .opening import Named, experiment_file, folder_of
 
 

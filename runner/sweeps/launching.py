@@ -7,13 +7,19 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
-from ..at_end import EndCommands, run_end_commands
+from ..disk.run_folder import RunFolder, locked
+from ..disk.run_id import ensure_run_id
 from ..doctor.guard import guard
-from ..errors import UserError
-from ..experiment import Experiment
-from ..failures import failures_allowed
+from ..experiment.experiment import Experiment
 from ..job import JobState
-from ..launch import (
+from ..job.failures import failures_allowed
+from ..job.shape import Shape
+from ..launchers import Launcher, SlotCommand, launcher
+from ..queue import Queue
+from ..runs.links import linked_line
+from ..runs.runs import mending, open_queue
+from ..slots.at_end import EndCommands, run_end_commands
+from ..slots.launch import (
     Launch,
     Narrowing,
     NotUp,
@@ -26,16 +32,10 @@ from ..launch import (
     start,
     wait_for_leaving,
 )
-from ..launch import wait as wait_for_end
-from ..launchers import Launcher, SlotCommand, launcher
-from ..links import linked_line
-from ..plain_text import plural
-from ..progress import Snapshot, take_snapshot
-from ..queue import Queue
-from ..run_folder import RunFolder, locked
-from ..run_id import ensure_run_id
-from ..runs import mending, open_queue
-from ..shape import Shape
+from ..slots.launch import wait as wait_for_end
+from ..text.errors import UserError
+from ..text.plain_text import plural
+from ..watch.progress import Snapshot, take_snapshot
 from .opening import Named, OpenRun, experiment_file, folder_of, texts_by_axis
 from .planned import plan_sweep
 from .telling import Say, silent

@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ..run_folder import RunFolder
+from ..disk.run_folder import RunFolder
 from .telling import Say, TrackNumber, silent, untracked
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..adopt import AdoptedFile
     from ..explain import Story
-    from ..progress import Snapshot
     from ..report.sheet import Style
     from ..report.writing import Report
+    from ..runs.adopt import AdoptedFile
+    from ..watch.progress import Snapshot
     from .adopting import Adopted
     from .asking import Log
     from .checking import Verification
@@ -51,7 +51,7 @@ class OpenRun:
     @property
     def is_running(self) -> bool:
         """Whether a worker of the run, or its supervisor, is alive on this host."""
-        from ..runs import live_slots
+        from ..runs.runs import live_slots
 
         return bool(live_slots(self.folder))
 
@@ -191,14 +191,14 @@ def folder_of(run: Named) -> RunFolder:
         return run.folder
     if isinstance(run, RunFolder):
         return run
-    from ..runs import find_run
+    from ..runs.runs import find_run
 
     return find_run(str(run))
 
 
 def experiment_file(run: Named) -> Path | None:
     """The experiment file by which a run is named; None where it is named by its folder or name."""
-    from ..runs import is_experiment_file
+    from ..runs.runs import is_experiment_file
 
     is_file = isinstance(run, (str, Path)) and is_experiment_file(str(run))
     return Path(str(run)) if is_file else None
@@ -217,8 +217,8 @@ def keep_here(run: Named, words: Sequence[str]) -> Path:
     Raises:
         UserError: a word that is no `KEY=VALUE`, or a value that its key does not take.
     """
-    from ..loading import root_of
-    from ..machine_file import keep
+    from ..experiment.loading import root_of
+    from ..machine.machine_file import keep
 
     return keep(root_of(experiment_file(run) or folder_of(run).experiment), words)
 

@@ -10,24 +10,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..backends import Examined
-from ..damage import mend_queue, read_former, set_aside
-from ..dataset import DatasetContent, read_dataset
-from ..errors import UserError
-from ..expansion import expand
-from ..experiment import Experiment
-from ..fingerprint import MethodIdentities, identities_of
-from ..gpus import Gpu
+from ..dataset.dataset import DatasetContent, read_dataset
+from ..dataset.remarks import Remark
+from ..disk.manifest import Manifest, write_manifest
+from ..disk.run_folder import RunFolder, locked, make_folder, sha256_file, write_atomically
+from ..disk.run_id import ensure_run_id
+from ..experiment.experiment import Experiment
+from ..experiment.loading import ExperimentFile, load_experiment
+from ..experiment.overrides import takes_back
 from ..job import UNMADE, Alike, Job, JobState
-from ..links import Linked, link_made
-from ..loading import ExperimentFile, load_experiment
-from ..manifest import Manifest, write_manifest
-from ..overrides import takes_back
-from ..plan import Changes, changed_jobs, changes, reasons
+from ..machine.gpus import Gpu
+from ..plan.expansion import expand
+from ..plan.fingerprint import MethodIdentities, identities_of
+from ..plan.plan import Changes, changed_jobs, changes, reasons
 from ..queue import Queue
-from ..remarks import Remark
-from ..run_folder import RunFolder, locked, make_folder, sha256_file, write_atomically
-from ..run_id import ensure_run_id
-from ..runs import bring_in_line, live_slots, refuse_lost_queue, was_planned
+from ..runs.damage import mend_queue, read_former, set_aside
+from ..runs.links import Linked, link_made
+from ..runs.runs import bring_in_line, live_slots, refuse_lost_queue, was_planned
+from ..text.errors import UserError
 
 log = logging.getLogger("sweep")
 

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from ..backends.settings import settings_record, settings_set
-from ..drift import Now, Survey, survey
-from ..experiment import Experiment
-from ..forecast import Experience, Forecast, forecast
-from ..gpus import Choice, Gpu, GpuWish, find_gpus, likely_gpus, processor_name
+from ..costs.forecast import Experience, Forecast, forecast
+from ..costs.kinds import Kind, kinds_of
+from ..experiment.experiment import Experiment
 from ..job import Job
-from ..kinds import Kind, kinds_of
-from ..plan import Estimate, alike, estimate, flops_a_video, model_problems, peak_memory
-from ..runs import live_slots, mending
+from ..machine.gpus import Choice, Gpu, GpuWish, find_gpus, likely_gpus, processor_name
+from ..plan.plan import Estimate, alike, estimate, flops_a_video, model_problems, peak_memory
+from ..runs.drift import Now, Survey, survey
+from ..runs.runs import live_slots, mending
 from .opening import OpenRun
 from .planned import Planned, plan_sweep
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..borrowed import is_ours_to_write
-from ..errors import UserError
+from ..disk.run_folder import RunFolder
 from ..report.cells import read_run
 from ..report.writing import Report, ReportWish, write_page, write_zip
-from ..run_folder import RunFolder
+from ..runs.borrowed import is_ours_to_write
+from ..text.errors import UserError
 from .opening import Named, folder_of, texts_by_axis
 from .telling import TrackNumber, untracked
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import UserError
+from ..disk.run_folder import write_atomically
+from ..experiment.loading import load_experiment
 from ..job import RUN_NAME
-from ..loading import load_experiment
-from ..machine_file import read_machine
+from ..machine.machine_file import read_machine
 from ..proposal import InitWish, Proposal, propose
 from ..proposal.former_config import read_config
 from ..proposal.text import experiment_text
-from ..run_folder import write_atomically
+from ..text.errors import UserError
 
 
 @dataclass(frozen=True)

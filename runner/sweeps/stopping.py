@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..slot_names import Slot
-from ..stop import stop_workers, wait_until_ended
+from ..job.slot_names import Slot
+from ..slots.stop import stop_workers, wait_until_ended
 from .opening import Named, OpenRun, folder_of
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..errors import UserError
-from ..failures import is_disk_full, may_be_disk_full
+from ..job.failures import is_disk_full, may_be_disk_full
+from ..text.errors import UserError
 
 
 def trouble_behind(error: Exception) -> UserError | None:

@@ -11,7 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from ..shape import Shape
+from ..job.shape import Shape
 from .errors import BrokenVideo
 from .program import ffmpeg
 from .whole import check_mp4

@@ -10,7 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..shape import Shape
+from ..job.shape import Shape
 from .errors import BrokenVideo, UnfitVideo
 from .picture import UPRIGHT, Fit, Turn, View, fitted, view_of
 from .program import ffmpeg

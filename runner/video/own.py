@@ -12,7 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..shape import Shape
+from ..job.shape import Shape
 from .clip import read_clip
 from .errors import BrokenVideo
 from .picture import fitted

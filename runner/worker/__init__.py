@@ -18,30 +18,22 @@ from pathlib import Path
 from typing import Any
 
 from ..backends import Interrupted, Machine
-from ..errors import UserError
-from ..failures import (
-    ANSWERS,
-    FailureKind,
-    is_disk_full,
-    keeps_work,
-    kind_of,
-    told,
-    was_killed,
-)
+from ..disk.publish import state_on_disk
+from ..disk.run_folder import RunFolder
+from ..disk.run_id import is_still, run_id
+from ..disk.upstream import Unmade, Upstream
 from ..job import Job, JobState
-from ..processes import ProcessId, Stop, oom_kills
-from ..publish import state_on_disk
+from ..job.failures import ANSWERS, FailureKind, is_disk_full, keeps_work, kind_of, told, was_killed
+from ..job.slot_names import Slot
+from ..machine.processes import ProcessId, Stop, oom_kills
+from ..machine.waiting import Busy
 from ..queue import Queue
 from ..queue.claim_order import Taste
 from ..queue.claims import Claim
 from ..queue.worker_table import WorkerState
-from ..run_folder import RunFolder
-from ..run_id import is_still, run_id
-from ..runs import take_back
-from ..slot import EXIT_RESTART, EXIT_WRONG
-from ..slot_names import Slot
-from ..upstream import Unmade, Upstream
-from ..waiting import Busy
+from ..runs.runs import take_back
+from ..slots.slot import EXIT_RESTART, EXIT_WRONG
+from ..text.errors import UserError
 from .awaited import Awaited
 from .endings import Endings
 from .finishing import Finisher

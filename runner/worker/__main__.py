@@ -24,26 +24,26 @@ from typing import Any
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
 
-from .. import suspension
 from ..backends import Machine
-from ..errors import UserError
-from ..failures import is_disk_full, may_be_disk_full
+from ..disk.manifest import read_manifest
+from ..disk.run_folder import RunFolder, locked
+from ..experiment.loading import load_experiment
 from ..job import Job
-from ..loading import load_experiment
-from ..log_lines import LineFormatter
-from ..manifest import read_manifest
-from ..plain_text import printable, tail
-from ..plan import largest_video
-from ..processes import Stop
+from ..job.failures import is_disk_full, may_be_disk_full
+from ..job.slot_names import Slot
+from ..machine import suspension
+from ..machine.processes import Stop
+from ..machine.waiting import Waiting
+from ..plan.plan import largest_video
 from ..queue import Queue
 from ..queue.claim_order import Taste
 from ..queue.claims import Claim
 from ..queue.damaged import damage_behind_opened
-from ..run_folder import RunFolder, locked
-from ..slot import EXIT_LOAD_FAILED, EXIT_NO_ROOM, EXIT_RESTART, EXIT_WRONG
-from ..slot_names import Slot
-from ..utf8_mode import ensure_utf8
-from ..waiting import Waiting
+from ..slots.slot import EXIT_LOAD_FAILED, EXIT_NO_ROOM, EXIT_RESTART, EXIT_WRONG
+from ..text.errors import UserError
+from ..text.log_lines import LineFormatter
+from ..text.plain_text import printable, tail
+from ..text.utf8_mode import ensure_utf8
 from . import Worker
 from .disk_room import DiskRoom
 from .gpu_watch import GpuWatch

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import time
 
+from ..disk.upstream import Upstream
 from ..queue import Queue
 from ..queue.awaiting import follow_upstream
-from ..runs import live_slots
-from ..upstream import Upstream
+from ..runs.runs import live_slots
 
 log = logging.getLogger("sweep.worker")
 

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from ..failures import is_disk_full
+from ..job.failures import is_disk_full
 
 GIB = 1024**3
 MIB = 1024**2

@@ -6,16 +6,16 @@ import logging
 from collections.abc import Callable
 from typing import TypeVar
 
-from ..attempts import AttemptRecord, record_attempt
-from ..failures import FailureKind
+from ..disk.attempts import AttemptRecord, record_attempt
+from ..disk.publish import files_of
+from ..disk.run_folder import RunFolder
 from ..job import JobState, Outcome
-from ..processes import Stop
-from ..publish import files_of
+from ..job.failures import FailureKind
+from ..job.slot_names import Slot
+from ..machine.processes import Stop
+from ..machine.waiting import Busy
 from ..queue import Queue
 from ..queue.claims import Claim
-from ..run_folder import RunFolder
-from ..slot_names import Slot
-from ..waiting import Busy
 from .making import Attempt
 
 log = logging.getLogger("sweep.worker")

@@ -9,11 +9,11 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 from ..backends import Interrupted
-from ..failures import is_disk_full
-from ..processes import give_way, peak_resident_gib
-from ..publish import inputs_of, publish
+from ..disk.publish import inputs_of, publish
+from ..disk.run_folder import RunFolder
+from ..job.failures import is_disk_full
+from ..machine.processes import give_way, peak_resident_gib
 from ..queue import Queue
-from ..run_folder import RunFolder
 from ..video import check_video
 from .loaded import Loaded
 from .making import Attempt, LostClaim

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ..gpus import BUSY_GIB, Gpu, Health, find_gpus, gpu_health
+from ..job.slot_names import Devices
+from ..machine.gpus import BUSY_GIB, Gpu, Health, find_gpus, gpu_health
 from ..queue.worker_table import WorkerRow
-from ..slot_names import Devices
 
 CONTEXT_GIB = 0.7
 """What CUDA itself takes for each process, beyond what the process asks for."""

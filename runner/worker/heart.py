@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ..failures import FailureKind
+from ..job.failures import FailureKind
 from ..queue import HEARTBEAT_SECONDS
 from .making import Attempt, Patience
 

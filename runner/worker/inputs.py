@@ -8,15 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..axes import Axes, InputAxis
 from ..backends import Engine
-from ..canonical import canonical_json
-from ..failures import BadInput
+from ..disk.run_folder import sha256_file
+from ..disk.upstream import Unmade, Upstream, lineage
 from ..job import FileInput, Job, Series
-from ..reading import deciding_frames
-from ..run_folder import sha256_file
-from ..upstream import Unmade, Upstream, lineage
+from ..job.axes import Axes, InputAxis
+from ..job.failures import BadInput
+from ..text.canonical import canonical_json
 from ..video import BrokenVideo
+from ..video.reading import deciding_frames
 from .making import Attempt
 
 

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..axes import Axes
 from ..backends import Engine, Machine
-from ..experiment import Experiment
-from ..failures import is_disk_full
-from ..fingerprint import MethodIdentity
-from ..method import Method
-from ..provenance import provenance
-from ..upstream import Upstream
+from ..disk.upstream import Upstream
+from ..experiment.experiment import Experiment
+from ..experiment.method import Method
+from ..job.axes import Axes
+from ..job.failures import is_disk_full
+from ..plan.fingerprint import MethodIdentity
+from ..plan.provenance import provenance
 from .inputs import Inputs
 from .leaving import Outdated, Restart
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ..backends.video_parameters import STEPS
-from ..failures import FailureKind
 from ..job import Job
+from ..job.failures import FailureKind
 from ..queue.claims import Claim
 
 

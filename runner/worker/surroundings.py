@@ -7,12 +7,12 @@ import time
 from dataclasses import dataclass
 
 from ..backends import Interrupted
-from ..failures import is_disk_full, may_be_disk_full
-from ..processes import Stop, resident_gib
+from ..job.failures import is_disk_full, may_be_disk_full
+from ..job.slot_names import Slot
+from ..machine.processes import Stop, resident_gib
+from ..machine.waiting import Busy, Waiting
 from ..queue import Queue
 from ..queue.worker_table import WorkerState
-from ..slot_names import Slot
-from ..waiting import Busy, Waiting
 from .disk_room import DiskRoom
 from .gpu_watch import GpuWatch
 

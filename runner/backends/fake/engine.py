@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...errors import UserError
-from ...failures import BadInput, GpuError, OutOfGpuMemory
+from ...disk.run_folder import append_line, write_atomically
 from ...job import FileInput, Job, Series
-from ...run_folder import append_line, write_atomically
-from ...shape import Shape
+from ...job.failures import BadInput, GpuError, OutOfGpuMemory
+from ...job.shape import Shape
+from ...text.errors import UserError
 from ...video import write_video
 from .. import Engine, Machine, OnStep
 

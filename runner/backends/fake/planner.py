@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from ...job import Job
-from ...shape import Shape
+from ...job.shape import Shape
 from .. import READING_CHANGE, Planner, Section
 from ..section import Loss, key
 from ..video_parameters import AXES, VideoGeneration, shape_of

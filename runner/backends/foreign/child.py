@@ -15,8 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ...failures import ChildDied, ForeignError
-from ...processes import POLL_SECONDS, exit_status, how_it_ended, oom_kills
+from ...job.failures import ChildDied, ForeignError
+from ...machine.processes import POLL_SECONDS, exit_status, how_it_ended, oom_kills
 from .. import GpuMemory, OnStep
 
 log = logging.getLogger("sweep.worker")

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...errors import UserError
+from ...text.errors import UserError
 from .child import SERVER, environment_of
 
 OLDEST_PYTHON = (3, 9)

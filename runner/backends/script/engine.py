@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...axes import PROMPT, VIDEO
-from ...errors import UserError
-from ...failures import FailureKind, ForeignError, kind_of
 from ...job import CATEGORY, Job, Series
-from ...reading import Reading, own_parameters
+from ...job.axes import PROMPT, VIDEO
+from ...job.failures import FailureKind, ForeignError, kind_of
+from ...text.errors import UserError
 from ...video import probe
+from ...video.reading import Reading, own_parameters
 from .. import Engine, GpuMemory, Machine, OnStep
 
 if TYPE_CHECKING:

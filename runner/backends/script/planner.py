@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ...shape import Shape
+from ...job.shape import Shape
 from .. import READING_CHANGE, Examined, PeakMemory, Planner
 from ..video_parameters import AXES, shape_of
 from .settings import ScriptGeneration, ScriptSettings

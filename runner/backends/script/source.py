@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...errors import UserError
+from ...text.errors import UserError
 from .. import FileState
 from ..foreign.child import Child
 from ..foreign.interpreter import InterpreterAnswer, ask, find_interpreter

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from ...errors import UserError
-from ...utf8_mode import ensure_utf8
+from ...text.errors import UserError
+from ...text.utf8_mode import ensure_utf8
 from .checkpoint import Checkpoint
 from .judgement import judge, require
 

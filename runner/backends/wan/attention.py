@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
-from ...errors import UserError
+from ...text.errors import UserError
 
 Kernel = Literal["torch", "cudnn", "flash", "flash_attention_4"]
 

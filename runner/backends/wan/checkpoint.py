@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...canonical import sha256_of
+from ...text.canonical import sha256_of
 from ..model_file import content_of
 from .shards import expected, without_mark
 

@@ -9,7 +9,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from ...canonical import sha256_of
+from ...text.canonical import sha256_of
 from . import inductor
 from .denoise import Request
 from .kernel_choices import Choices, Config, KernelChoices

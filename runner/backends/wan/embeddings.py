@@ -13,9 +13,9 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from ...canonical import sha256_of
-from ...run_folder import locked
-from ...waiting import Busy, Waiting
+from ...disk.run_folder import locked
+from ...machine.waiting import Busy, Waiting
+from ...text.canonical import sha256_of
 from .tensor_file import read_tensors, try_to_write
 
 logger = logging.getLogger("sweep.wan")

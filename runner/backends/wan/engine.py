@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...axes import PROMPT
 from ...job import Job, Series
+from ...job.axes import PROMPT
 from .. import Engine, GpuMemory, Interrupted, Machine, OnStep
 from ..model_file import content_of
 from .attention import chosen

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from ...errors import UserError
-from ...input_file import open_input, parse_json
+from ...text.errors import UserError
+from ...text.input_file import open_input, parse_json
 from ..model_file import header_bytes
 
 

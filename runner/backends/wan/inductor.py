@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ...run_folder import is_locked
+from ...disk.run_folder import is_locked
 from .kernel_choices import CONFIGURED, KERNEL, Choices, Config, known_config
 
 PREFIX = "sweep-kernels-"

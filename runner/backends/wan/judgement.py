@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...errors import UserError
+from ...text.errors import UserError
 from .. import FileState
 from ..model_file import header_bytes
 from .checkpoint import DIT, Checkpoint

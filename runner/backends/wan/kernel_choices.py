@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...canonical import canonical_json, sha256_of
-from ...input_file import parse_json, read_input
-from ...run_folder import locked, write_atomically
-from ...waiting import Busy, Waiting
+from ...disk.run_folder import locked, write_atomically
+from ...machine.waiting import Busy, Waiting
+from ...text.canonical import canonical_json, sha256_of
+from ...text.input_file import parse_json, read_input
 
 logger = logging.getLogger("sweep.wan")
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ...errors import UserError
+from ...text.errors import UserError
 from . import tiny
 from .attention import attend_with, use_kernel
 from .checkpoint import Checkpoint

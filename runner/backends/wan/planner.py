@@ -10,10 +10,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import UserError
-from ...gpus import compute_capability
-from ...machine_file import read_machine
-from ...shape import Shape
+from ...job.shape import Shape
+from ...machine.gpus import compute_capability
+from ...machine.machine_file import read_machine
+from ...text.errors import UserError
 from .. import READING_CHANGE, Examined, PeakMemory, Planner
 from ..settings import deciding_settings
 from ..video_parameters import AXES, shape_of

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...plain_text import printable
+from ...text.plain_text import printable
 from .headers import (
     Format,
     TensorHeaders,

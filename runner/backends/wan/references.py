@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...axes import VIDEO
-from ...canonical import canonical_json, sha256_of
 from ...job import Series
-from ...reading import deciding_frames, read_reference
+from ...job.axes import VIDEO
+from ...text.canonical import canonical_json, sha256_of
+from ...video.reading import deciding_frames, read_reference
 from .tensor_file import read_tensors, try_to_write
 
 if TYPE_CHECKING:

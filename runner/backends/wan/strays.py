@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ...errors import UserError
+from ...text.errors import UserError
 from .. import FileState
 from .checkpoint import DIT, Checkpoint
 from .recognition import FETCH, Recognised, recognise_shards

@@ -7,8 +7,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from ...canonical import canonical_json
-from ...run_folder import write_atomically
+from ...disk.run_folder import write_atomically
+from ...text.canonical import canonical_json
 
 logger = logging.getLogger("sweep.wan")
 

@@ -13,10 +13,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ...errors import UserError
 from ...job import Job
-from ...job_record import job_of
-from ...plain_text import printable
+from ...job.record import job_of
+from ...text.errors import UserError
+from ...text.plain_text import printable
 from .. import Interrupted, Machine
 from .engine import WanEngine
 from .planner import WanPlanner

@@ -1,0 +1,1 @@
+"""The experiment file: its schema, overrides, methods, axes and rules."""

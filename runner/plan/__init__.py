@@ -1,0 +1,1 @@
+"""A grid as jobs: expansion, fingerprints, what a plan changes, provenance."""

@@ -1,0 +1,1 @@
+"""Reading text and YAML, `UserError`, and text that a terminal or a log may have."""

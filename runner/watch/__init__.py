@@ -1,0 +1,1 @@
+"""Where a sweep stands: snapshots, and how a terminal shows them."""
