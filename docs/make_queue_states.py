@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from runner.job import JobState
-from runner.queue.states import RULES, Rule, transition
+from runner.queue.states import RULES, TransitionRule, transition
 
 FILE = Path(__file__).with_name("queue_states.md")
 HEAD = """\
@@ -39,7 +39,7 @@ def _events() -> Iterator[str]:
         yield f"| `{rule.event.value}` | {rule.when} | {_steps(rule)} | {words} |"
 
 
-def _steps(rule: Rule) -> str:
+def _steps(rule: TransitionRule) -> str:
     """The states from which an event leads to the same one are named together."""
     leading: dict[JobState, list[str]] = {}
     for state, to in rule.steps.items():

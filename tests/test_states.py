@@ -28,7 +28,7 @@ from runner.queue.claim_order import Taste
 from runner.queue.claims import LEASE_SECONDS, Claim
 from runner.queue.driver import Driver
 from runner.queue.gate import Gate
-from runner.queue.judgement import Failure, Judgement, Surroundings, Trouble, judge
+from runner.queue.judgement import Circumstances, JudgedFailure, Judgement, Trouble, judge
 from runner.queue.rows import WholeRow
 from runner.queue.states import (
     CLAIM,
@@ -284,15 +284,15 @@ def judged(
     row: Row | None = None,
     policy: Policy = POLICY,
     trouble: Trouble | None = None,
-    around: Surroundings | None = None,
+    around: Circumstances | None = None,
 ) -> Judgement:
     return judge(
         row or Row(),
-        Failure(kind, "broken\nat line 1", 100.0),
+        JudgedFailure(kind, "broken\nat line 1", 100.0),
         policy,
         trouble or Trouble(),
         Gate(),
-        around or Surroundings(done=1),
+        around or Circumstances(done=1),
     )
 
 
@@ -332,7 +332,7 @@ def test_judging_changes_nothing_that_it_was_given() -> None:
 
 def test_a_share_of_failed_jobs_is_of_those_that_are_planned() -> None:
     policy = replace(POLICY, max_failures=0.5)
-    around = Surroundings(done=1, planned=4)
+    around = Circumstances(done=1, planned=4)
     once = judged(FailureKind.BAD_INPUT, policy=policy, around=around)
     assert once.gate.halted is None
     twice = judged(FailureKind.BAD_INPUT, None, policy, once.trouble, around)

@@ -51,7 +51,7 @@ from .damaged import DamagedQueue, note_opened
 from .driver import Driver
 from .failing import cause_of_loss, end_attempt
 from .gate import Gate
-from .judgement import Failure, Trouble, Verdict
+from .judgement import JudgedFailure, Trouble, Verdict
 from .prepared import PreparedQuery
 from .questions import Questions
 from .rows import ValueRow
@@ -354,7 +354,7 @@ class Queue(Questions):
             row = claimed(connection, claim)
             if row is None:
                 return None
-            return end_attempt(connection, row, Failure(kind, error, self.clock()))
+            return end_attempt(connection, row, JudgedFailure(kind, error, self.clock()))
 
     def give_back(self, claim: Claim, state: JobState = JobState.PENDING) -> bool:
         """Return a job unharmed, to be pending or to await its inputs; False where the claim was
@@ -400,7 +400,7 @@ class Queue(Questions):
                 current = claimed(connection, claim)
                 if current is None:
                     continue
-                verdict = end_attempt(connection, current, Failure(kind, error, now))
+                verdict = end_attempt(connection, current, JudgedFailure(kind, error, now))
                 record(one := Lost(claim, kind, error, verdict))
             taken_back.append(one)
         return taken_back

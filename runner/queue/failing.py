@@ -14,14 +14,14 @@ from ..machine.processes import ProcessId, oom_kills
 from .claim_counts import count
 from .claims import OF_CLAIM
 from .gate import Gate
-from .judgement import Failure, Surroundings, Trouble, Verdict, judge
+from .judgement import Circumstances, JudgedFailure, Trouble, Verdict, judge
 from .rows import RunningRow
 from .states import is_claimable, target
 from .tables import get_meta, jobs, set_meta, workers
 from .worker_table import RESTART_SECONDS, WorkerState
 
 
-def end_attempt(connection: sa.Connection, row: RunningRow, failure: Failure) -> Verdict:
+def end_attempt(connection: sa.Connection, row: RunningRow, failure: JudgedFailure) -> Verdict:
     """Count a failed attempt of a claimed job, and give it back or fail it."""
     policy = Policy.from_json(get_meta(connection, "policy"))
     gate = Gate.from_json(get_meta(connection, "gate"))
@@ -48,16 +48,16 @@ def cause_of_loss(row: RunningRow) -> tuple[FailureKind, str]:
 
 def _surroundings(
     connection: sa.Connection, gate: Gate, policy: Policy, row: RunningRow, now: float
-) -> Surroundings:
+) -> Circumstances:
     slot = Slot.parse(row.worker)
     # Counting all jobs takes long where they are many.
     is_share = policy.max_failures is not None and policy.max_failures < 1
     planned = _jobs_in_all(connection) if is_share else 0
     done = _done(connection, sa.true())
     if slot is None:
-        return Surroundings(done=done, planned=planned)
+        return Circumstances(done=done, planned=planned)
     on_devices = workers.c.devices == slot.devices.name
-    return Surroundings(
+    return Circumstances(
         on_devices=_others(connection, gate, slot, now, on_devices),
         at_place=_others(connection, gate, slot, now, workers.c.place == slot.place),
         done_on_devices=_done(connection, on_devices),

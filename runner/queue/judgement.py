@@ -96,7 +96,7 @@ class Attempted(Protocol):
 
 
 @dataclass(frozen=True)
-class Failure:
+class JudgedFailure:
     """How an attempt failed, and when, in Unix seconds."""
 
     kind: FailureKind
@@ -110,7 +110,7 @@ class Failure:
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class Circumstances:
     """What goes on beside an attempt.
 
     Attributes:
@@ -152,11 +152,11 @@ class Judgement:
 
 def judge(
     row: Attempted,
-    failure: Failure,
+    failure: JudgedFailure,
     policy: Policy,
     trouble: Trouble,
     gate: Gate,
-    around: Surroundings,
+    around: Circumstances,
 ) -> Judgement:
     """What a failed attempt of a claimed job leads to."""
     kind, slot, trouble = failure.kind, Slot.parse(row.worker), deepcopy(trouble)
@@ -200,8 +200,8 @@ def _gpu_memory(
     trouble: Trouble,
     slot: Slot,
     row: Attempted,
-    failure: Failure,
-    around: Surroundings,
+    failure: JudgedFailure,
+    around: Circumstances,
 ) -> tuple[Gate, Counted, str | None]:
     """The first time on a GPU the job just goes back; then one process of several leaves."""
     key = slot.devices.name
@@ -222,7 +222,7 @@ def _gpu_memory(
 
 
 def _host_memory(
-    gate: Gate, trouble: Trouble, slot: Slot, around: Surroundings
+    gate: Gate, trouble: Trouble, slot: Slot, around: Circumstances
 ) -> tuple[Gate, str | None]:
     """The second time that the host's memory runs out, one worker of several leaves."""
     times = trouble.out_of_memory.get(slot.host, 0) + 1
@@ -241,8 +241,8 @@ def _gpu_error(
     trouble: Trouble,
     slot: Slot,
     policy: Policy,
-    failure: Failure,
-    around: Surroundings,
+    failure: JudgedFailure,
+    around: Circumstances,
 ) -> tuple[Gate, str | None]:
     """Errors in a row, without a job done on that GPU between them, set the GPU aside."""
     key, done = slot.devices.name, around.done_on_devices
@@ -266,7 +266,9 @@ def _tells_of_the_sweep(trouble: Trouble, kind: FailureKind, group: str) -> bool
     return not is_known
 
 
-def _halt(trouble: Trouble, policy: Policy, failure: Failure, around: Surroundings) -> str | None:
+def _halt(
+    trouble: Trouble, policy: Policy, failure: JudgedFailure, around: Circumstances
+) -> str | None:
     """Why the sweep shall stop as a whole, or None."""
     if trouble.failures >= FAILURES_WITHOUT_SUCCESS and not around.done:
         return f"{trouble.failures} attempts failed and none succeeded, the last: {failure.line}"

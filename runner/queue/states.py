@@ -32,7 +32,7 @@ GOVERNED = (
 
 
 class Event(str, Enum):
-    """What can happen to a job. Its `Rule` says when it does."""
+    """What can happen to a job. Its `TransitionRule` says when it does."""
 
     CLAIMED = "claimed"
     BROUGHT = "brought"
@@ -57,7 +57,7 @@ class Event(str, Enum):
 
 
 @dataclass(frozen=True)
-class Change:
+class StateChange:
     """Columns that change together.
 
     Attributes:
@@ -71,32 +71,32 @@ class Change:
     given: tuple[str, ...] = ()
 
 
-CLAIM_TAKEN = Change("claim taken", given=CLAIM)
-CLAIM_ENDED = Change("claim cleared", fixed=dict.fromkeys(CLAIM))
-LEASE_EXTENDED = Change("lease extended", given=("lease_until",))
-ATTEMPT_COUNTED = Change("counters as the kind of failure has them", given=COUNTERS)
-FAILURE_NOTED = Change("kind, error and end noted", given=("kind", "error", "finished_at"))
-WAIT_SET = Change("time of the next attempt set, or none", given=("retry_at",))
-WAIT_CLEARED = Change("wait cleared", fixed={"retry_at": None})
-ERROR_CLEARED = Change("kind and error cleared", fixed={"kind": None, "error": None})
-COUNTERS_CLEARED = Change("counters set to 0", fixed=dict.fromkeys(COUNTERS, 0))
-VIDEO_NOTED = Change(
+CLAIM_TAKEN = StateChange("claim taken", given=CLAIM)
+CLAIM_ENDED = StateChange("claim cleared", fixed=dict.fromkeys(CLAIM))
+LEASE_EXTENDED = StateChange("lease extended", given=("lease_until",))
+ATTEMPT_COUNTED = StateChange("counters as the kind of failure has them", given=COUNTERS)
+FAILURE_NOTED = StateChange("kind, error and end noted", given=("kind", "error", "finished_at"))
+WAIT_SET = StateChange("time of the next attempt set, or none", given=("retry_at",))
+WAIT_CLEARED = StateChange("wait cleared", fixed={"retry_at": None})
+ERROR_CLEARED = StateChange("kind and error cleared", fixed={"kind": None, "error": None})
+COUNTERS_CLEARED = StateChange("counters set to 0", fixed=dict.fromkeys(COUNTERS, 0))
+VIDEO_NOTED = StateChange(
     "seconds, end and files of the video noted", given=("seconds", "finished_at", "files")
 )
-FILES_NOTED = Change("files noted by which it was judged", given=("files",))
+FILES_NOTED = StateChange("files noted by which it was judged", given=("files",))
 
 CLEAN_SLATE = (COUNTERS_CLEARED, ERROR_CLEARED, WAIT_CLEARED)
 
 
 @dataclass(frozen=True)
-class Rule:
+class TransitionRule:
     """When an event happens, where it leads from each state in which it can (None: the job has no
     row yet), and what else it changes."""
 
     event: Event
     when: str
     steps: Mapping[JobState | None, JobState]
-    changes: tuple[Change, ...] = ()
+    changes: tuple[StateChange, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Transition:
     state: JobState | None
     event: Event
     to: JobState
-    changes: tuple[Change, ...]
+    changes: tuple[StateChange, ...]
 
 
 def _all_but_running(to: JobState) -> dict[JobState | None, JobState]:
@@ -115,75 +115,79 @@ def _all_but_running(to: JobState) -> dict[JobState | None, JobState]:
 
 
 RULES = (
-    Rule(
+    TransitionRule(
         Event.CLAIMED,
         "a worker takes the job that comes next for it; it is not held and waits for nothing",
         {PENDING: RUNNING},
         (CLAIM_TAKEN,),
     ),
-    Rule(
+    TransitionRule(
         Event.BROUGHT,
         "somebody who brings its video along takes it by its id, held or not",
         {PENDING: RUNNING, AWAITING: RUNNING, FAILED: RUNNING},
         (CLAIM_TAKEN, WAIT_CLEARED),
     ),
-    Rule(Event.RENEWED, "its worker sends a heartbeat", {RUNNING: RUNNING}, (LEASE_EXTENDED,)),
-    Rule(
+    TransitionRule(
+        Event.RENEWED, "its worker sends a heartbeat", {RUNNING: RUNNING}, (LEASE_EXTENDED,)
+    ),
+    TransitionRule(
         Event.MADE,
         "its video is published",
         {RUNNING: DONE},
         (VIDEO_NOTED, ERROR_CLEARED, CLAIM_ENDED),
     ),
-    Rule(
+    TransitionRule(
         Event.MADE_OUTDATED,
         "its video is published, made from inputs that have been planned anew meanwhile",
         {RUNNING: STALE},
         (VIDEO_NOTED, ERROR_CLEARED, CLAIM_ENDED),
     ),
-    Rule(
+    TransitionRule(
         Event.FAILED,
         "its attempt failed, or its worker was lost, and it is tried again",
         {RUNNING: PENDING},
         (ATTEMPT_COUNTED, FAILURE_NOTED, WAIT_SET, CLAIM_ENDED),
     ),
-    Rule(
+    TransitionRule(
         Event.FAILED_FOR_GOOD,
         "its attempt failed, or its worker was lost, and it is not tried again",
         {RUNNING: FAILED},
         (ATTEMPT_COUNTED, FAILURE_NOTED, CLAIM_ENDED),
     ),
-    Rule(Event.RETURNED, "its worker gives it back unharmed", {RUNNING: PENDING}, (CLAIM_ENDED,)),
-    Rule(
+    TransitionRule(
+        Event.RETURNED, "its worker gives it back unharmed", {RUNNING: PENDING}, (CLAIM_ENDED,)
+    ),
+    TransitionRule(
         Event.RETURNED_TO_AWAIT,
         "its worker gives it back, since a video that it is made from is not there",
         {RUNNING: AWAITING},
         (CLAIM_ENDED,),
     ),
-    Rule(
+    TransitionRule(
         Event.RETRIED,
         "somebody asks for it to be made again",
         {DONE: PENDING, FAILED: PENDING, STALE: PENDING},
         CLEAN_SLATE,
     ),
-    Rule(
+    TransitionRule(
         Event.WAIT_ENDED,
         "the time before its next attempt is over, or cut short",
         {PENDING: PENDING},
         (WAIT_CLEARED,),
     ),
-    Rule(
+    TransitionRule(
         Event.INPUTS_MADE,
         "all videos of other runs that it is made from are there",
         {AWAITING: PENDING},
         (WAIT_CLEARED,),
     ),
-    Rule(
+    TransitionRule(
         Event.INPUTS_MISSING,
         "a video of another run that it is made from is not there",
         {PENDING: AWAITING},
         (WAIT_CLEARED,),
     ),
-    Rule(
+    TransitionRule(
         Event.FOUND_NOTHING,
         "it is in the plan as before, and the disk has no video of it",
         {
@@ -192,7 +196,7 @@ RULES = (
         },
         (FILES_NOTED,),
     ),
-    Rule(
+    TransitionRule(
         Event.FOUND_DONE,
         "it is in the plan as before, and the disk proves its video",
         {
@@ -201,7 +205,7 @@ RULES = (
         },
         (FILES_NOTED, WAIT_CLEARED),
     ),
-    Rule(
+    TransitionRule(
         Event.FOUND_STALE,
         "it is in the plan as before, and the disk has a video made from other inputs; a remake "
         "that was asked for stays asked for",
@@ -211,25 +215,25 @@ RULES = (
         },
         (FILES_NOTED,),
     ),
-    Rule(
+    TransitionRule(
         Event.PLANNED,
         "it is new in the plan, or with other inputs, and the disk has no video of it",
         _all_but_running(PENDING),
         (FILES_NOTED, *CLEAN_SLATE),
     ),
-    Rule(
+    TransitionRule(
         Event.PLANNED_DONE,
         "it is new in the plan, or with other inputs, and the disk proves its video",
         _all_but_running(DONE),
         (FILES_NOTED, *CLEAN_SLATE),
     ),
-    Rule(
+    TransitionRule(
         Event.PLANNED_STALE,
         "it is new in the plan, or with other inputs, and the disk has a video made from others",
         _all_but_running(STALE),
         (FILES_NOTED, *CLEAN_SLATE),
     ),
-    Rule(
+    TransitionRule(
         Event.RETIRED,
         "it is no longer in the plan; whoever makes it has lost it",
         dict.fromkeys((None, PENDING, AWAITING, RUNNING, DONE, FAILED, STALE), RETIRED),
