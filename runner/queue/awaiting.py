@@ -16,8 +16,8 @@ from .claim_counts import count, counted, recount
 from .states import Event, is_claimable, target
 from .tables import jobs, shared
 
-FEW = 200
-"""So many jobs are counted one by one; for more, all are counted anew."""
+JOBS_COUNTED_ONE_BY_ONE = 200
+"""At most; where more change at once, all are counted anew."""
 
 Made = Callable[[Iterable[MadeInput]], set[MadeInput]]
 """Tells which of these videos are there."""
@@ -95,7 +95,7 @@ def _tell(queue: Queue, series: Collection[int], event: Event, waiting: Waiting 
     with queue.driver.write(waiting=waiting) as connection:
         rows = counted(connection, concerned)
         connection.execute(by_event(event, concerned))
-        if len(rows) > FEW:
+        if len(rows) > JOBS_COUNTED_ONE_BY_ONE:
             recount(connection)
             return len(rows)
         for row in rows:

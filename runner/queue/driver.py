@@ -99,5 +99,6 @@ DRIVER = "driver"
 
 def driver_of(connection: sa.Connection) -> Driver:
     """The driver that a connection is of; it says so in `connection.info`."""
-    driver: Driver = connection.info[DRIVER]
+    # Past two properties of SQLAlchemy, since it is asked at every prepared statement.
+    driver: Driver = connection.connection.info[DRIVER]
     return driver

@@ -22,9 +22,8 @@ from .tables import SharedValues, job_of, jobs, shared, whole, whole_jobs
 OnDisk = Callable[[Job], JobState]
 Files = Callable[[str], str]
 """Size and time of the files at an output's path; "" where nothing can be proven by them."""
-BATCH = 5000
-MANY = 500
-"""So many ids in one statement."""
+ROWS_PER_STATEMENT = 5000
+IDS_PER_STATEMENT = 500
 
 _glance = sa.select(*(jobs.c[name] for name in FoundRow._fields))
 _slate = fixed(Event.PLANNED)
@@ -75,7 +74,7 @@ def follow_manifest(
                 else:
                     yield _row(job, place, Event.RETIRED, None, held, 0)
 
-        for batch in _batches(new_rows(), BATCH):
+        for batch in _batches(new_rows(), ROWS_PER_STATEMENT):
             connection.execute(insert(), batch)
         _insert_shared(connection, values.new)
         update.write(connection)
@@ -182,14 +181,14 @@ class _Update:
             connection.execute(_update_and_move, self._moved)
         for event, ids in self._happened.items():
             if fixed(event):
-                for batch in _batches(ids, MANY):
+                for batch in _batches(ids, IDS_PER_STATEMENT):
                     connection.execute(set_fixed(event, batch))
         dropped = [
             row.id
             for row in self._rows.values()
             if transition(JobState(row.state), Event.RETIRED) is not None
         ]
-        for batch in _batches(dropped, MANY):
+        for batch in _batches(dropped, IDS_PER_STATEMENT):
             connection.execute(by_event(Event.RETIRED, jobs.c.id.in_(batch)))
 
     def _note(self, row: PlannedRow, place: _Place, state: str, stamp: str | None) -> None:
@@ -218,7 +217,7 @@ def follow_disk(driver: Driver, on_disk: OnDisk, files: Files) -> None:
                 differing[job_id] = (stamp, former, state)
         found = [
             job_of(row)
-            for ids in _batches(differing, MANY)
+            for ids in _batches(differing, IDS_PER_STATEMENT)
             for row in whole(
                 connection, whole_jobs.where(jobs.c.id.in_(ids)).order_by(jobs.c.position)
             )
@@ -276,7 +275,7 @@ _update, _update_and_move = of_rows(_CHANGES[1:]), of_rows(_MOVES[1:])
 def _insert_shared(connection: sa.Connection, new: Mapping[int, str]) -> None:
     known = set(connection.execute(sa.select(shared.c.key)).scalars())
     rows = ({"key": key, "value": value} for key, value in new.items() if key not in known)
-    for batch in _batches(rows, BATCH):
+    for batch in _batches(rows, ROWS_PER_STATEMENT):
         connection.execute(sa.insert(shared), batch)
 
 
