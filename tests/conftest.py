@@ -30,6 +30,7 @@ import pytest
 import yaml
 from forked_command import CommandServers, run_forked
 from forked_process import can_fork
+from hypothesis import settings
 
 from runner.cli import main
 from runner.disk.run_folder import RunFolder
@@ -39,6 +40,10 @@ from runner.video import write_video
 # start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+
+# How long an example takes says nothing where the machine is busy.
+settings.register_profile("sweep", deadline=None)
+settings.load_profile("sweep")
 
 WIDTH, HEIGHT, FRAMES, FPS = 112, 64, 9, 15
 

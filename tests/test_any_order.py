@@ -315,7 +315,7 @@ class AnyOrder(RuleBasedStateMachine):
 
 
 TestAnyOrder = AnyOrder.TestCase
-TestAnyOrder.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+TestAnyOrder.settings = settings(max_examples=25, stateful_step_count=25)
 
 
 def contend(path: Path, name: str, out: multiprocessing.Queue[list[str]]) -> None:

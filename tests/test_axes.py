@@ -66,7 +66,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("axes")
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(axes=AXES, more=AXES, seeds=st.lists(st.integers(0, 9), min_size=1, max_size=2, unique=True))
 def test_adding_axes_values_and_seeds_changes_no_id_and_no_path(
     folder: Path, axes: dict[str, list[Any]], more: dict[str, list[Any]], seeds: list[int]
@@ -88,7 +88,7 @@ def test_adding_axes_values_and_seeds_changes_no_id_and_no_path(
         assert inputs[job.fingerprint] == (job.id, job.output)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(axes=AXES, seeds=st.lists(st.integers(0, 2**63 - 1), min_size=1, max_size=3, unique=True))
 def test_no_two_jobs_share_an_id_a_path_or_a_fingerprint(
     folder: Path, axes: dict[str, list[Any]], seeds: list[int]

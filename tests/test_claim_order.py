@@ -301,7 +301,7 @@ def test_a_method_that_cannot_be_loaded_is_left_out(tmp_path: Path) -> None:
 
 
 @given(st.data())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_methods_are_made_one_after_the_other_by_each_worker(data: st.DataObject) -> None:
     """Whoever comes and goes, and whatever fails: all is made, no worker finds nothing while there
     is a job, and none changes its model while it could make something with it."""
@@ -338,7 +338,7 @@ def test_methods_are_made_one_after_the_other_by_each_worker(data: st.DataObject
 
 
 @given(st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_no_worker_waits_while_workers_come_and_go(data: st.DataObject) -> None:
     """Any groups, homes, durations and comings and goings: all is made, nobody idles.
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pynvml
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
@@ -133,7 +133,6 @@ def test_a_worker_that_waits_says_for_what() -> None:
     assert "no room on the disk" in text
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(st.text(max_size=60), st.text(max_size=200), st.integers(80, 200), st.booleans())
 def test_no_line_is_wider_than_the_terminal(
     category: str, error: str, width: int, has_gpu: bool

@@ -138,7 +138,7 @@ def test_a_range_of_any_form_is_answered(page: Page, header: str, statuses: set[
     assert check_range(page, header) in statuses
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.text(st.characters(min_codepoint=32, max_codepoint=255, exclude_characters="\x7f"))
     | st.lists(st.integers(-5, 10**30), min_size=1, max_size=9).map(lambda n: "-".join(map(str, n)))

@@ -247,7 +247,7 @@ def test_a_multiple_of_the_rate_yields_that_multiple_of_frames(num_frames: int, 
     assert abs(frames_available(info, 15.0 * times) - num_frames * times) <= times / 2
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
 @given(source=RATES, target=RATES, num_frames=st.integers(1, 40))
 @example(source=8.0, target=16.0, num_frames=1)
 def test_reading_takes_the_nearest_frames_and_exactly_as_many_as_are_available(
@@ -301,7 +301,7 @@ def test_another_shape_is_covered_from_the_centre(tmp_path: Path, width: int, he
 # Broken files
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=80, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_a_video_cut_anywhere_is_broken_for_every_reader(
     tmp_path: Path, whole: bytes, data: st.DataObject

@@ -69,7 +69,7 @@ def end_at(step: int, error: type[BaseException]) -> Any:
     return on_step
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(
     every=st.integers(1, STEPS + 1),
     ends=st.lists(
