@@ -29,10 +29,12 @@ lint: setup
 	$(BIN)/mypy
 
 # Types are checked beside the first tests; four processes, since tests often wait for workers.
+# What is compiled is kept: a thousand processes would each compile the package again.
 test: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	@$(BIN)/mypy & types=$$!; \
+	@unset PYTHONDONTWRITEBYTECODE; \
+	$(BIN)/mypy & types=$$!; \
 	$(BIN)/python -m pytest -n 4 --dist worksteal; tests=$$?; \
 	wait $$types && exit $$tests
 

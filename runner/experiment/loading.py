@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -10,7 +11,9 @@ from typing import Any
 
 from pydantic import Field, ValidationError, create_model
 
+from ..backends import Generation, Section
 from ..backends.registry import planner_class
+from ..job.axes import Axes
 from ..machine.machine_file import MachineFile, read_machine
 from ..text.errors import UserError
 from ..text.yaml_file import read_yaml
@@ -123,21 +126,38 @@ def _schema(values: Mapping[str, Any]) -> type[Experiment]:
     Raises:
         UserError: there is no such backend.
     """
-    own: dict[str, Any] = {}
-    if not has_plain_method(values):
-        own |= {"backend": (None, None), "model": (None, None)}
+    has_plain = has_plain_method(values)
+    if has_plain:
+        cls = planner_class(values.get("backend") or DEFAULT_BACKEND)
+    else:
         first = next(iter(values["methods"].values()))
         cls = planner_class(first.get("backend", DEFAULT_BACKEND))
-    else:
-        cls = planner_class(values.get("backend") or DEFAULT_BACKEND)
-        model = Field(default_factory=cls.settings_type, description="the backend's own")
-        own |= {"backend": (str, DEFAULT_BACKEND), "model": (cls.settings_type, model)}
-        own["generation"] = (cls.generation_type, Field(default_factory=cls.generation_type))
     # Methods of other axes than the first one's are refused later.
-    own["dataset"] = (dataset_type(cls.axes), Field())
-    if values.get("methods"):
-        own["generation"] = (dict[str, Any], Field(default_factory=dict))
-    return create_model("Experiment", __base__=Experiment, **own)
+    own = (cls.settings_type, cls.generation_type) if has_plain else None
+    return _schema_of(cls.axes, own, has_methods=bool(values.get("methods")))
+
+
+@functools.cache
+def _schema_of(
+    axes: Axes, own: tuple[type[Section], type[Generation]] | None, *, has_methods: bool
+) -> type[Experiment]:
+    """The schema of experiments with these input axes; building it takes longer than reading
+    the file.
+
+    Args:
+        own: the sections `model` and `generation` of the plain method, None where there is none.
+    """
+    fields: dict[str, Any] = {"dataset": (dataset_type(axes), Field())}
+    if own is None:
+        fields |= {"backend": (None, None), "model": (None, None)}
+    else:
+        settings, generation = own
+        model = Field(default_factory=settings, description="the backend's own")
+        fields |= {"backend": (str, DEFAULT_BACKEND), "model": (settings, model)}
+        fields["generation"] = (generation, Field(default_factory=generation))
+    if has_methods:
+        fields["generation"] = (dict[str, Any], Field(default_factory=dict))
+    return create_model("Experiment", __base__=Experiment, **fields)
 
 
 def on_machine(experiment: Experiment, machine: MachineFile) -> Experiment:
