@@ -113,12 +113,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     long = [item for item in items if item.name.startswith(LONG)]
     rest = [item for item in items if not item.name.startswith(LONG)]
-    items.clear()
-    for number in range(processes):
-        items += long[number::processes]
-        upto = (number + 1) * (len(long) + len(rest)) // processes
-        while len(items) < upto and rest:
-            items.append(rest.pop(0))
+    ends = [len(rest) * number // processes for number in range(processes + 1)]
+    items[:] = [
+        item
+        for number in range(processes)
+        for item in (*long[number::processes], *rest[ends[number] : ends[number + 1]])
+    ]
 
 
 def pytest_collection_finish() -> None:
