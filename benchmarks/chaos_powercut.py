@@ -121,6 +121,10 @@ def cut_power(sweep: ChaosSweep, rng: random.Random, tally: Counter[str], broken
     queue_is_whole = not damage_rest(run, rng, tally)
     evidence = {job.output for job in counted if run.sidecar(job).exists()}
     done = sweep.try_out("verify", str(run.path), "--json")
+    if done.returncode == 2 and not queue_is_whole and "`sweep resume" in done.stderr:
+        # It says what the round does next: the queue is made anew, and every video judged by it.
+        tally["queues so damaged that verify names the remedy"] += 1
+        return
     if done.returncode not in (0, 1):
         broken.expect(False, f"verify ended with {done.returncode}: {done.stderr[-2000:]}")
         return

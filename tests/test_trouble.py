@@ -134,7 +134,7 @@ def test_ctrl_z_waits_for_the_end_of_a_transaction(tmp_path: Path) -> None:
     """A command is suspended, but not with what others wait for."""
     Queue(tmp_path / "sweep.db", create=True).close()
     program = (
-        "import sys, time\nfrom pathlib import Path\nfrom runner import suspension\n"
+        "import sys, time\nfrom pathlib import Path\nfrom runner.machine import suspension\n"
         "from runner.queue import Queue\n"
         "suspension.install()\nqueue = Queue(Path(sys.argv[1]))\n"
         "with queue.driver.write():\n    print('in', flush=True)\n    time.sleep(1)\n"

@@ -14,6 +14,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from enum import Enum
 from pathlib import Path
 
 import libtmux
@@ -51,6 +52,16 @@ the command that makes the session, of which setting these is a part."""
 
 FIRST_HOOK = "after-new-session"
 """Heeded at once, so it is taken away, and put back, around the making of a session."""
+
+
+class Begun(Enum):
+    """What became of a session that was made."""
+
+    STAYS = "stays"
+    ENDED = "ended"
+    """Its process has read its environment, and has ended since: by itself, or by a hook."""
+    NOT = "not"
+    """It was gone before its process could read anything."""
 
 
 class TmuxLauncher(Launcher):
@@ -112,19 +123,22 @@ class TmuxLauncher(Launcher):
         """
         if self._owner(command.session) is not None:
             self._server.cmd("kill-session", "-t", f"={command.session}")
-        hooks = self._first_hooks()
-        if self._comes_up(command, log, hooks):
+        known = self._first_hooks()
+        begun = self._begin(command, log, known)
+        if begun is Begun.STAYS:
             return
         # A server that was not running has read the person's configuration only now.
         hooks = self._first_hooks("start-server", ";")
-        if not hooks or not self._comes_up(command, log, hooks):
+        if hooks and (begun is Begun.NOT or hooks != known):
+            begun = self._begin(command, log, hooks)
+        if begun is Begun.NOT:
             raise UserError(
                 f"tmux ended the session {command.session} before anything ran in it, as a hook "
                 "of its configuration may; `--on local` starts without tmux"
             )
 
-    def _comes_up(self, command: SlotCommand, log: str, hooks: Sequence[tuple[str, str]]) -> bool:
-        """Make a session; returns whether its process was there to read its environment."""
+    def _begin(self, command: SlotCommand, log: str, hooks: Sequence[tuple[str, str]]) -> Begun:
+        """Make a session, and wait until its process has read its environment or is gone."""
         with handed(command) as file:
             begin = [sys.executable, *["-I", "-S", "-X", "utf8"], str(BEGIN), str(file)]
             argv = [*begin, str(command.run), log, *command.argv]
@@ -132,11 +146,14 @@ class TmuxLauncher(Launcher):
             ends = time.monotonic() + ENVIRONMENT_READ_SECONDS
             while file.exists() and time.monotonic() < ends:
                 if self._server.cmd("has-session", "-t", session).returncode != 0:
-                    return not file.exists()
+                    break
                 time.sleep(POLL_SECONDS)
+            was_read = not file.exists()
+        if self._server.cmd("has-session", "-t", session).returncode != 0:
+            return Begun.ENDED if was_read else Begun.NOT
         if not self._is_there(command.session):
             self._server.cmd("rename-session", "-t", session, command.session)
-        return True
+        return Begun.STAYS
 
     def _make(
         self, command: SlotCommand, argv: Sequence[str], hooks: Sequence[tuple[str, str]]
