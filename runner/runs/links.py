@@ -85,6 +85,8 @@ def link_before_a_launch(
         chosen: the ids of the part of the sweep that would be made; None for all of it.
     """
     others = siblings(run)
+    if not others:
+        return []
     wanted: dict[str, list[Job]] = {}
     for row in queue.rows(*states):
         if chosen is None or row.job.id in chosen:

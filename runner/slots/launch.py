@@ -12,7 +12,6 @@ from ..disk.logs import why_ended
 from ..disk.run_folder import RunFolder, is_locked
 from ..experiment.device import check_backend
 from ..experiment.experiment import Experiment
-from ..experiment.loading import load_experiment
 from ..job import UNMADE, JobState
 from ..job.slot_names import Devices, Slot, slots
 from ..launchers import Launcher, SlotCommand, slot_command, view_command
@@ -23,7 +22,7 @@ from ..plan.plan import select, slots_needed
 from ..queue import Queue
 from ..queue.worker_table import WorkerState
 from ..runs.borrowed import BorrowedQueue
-from ..runs.links import Linked, link_before_a_launch, siblings
+from ..runs.links import Linked, link_before_a_launch
 from ..runs.runs import live_slots, open_queue, take_back
 from ..text.errors import UserError
 from ..watch.progress import Snapshot, take_snapshot
@@ -95,9 +94,9 @@ class Narrowing:
 
 
 def plan_launch(
-    run: RunFolder,
+    experiment: Experiment,
     queue: Queue,
-    part: SweepPart,
+    chosen: set[str] | None,
     narrowing: Narrowing,
     *,
     retry: Sequence[JobState],
@@ -107,14 +106,14 @@ def plan_launch(
     Workers that run already go on, whatever GPUs are named now.
 
     Args:
+        experiment: as it was planned.
+        chosen: the ids of the part of the sweep to be made; None stands for all of it.
         retry: states whose jobs get another chance.
 
     Raises:
-        UserError: this machine lacks a GPU, a checkpoint file or a package that is needed, or
-            the part of the sweep is empty.
+        UserError: this machine lacks a GPU, a checkpoint file or a package that is needed.
     """
-    experiment = load_experiment(run.experiment)
-    placement = experiment.placement
+    run, placement = experiment.run_folder, experiment.placement
     gpus = find_gpus()
     running = sorted({*live_slots(run), *working_slots(queue)})
     wish = GpuWish(
@@ -126,7 +125,6 @@ def plan_launch(
     )
     choice = choose_gpus(wish, gpus)
     device = check_backend(experiment, gpus)
-    chosen = choose_part(experiment, queue, part)
     left = queue.left({*UNMADE, JobState.RUNNING, *retry}, chosen)
     # Beside GPUs that are at work already, new ones begin where these have most left.
     in_use = sorted({*choice.numbers, *(slot.devices.gpu for slot in running)})
@@ -205,24 +203,18 @@ def choose_part(experiment: Experiment, queue: Queue, part: SweepPart) -> set[st
 
 
 def link_first(
-    run: RunFolder, queue: Queue, part: SweepPart, *, retry: Sequence[JobState]
+    experiment: Experiment, queue: Queue, chosen: set[str] | None, *, retry: Sequence[JobState]
 ) -> list[Linked]:
     """Link videos that this launch would make and that other runs have made since the plan. With
     `reuse: false` in the experiment it does nothing.
 
     Args:
+        chosen: the ids of the part of the sweep to be made; None stands for all of it.
         retry: states whose jobs get another chance.
-
-    Raises:
-        UserError: the part is empty.
     """
-    if not siblings(run):
-        return []
-    experiment = load_experiment(run.experiment)
     if not experiment.reuse:
         return []
-    chosen = choose_part(experiment, queue, part)
-    return link_before_a_launch(run, queue, {*UNMADE, *retry}, chosen)
+    return link_before_a_launch(experiment.run_folder, queue, {*UNMADE, *retry}, chosen)
 
 
 def refuse_homeless(

@@ -11,6 +11,7 @@ from ..disk.run_folder import RunFolder, locked
 from ..disk.run_id import ensure_run_id
 from ..doctor.guard import guard
 from ..experiment.experiment import Experiment
+from ..experiment.loading import load_experiment
 from ..job import JobState
 from ..job.failures import failures_allowed
 from ..job.shape import Shape
@@ -26,6 +27,7 @@ from ..slots.launch import (
     SweepPart,
     Unattended,
     attend,
+    choose_part,
     link_first,
     plan_launch,
     prioritise,
@@ -265,10 +267,12 @@ def _begin(
     """Start the workers, unless it is a dry run."""
     queue = open_queue(folder, look_at_disk=True, is_mending=True)
     try:
-        if not how.dry_run and (linked := link_first(folder, queue, part, retry=retry)):
+        experiment = load_experiment(folder.experiment)
+        wanted = choose_part(experiment, queue, part)
+        if not how.dry_run and (linked := link_first(experiment, queue, wanted, retry=retry)):
             say(f"{folder.name}: {linked_line(linked)}")
         wait_for_leaving(folder, queue)
-        launch = plan_launch(folder, queue, part, how.narrowing, retry=retry)
+        launch = plan_launch(experiment, queue, wanted, how.narrowing, retry=retry)
         for line in launch.left_out:
             say(f"left out: {line}")
         if launch.commands:

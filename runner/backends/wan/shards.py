@@ -25,7 +25,6 @@ UNFINISHED = (
 DOWNLOADING = (".cache/huggingface/download", "../../blobs", "._____temp")
 """Where, seen from a model's folder, Hugging Face's and ModelScope's tools keep what has not come
 whole."""
-SHARDS_NAMED = 3
 
 
 @dataclass(frozen=True)
